@@ -1,0 +1,54 @@
+// The latch: what parser, broker, JSON and command line all meet at.
+#ifndef POLICY_MODEL_LATCH_H_
+#define POLICY_MODEL_LATCH_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "policy/model/flow.h"
+#include "policy/model/protection.h"
+#include "shim/wire/messages.h"
+#include "shim/wire/reason.h"
+
+namespace latchkey {
+
+// RFC 5660, section 2.2, and the LARVAL it leaves undescribed.
+enum class State : uint8_t {
+  kLarval = 0,       // waiting for facts; no packet moves
+  kListener = 1,     // a TCP listener; spawns latches
+  kEstablished = 2,  // bound to one peer and one protection
+  kBroken = 3,       // in conflict; nothing moves, the owner is told
+  kClosed = 4,       // gone
+};
+
+// Returns "LARVAL", "LISTENER", "ESTABLISHED", "BROKEN" or "CLOSED"; "?" for anything else.
+const char* StateName(State state);
+
+struct Latch {
+  uint64_t id = 0;
+  State state = State::kLarval;
+  wire::Reason reason = wire::Reason::kNone;
+  Flow flow;
+  Identity identity;      // empty for a listener
+  Protection protection;  // kNone for a listener
+  Pin pin = Pin::kReqid;
+  uint32_t reqid = 0;
+  uint32_t spi_in = 0;
+  uint32_t spi_out = 0;
+  std::string program;
+  uint32_t pid = 0;
+  uint32_t uid = 0;
+  std::string policy;  // the application's name
+  std::string rule;
+  uint64_t since = 0;  // seconds since 1970
+};
+
+// To and from the wire. Strings too long for the wire end in "..."; a record whose strings do not
+// end, or whose id is 0, gives nothing.
+wire::LatchRecord ToWire(const Latch& latch);
+std::optional<Latch> FromWire(const wire::LatchRecord& record);
+
+}  // namespace latchkey
+
+#endif  // POLICY_MODEL_LATCH_H_

@@ -1,0 +1,166 @@
+// The messages between shim, launcher and control program on one side and the broker on the other.
+//
+// One SOCK_SEQPACKET datagram is one message: a Header, then the body that its type fixes, nothing
+// after it. All fields are in host order (both ends are on one host); sizes never vary; strings are
+// NUL-padded and always end in a NUL. docs/PROTOCOL.md describes who may send what when. The shim
+// includes this file: plain structs only, nothing that needs a run-time library.
+#ifndef SHIM_WIRE_MESSAGES_H_
+#define SHIM_WIRE_MESSAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "shim/wire/reason.h"
+
+namespace latchkey::wire {
+
+inline constexpr uint32_t kMagic = 0x3159454b;  // "KEY1"
+inline constexpr uint16_t kVersion = 1;
+inline constexpr size_t kTokenSize = 32;
+inline constexpr size_t kPathSize = 256;
+inline constexpr size_t kIdSize = 256;
+inline constexpr size_t kNameSize = 64;
+inline constexpr size_t kTextSize = 1024;
+inline constexpr size_t kMaxMessage = 4096;
+inline constexpr int kMaxDescriptors = 2;
+
+enum class Type : uint16_t {
+  // Requests.
+  kOpen = 1,     // launcher or hand-loaded shim: make a session. fds: policy [, pidfd]
+  kAttach = 2,   // a process of a session. fds: none
+  kConnect = 3,  // fds: the socket
+  kListen = 4,   // fds: the socket
+  kAccept = 5,   // fds: the accepted child
+  kRelease = 6,  // fds: the socket, before connect(AF_UNSPEC)
+  kList = 16,    // the first latch whose id is greater than `id`. fds: none
+  kShow = 17,    // the latch with this id. fds: none
+  // Replies.
+  kOpened = 65,
+  kAttached = 66,  // fds: the session's page, read-only
+  kDecision = 67,
+  kLatch = 68,  // answer to kList and kShow
+};
+
+struct Header {
+  uint32_t magic;
+  uint16_t version;
+  Type type;
+  uint32_t size;    // of the whole message, this header included
+  uint32_t serial;  // chosen by the requester, repeated in the reply
+};
+static_assert(sizeof(Header) == 16);
+
+// A socket address. v4-mapped addresses stay AF_INET6 here; the broker unmaps them.
+struct Endpoint {
+  uint16_t family;  // AF_INET, AF_INET6; 0 = none
+  uint16_t port;    // host order
+  uint32_t scope;   // IPv6 scope id
+  uint8_t address[16];
+};
+static_assert(sizeof(Endpoint) == 24);
+
+inline constexpr uint32_t kOpenLauncher = 1;  // kill the process if its shim does not check in
+inline constexpr uint32_t kOpenNoPolicy = 2;  // no policy descriptor follows
+
+struct Open {
+  Header header;
+  uint32_t flags;
+  uint32_t reserved;
+  char program[kPathSize];  // what will be exec'ed, absolute
+  char policy[kPathSize];   // the policy file's name, for messages only
+};
+static_assert(sizeof(Open) == 24 + 2 * kPathSize);
+
+struct Opened {
+  Header header;
+  Reason reason;  // kNone: a session was made
+  uint16_t reserved[3];
+  uint8_t token[kTokenSize];
+  char text[kTextSize];  // why not, in words
+};
+static_assert(sizeof(Opened) == 24 + kTokenSize + kTextSize);
+
+struct Attach {
+  Header header;
+  uint8_t token[kTokenSize];
+};
+static_assert(sizeof(Attach) == 48);
+
+struct Attached {
+  Header header;
+  Reason reason;
+  uint16_t reserved[3];
+};
+static_assert(sizeof(Attached) == 24);
+
+inline constexpr uint32_t kRequestNonblocking = 1;  // the socket has O_NONBLOCK
+
+// kConnect, kListen, kAccept, kRelease.
+struct SocketRequest {
+  Header header;
+  uint32_t flags;
+  int32_t fd;       // the descriptor's number in the sender, a hint for finding it again
+  Endpoint remote;  // kConnect: where to; else family 0
+};
+static_assert(sizeof(SocketRequest) == 48);
+
+enum class Verdict : uint16_t {
+  kRefused = 0,  // fail with `error`; an accepted child is closed unseen
+  kLatched = 1,  // go on: the kernel now enforces the latch
+  kBypass = 2,   // go on: no latch here
+  kLocal = 3,    // go on: same host
+};
+
+struct Decision {
+  Header header;
+  Verdict verdict;
+  Reason reason;
+  int32_t error;  // errno for kRefused, else 0
+  uint64_t latch;
+};
+static_assert(sizeof(Decision) == 32);
+
+struct Query {
+  Header header;
+  uint64_t id;
+};
+static_assert(sizeof(Query) == 24);
+
+// One latch as `latchkey list` and `show` see it. `id` 0 means: no such latch, end of list.
+struct LatchRecord {
+  Header header;
+  uint64_t id;
+  uint8_t state;        // model State
+  uint8_t protocol;     // IPPROTO_TCP
+  uint8_t sa_protocol;  // IPPROTO_ESP, 0 = not known
+  uint8_t mode;         // XFRM_MODE_TRANSPORT...
+  uint8_t replay;       // 1 = replay window in use
+  uint8_t esn;
+  Reason reason;
+  Endpoint local;
+  Endpoint remote;
+  uint32_t reqid;
+  uint32_t spi_in;
+  uint32_t spi_out;
+  uint32_t pid;
+  uint32_t uid;
+  uint16_t key_bits;
+  uint8_t pin;  // model Pin
+  uint8_t reserved;
+  uint64_t since;  // seconds since 1970, UTC
+  char peer_id[kIdSize];
+  char local_id[kIdSize];
+  char auth[kNameSize];
+  char encryption[kNameSize];
+  char integrity[kNameSize];
+  char policy[kNameSize];
+  char rule[kNameSize];
+  char program[kPathSize];
+};
+static_assert(sizeof(LatchRecord) ==
+              16 + 16 + 48 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
+static_assert(sizeof(LatchRecord) <= kMaxMessage);
+
+}  // namespace latchkey::wire
+
+#endif  // SHIM_WIRE_MESSAGES_H_

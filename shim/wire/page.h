@@ -1,0 +1,80 @@
+// The session's shared page: what the shim may know without asking.
+//
+// The broker writes it, every process of the session maps it read-only. It holds two things: the
+// policy compiled to what the shim may settle alone (bypass and discard; everything else is asked),
+// and the latches in trouble, so that a failed or ended call on a socket can be told as ECONNRESET.
+// A latch in good order has no slot: data calls look here only when something already failed.
+// Position-independent, plain data, no run-time library.
+#ifndef SHIM_WIRE_PAGE_H_
+#define SHIM_WIRE_PAGE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "shim/wire/messages.h"
+
+namespace latchkey::wire {
+
+inline constexpr uint32_t kPageMagic = 0x4547504b;  // "KPGE"
+inline constexpr uint32_t kPageRules = 256;
+inline constexpr uint32_t kPageSlots = 8192;  // a power of two
+
+enum class Settle : uint8_t {
+  kAsk = 0,      // the broker decides
+  kBypass = 1,   // go on without a latch
+  kDiscard = 2,  // EACCES
+};
+
+// One outgoing rule with one remote prefix; the first that matches counts.
+struct PageRule {
+  uint8_t family;  // AF_INET (v4-mapped too), AF_INET6; 0 = both
+  uint8_t prefix;  // bits of `remote` that count
+  Settle settle;
+  uint8_t reserved;
+  uint16_t port_low;  // remote port, host order, inclusive
+  uint16_t port_high;
+  uint8_t remote[16];  // v4 in the first four octets
+};
+static_assert(sizeof(PageRule) == 24);
+
+enum class Trouble : uint32_t {
+  kFree = 0,    // slot unused (cookie 0) or taken out again (cookie kept 0xff..)
+  kBroken = 1,  // the latch is BROKEN: every call fails with ECONNRESET
+  kNoSa = 2,    // nothing moves for want of an SA: failures and end of file are ECONNRESET
+};
+
+// Found by linear probing from SlotOf(cookie); a slot with cookie 0 ends the search.
+struct PageSlot {
+  std::atomic<uint64_t> cookie;  // SO_COOKIE
+  std::atomic<Trouble> trouble;
+  std::atomic<uint32_t> reason;
+};
+static_assert(sizeof(PageSlot) == 16);
+
+inline constexpr uint32_t kPageDenyDatagrams = 1;  // default = discard: UDP gets EACCES
+inline constexpr uint32_t kPageOverflow = 2;       // slots ran out: treat every failure as broken
+
+struct Page {
+  uint32_t magic;
+  uint16_t version;
+  uint16_t rule_count;
+  std::atomic<uint32_t> generation;  // even: steady; odd: rules being rewritten, so ask
+  std::atomic<uint32_t> flags;
+  std::atomic<uint32_t> troubled;  // slots in use; 0 lets every failed call return at once
+  Settle otherwise;                // when no rule matches
+  uint8_t reserved[11];
+  PageRule rules[kPageRules];
+  PageSlot slots[kPageSlots];
+};
+static_assert(offsetof(Page, rules) == 32);
+
+inline constexpr uint64_t kTombstone = ~uint64_t{0};
+
+constexpr uint32_t SlotOf(uint64_t cookie) {
+  return static_cast<uint32_t>((cookie * 0x9e3779b97f4a7c15U) >> 32) & (kPageSlots - 1);
+}
+
+}  // namespace latchkey::wire
+
+#endif  // SHIM_WIRE_PAGE_H_

@@ -1,0 +1,99 @@
+// The latch database and its rules: what happens on every request and every kernel event.
+//
+// One thread, no blocking: the server calls in, the kernel and the key manager are reached through
+// their interfaces, and the observer hears of every change (log, shared page, journal). RFC 5660's
+// key manager side (section 2.3) is this class.
+#ifndef TOOLS_LATCHKEYD_LATCH_ENGINE_H_
+#define TOOLS_LATCHKEYD_LATCH_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tools/latchkeyd/latch/database.h"
+#include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/guard_set.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/latchkeyd/latch/key_manager.h"
+#include "tools/latchkeyd/latch/observer.h"
+#include "tools/latchkeyd/latch/sa_table.h"
+
+namespace latchkey::broker {
+
+struct Options {
+  uint32_t guard_mark = 0x80000000;  // one bit of SO_MARK
+  int64_t sa_grace_ms = 15'000;      // how long a latch may lack its SA before it breaks (no-sa)
+  int64_t reap_ms = 2'000;           // how often closed sockets are looked for
+  size_t latches_per_uid = 65'536;
+  bool shared_guards = false;  // another broker's standing guards may serve us too
+};
+
+struct Answer {
+  wire::Verdict verdict = wire::Verdict::kRefused;
+  Reason reason = Reason::kBadRequest;
+  uint64_t latch = 0;
+};
+
+class Engine {
+ public:
+  Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options options);
+
+  // Reads SAD and SPD (the caller has joined the event groups), takes over what a broker before
+  // left behind (`guards` and `latches` of its journal: each latch is found again by its cookie and
+  // verified anew, or broken; what nothing needs any more is removed) and puts up the standing
+  // guards.
+  Result<void> Start(const std::vector<Guard>& guards, std::vector<Entry> latches);
+
+  // The requests of docs/PROTOCOL.md. `fd` is the program's socket, passed to us; the caller closes
+  // it. `fd_hint` is its number in the program. A refused accept leaves the child blocked.
+  Answer Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote);
+  Answer Listen(const Client& client, int fd, int fd_hint);
+  Answer Accept(const Client& client, int fd, int fd_hint);
+  Answer Release(const Client& client, int fd);
+
+  void OnEvents(const std::vector<KernelEvent>& events);
+
+  // Reaps closed sockets and ends stalls that lasted too long. Call it about every 500 ms; with
+  // `reap_now` it looks for closed sockets at once.
+  void Tick(bool reap_now = false);
+
+  // Takes away every guard of ours: a clean stop. Sockets keep their own policies.
+  void Stop();
+
+  const Database& database() const { return database_; }
+
+ private:
+  struct Choice;
+
+  Answer Refuse(const Client& client, const Flow& flow, Reason reason, const std::string& detail);
+  Answer Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts, Flow flow,
+                 const policy::Verdict& verdict);
+  Result<Choice> ChooseSa(const Flow& flow, const policy::Rule& rule, uint32_t reqid) const;
+  Result<void> CheckSocket(const SocketFacts& facts) const;
+  Result<void> HoldListenerGuards(Entry& entry, const SocketFacts& facts);
+  std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
+  void RefreshListeners();
+  void CheckLatch(Entry& entry);
+  void CheckAll();
+  void Break(Entry& entry, Reason reason);
+  void Close(uint64_t id, Reason reason);
+  void Resynchronise(bool suspect);
+  void Adopt(Entry entry, const std::vector<uint64_t>& cookies);
+
+  KernelPort& kernel_;
+  KeyManager& keys_;
+  Observer& observer_;
+  Options options_;
+  Database database_;
+  SaTable sas_;
+  GuardSet guards_;
+  std::vector<SpdEntry> spd_;
+  int64_t last_reap_ = 0;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_ENGINE_H_

@@ -1,0 +1,43 @@
+// A latch with what only the broker knows of it: whose it is, by which rule, and where its socket
+// was last seen.
+#ifndef TOOLS_LATCHKEYD_LATCH_ENTRY_H_
+#define TOOLS_LATCHKEYD_LATCH_ENTRY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "policy/decide.h"
+#include "policy/model/latch.h"
+#include "policy/policy.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+// Who asks: the authority of one request.
+struct Client {
+  uint64_t session = 0;
+  std::shared_ptr<const policy::Policy> policy;
+  policy::Requester requester;
+  int32_t pid = 0;
+  std::string program;
+};
+
+struct Entry {
+  Latch latch;
+  uint64_t session = 0;
+  std::shared_ptr<const policy::Policy> policy;
+  policy::Requester requester;
+  const policy::Rule* rule = nullptr;  // of *policy; null for listeners
+  SocketHint hint;
+  bool v6_socket = false;
+  bool static_reqid = false;
+  int64_t stalled_since = 0;  // NowMs() when its last SA went; 0 = it has one
+  int64_t created = 0;        // NowMs()
+  std::vector<Guard> guards;  // SPD entries held for it
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_ENTRY_H_

@@ -1,0 +1,139 @@
+// What the latch database needs of the kernel. `kernel/` implements it over netlink and socket
+// options; fake_kernel.h beside this file stands in for it in tests. Every call returns at once.
+#ifndef TOOLS_LATCHKEYD_LATCH_KERNEL_PORT_H_
+#define TOOLS_LATCHKEYD_LATCH_KERNEL_PORT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "policy/model/error.h"
+#include "policy/model/flow.h"
+#include "tools/latchkeyd/latch/sa.h"
+
+namespace latchkey::broker {
+
+// A socket as found behind a descriptor. Addresses are unmapped: a v4-mapped one is kV4.
+struct SocketFacts {
+  uint64_t cookie = 0;     // SO_COOKIE: the socket's identity, for life
+  uint64_t inode = 0;      // of the descriptor, to find it under /proc
+  bool inet = false;       // AF_INET or AF_INET6
+  bool v6_socket = false;  // AF_INET6: options go to the IPv6 level
+  bool v6_only = false;
+  bool stream_tcp = false;  // SOCK_STREAM and IPPROTO_TCP
+  bool own_netns = false;   // SO_NETNS_COOKIE equals the broker's
+  uint8_t tcp_state = 0;    // TCP_ESTABLISHED = 1 … (TCP_INFO)
+  uint32_t mark = 0;
+  SocketAddress local;
+  SocketAddress remote;  // kNone when not connected
+};
+
+// A per-socket policy: both directions are set, IN first. Wildcard selector in `family`.
+struct SocketPolicy {
+  enum class Kind : uint8_t {
+    kProtect,    // ESP, transport, this reqid (and SPIs when not 0), both directions
+    kRequireIn,  // IN: ESP with any reqid; OUT is not touched
+    kBlock,      // nothing moves, either family
+    kClear,      // take both away: the SPD decides
+  };
+  Kind kind = Kind::kBlock;
+  Family family = Family::kV4;
+  Mode mode = Mode::kTransport;
+  uint32_t reqid = 0;
+  uint32_t spi_in = 0;  // host order; 0 = any
+  uint32_t spi_out = 0;
+};
+
+// An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot.
+struct Guard {
+  enum class Action : uint8_t { kBlock, kEsp, kAllow };
+  bool out = true;
+  Action action = Action::kBlock;
+  uint32_t reqid = 0;  // kEsp: exact for OUT, 0 = any for IN
+  uint32_t priority = 0;
+  uint32_t mark = 0;  // 0: none; else value and mask alike
+  Selector selector;  // family set
+
+  auto operator<=>(const Guard&) const = default;
+};
+
+// Where a socket may be found again: hints, never evidence.
+struct SocketHint {
+  uint64_t cookie = 0;
+  uint64_t inode = 0;
+  int32_t pid = 0;
+  int32_t fd = -1;
+};
+
+struct LiveSocket {
+  uint64_t cookie = 0;
+  uint8_t tcp_state = 0;
+  SocketAddress local;
+  SocketAddress remote;
+};
+
+struct KernelEvent {
+  enum class Kind : uint8_t {
+    kSaAdded,    // also: changed in place
+    kSaDeleted,  // also: expired hard
+    kSaFlushed,
+    kSpdChanged,  // an entry added, changed or deleted; a flush; the default action
+    kOverrun,     // events were lost: dump again
+  };
+  Kind kind = Kind::kOverrun;
+  Sa sa;  // kSaAdded: whole. kSaDeleted: key (and the rest when the kernel sent it)
+};
+
+class KernelPort {
+ public:
+  virtual ~KernelPort() = default;
+
+  // Reads what is behind `fd`. An error for what is no socket at all.
+  virtual Result<SocketFacts> Inspect(int fd) = 0;
+  virtual Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) = 0;
+  // Sets the bits `value` under `mask` of SO_MARK, leaving the others.
+  virtual Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) = 0;
+
+  virtual Result<std::vector<Sa>> DumpSad() = 0;
+  virtual Result<std::vector<SpdEntry>> DumpSpd() = 0;
+  // Adds an SPD entry, exclusively: kConflictSpd when one of equal selector and mark is there.
+  virtual Result<void> AddGuard(const Guard& guard) = 0;
+  // Takes it away again; one that is gone already is no error.
+  virtual Result<void> DeleteGuard(const Guard& guard) = 0;
+
+  // True when `address` belongs to this host (any interface, loopback included).
+  virtual bool IsLocalAddress(const Address& address) = 0;
+
+  // Duplicates the program's descriptor of the socket, found by its hints and then by its inode
+  // under /proc, and proved by its cookie. Nothing when no process holds it (or none can be
+  // reached).
+  virtual std::optional<int> Borrow(const SocketHint& hint) = 0;  // the caller closes it
+  // Ends a connection so that the program's calls fail: by SOCK_DESTROY where the kernel has it,
+  // else by connect(AF_UNSPEC) on `fd` (-1: none at hand). The policies must block already.
+  virtual Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) = 0;
+
+  // Lists all TCP sockets of the namespace but TIME_WAIT and CLOSE ones, v4 and v6, listeners
+  // included (inet_diag; addresses unmapped).
+  virtual Result<std::vector<LiveSocket>> LiveTcp() = 0;
+
+  // Returns the inodes of all sockets that any process holds (one pass over /proc/PID/fd).
+  virtual Result<std::unordered_set<uint64_t>> HeldSocketInodes() = 0;
+
+  // Returns the source address the kernel would choose for a packet to `remote` (a connected
+  // datagram socket of the broker's own tells); nothing where there is no route.
+  virtual std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) = 0;
+
+  // Binds a socket that has no port yet to any address and a port of the kernel's choice, as
+  // listen() would do by itself.
+  virtual Result<void> BindAny(int fd, const SocketFacts& facts) = 0;
+
+  // Monotonic time in milliseconds, and seconds since 1970.
+  virtual int64_t NowMs() = 0;
+  virtual uint64_t WallSeconds() = 0;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_KERNEL_PORT_H_

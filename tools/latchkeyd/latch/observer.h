@@ -1,0 +1,31 @@
+// Who hears of what happens to latches: the server turns it into log lines, page entries and
+// journal records.
+#ifndef TOOLS_LATCHKEYD_LATCH_OBSERVER_H_
+#define TOOLS_LATCHKEYD_LATCH_OBSERVER_H_
+
+#include <string>
+
+#include "tools/latchkeyd/latch/entry.h"
+
+namespace latchkey::broker {
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+
+  // A latch changed its state; `from` equals the new state when it was just made. For kBroken it is
+  // called before the kernel is told, so that the page says so first (DESIGN: page, BLOCK, abort,
+  // log).
+  virtual void OnState(const Entry& entry, State from) = 0;
+  // The latch has lost its last SA, or has one again.
+  virtual void OnStall(const Entry& entry, bool stalled) = 0;
+  // An SPD entry of ours is about to be added, or has been taken away.
+  virtual void OnGuard(const Guard& guard, bool adding) = 0;
+  virtual void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
+                         const std::string& detail) = 0;
+  virtual void OnWarning(const std::string& text) = 0;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_OBSERVER_H_
