@@ -5,13 +5,12 @@
   pcap.py esp FILE X Y           ESP packets between two hosts, either direction
   pcap.py non-esp FILE X Y       packets between them that are neither ESP, IKE, ARP nor neighbour discovery
   pcap.py list FILE              one line a packet, for people
-  pcap.py mark FILE INTERFACE    sends a marker frame and waits until the file holds it
-  pcap.py self-check
-X and Y are a, b, c or an address. A file that cannot be understood is an error (status 1, nothing
+  pcap.py mark FILE              nothing: what --live does is all
+--live INTERFACE before these: the recording still runs; a marker frame is sent, and the file must
+hold it before anything is counted. X and Y are a, b, c or an address. A file that cannot be understood is an error (status 1, nothing
 printed), never a count.
 """
 
-import ipaddress
 import os
 import socket
 import struct
@@ -73,14 +72,14 @@ def parse(frame):
         if len(p) < 20 or p[0] >> 4 != 4:
             raise BadCapture("broken IPv4 header")
         header = (p[0] & 15) * 4
-        src, dst = ipaddress.ip_address(p[12:16]), ipaddress.ip_address(p[16:20])
+        src, dst = p[12:16], p[16:20]
         flags = struct.unpack("!H", p[6:8])[0]
         key = (src, dst, p[9], p[4:6]) if flags & 0x3FFF else None
-        return str(src), str(dst), p[9], p[header:], key, not flags & 0x1FFF
+        return src, dst, p[9], p[header:], key, not flags & 0x1FFF
     if kind == ETHERTYPE_IP6:
         if len(p) < 40 or p[0] >> 4 != 6:
             raise BadCapture("broken IPv6 header")
-        src, dst = ipaddress.ip_address(p[8:24]), ipaddress.ip_address(p[24:40])
+        src, dst = p[8:24], p[24:40]
         proto, p, key, first = p[6], p[40:], None, True
         while first and (proto in IP6_EXTENSIONS or proto == FRAGMENT_HEADER) and len(p) >= 8:
             if proto == FRAGMENT_HEADER:
@@ -89,7 +88,7 @@ def parse(frame):
                 proto, p = p[0], p[8:]
             else:
                 proto, p = p[0], p[(p[1] + 1) * 8 :]
-        return str(src), str(dst), proto, p, key, first
+        return src, dst, proto, p, key, first
     return None
 
 
@@ -115,13 +114,16 @@ def classify(packet, fragments):
     return what
 
 
-def addresses(host):
-    if host in HOSTS:
-        return HOSTS[host]
+def packed(address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return {str(ipaddress.ip_address(host))}
-    except ValueError:
-        raise BadCapture(f"no such host: {host}") from None
+        return socket.inet_pton(family, address)
+    except OSError:
+        raise BadCapture(f"no such host: {address}") from None
+
+
+def addresses(host):
+    return {packed(address) for address in HOSTS.get(host, (host,))}
 
 
 def between(data, x, y):
@@ -186,30 +188,37 @@ def list_packets(data):
         if packet is None:
             print(frame[6:12].hex(":"), frame[:6].hex(":"), "type", frame[12:14].hex(), len(frame))
         else:
-            print(packet[0], packet[1], classify(packet, fragments), "proto", packet[2], len(frame))
+            ends = [socket.inet_ntop(socket.AF_INET6 if len(p) == 16 else socket.AF_INET, p) for p in packet[:2]]
+            print(*ends, classify(packet, fragments), "proto", packet[2], len(frame))
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
 
 
 def main(argv):
-    def read(path):
-        with open(path, "rb") as f:
-            return f.read()
-
+    args = argv[1:]
     try:
-        command, rest = argv[1], argv[2:]
+        interface = None
+        if args[0] == "--live":
+            interface = args[1]
+            args = args[2:]
+        command, path, *rest = args
+        if interface:
+            mark(path, interface)
         if command == "clear":
-            path, text = rest
+            (text,) = rest
             print(count_clear(read(path), os.fsencode(text)))
         elif command == "esp":
-            path, x, y = rest
+            x, y = rest
             print(count_esp(read(path), x, y))
         elif command == "non-esp":
-            path, x, y = rest
+            x, y = rest
             print(count_non_esp(read(path), x, y))
         elif command == "list":
-            list_packets(read(*rest))
-        elif command == "mark":
-            mark(*rest)
-        else:
+            list_packets(read(path))
+        elif command != "mark":
             raise IndexError
     except (IndexError, ValueError):
         print(__doc__, file=sys.stderr)

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
 # Recording the link, and counting what was seen there. The counting is pcap.py's.
 
+# _lab_pcap COMMAND NAME ARG...: while the capture runs, pcap.py first sends a marker frame over the
+# same bridge: when that is in the file, so is all that came before it.
 _lab_pcap() {
-  /usr/bin/python3 -I $_lab_home/guest/pcap.py "$@"
-}
-
-# _lab_settle NAME: everything sent so far is in the file, and the kernel dropped nothing. A marker
-# frame goes over the same bridge; when it is in the file, so is all that came before it.
-_lab_settle() {
-  local name=$1 pid
-  [ -e "$LAB/$name.pcap" ] || fail "no capture named $name"
-  [ -e "$LAB/$name.capture" ] || return 0
-  pid=$(cat "$LAB/$name.capture")
-  kill -0 "$pid" 2>/dev/null || fail "the capture $name died: $(cat "$LAB/$name.tcpdump")"
-  _lab_pcap mark "$LAB/$name.pcap" wire || fail "the capture $name does not record"
+  local command=$1 name=$2 live=() pid
+  shift 2
+  [ -e "$LAB/$name.pcap" ] || fail "no capture named $name" >&2
+  if [ -e "$LAB/$name.capture" ]; then
+    read -r pid <"$LAB/$name.capture"
+    kill -0 "$pid" 2>/dev/null || fail "the capture $name died: $(cat "$LAB/$name.tcpdump")" >&2
+    live=(--live wire)
+  fi
+  /usr/bin/python3 -I -S $_lab_home/guest/pcap.py "${live[@]}" "$command" "$LAB/$name.pcap" "$@" ||
+    fail "the capture $name cannot be read" >&2
 }
 
 # capture NAME: records the link from now on into $LAB/NAME.pcap.
@@ -29,14 +29,14 @@ capture() {
     sleep 0.05
   done
   [ -s "$LAB/$name.pcap" ] || fail "capture $name: tcpdump does not start: $(cat "$LAB/$name.tcpdump")"
-  _lab_settle "$name"
+  _lab_pcap mark "$name"
 }
 
 # capture_stop NAME: ends the recording; nothing that was sent before is lost.
 capture_stop() {
   local name=$1 pid i
   [ -e "$LAB/$name.capture" ] || fail "capture_stop: $name is not running"
-  _lab_settle "$name"
+  _lab_pcap mark "$name"
   pid=$(cat "$LAB/$name.capture")
   rm -f "$LAB/$name.capture"
   kill -TERM "$pid"
@@ -51,19 +51,16 @@ capture_stop() {
 
 # clear_octets NAME TEXT: prints the number of packets that carry TEXT in clear.
 clear_octets() {
-  _lab_settle "$1" >&2
-  _lab_pcap clear "$LAB/$1.pcap" "$2"
+  _lab_pcap clear "$1" "$2"
 }
 
 # non_esp NAME HOST HOST: prints the number of packets between the two that are neither ESP nor
 # IKE nor neighbour discovery. An address may stand for a host.
 non_esp() {
-  _lab_settle "$1" >&2
-  _lab_pcap non-esp "$LAB/$1.pcap" "$2" "$3"
+  _lab_pcap non-esp "$1" "$2" "$3"
 }
 
 # esp_packets NAME HOST HOST: prints the number of ESP packets between the two.
 esp_packets() {
-  _lab_settle "$1" >&2
-  _lab_pcap esp "$LAB/$1.pcap" "$2" "$3"
+  _lab_pcap esp "$1" "$2" "$3"
 }

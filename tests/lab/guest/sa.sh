@@ -1,37 +1,42 @@
 # shellcheck shell=bash
 # Manually keyed security associations, and the PAD entries that say whose they are.
 
-_lab_random() { # _lab_random BYTES: in hex
-  od -An -v -N"$1" -tx1 /dev/urandom | tr -d ' \n'
+_lab_random() { # _lab_random BYTES: sets REPLY to fresh random octets, in hex
+  # One process for many: starting one is dear in user-mode-linux.
+  if [ ${#_lab_pool} -lt $(($1 * 2)) ]; then
+    _lab_pool=$(od -An -v -w2048 -N2048 -tx1 /dev/urandom)
+    _lab_pool=${_lab_pool// /}
+  fi
+  REPLY=${_lab_pool:0:$(($1 * 2))}
+  _lab_pool=${_lab_pool:$(($1 * 2))}
 }
+_lab_pool=
 
 _lab_suite() { # _lab_suite NAME: sets REPLY to the algorithm part of `ip xfrm state add`, with a new key
-  local enc='' auth='' bits
+  local enc='' auth='' bits=${1#*:} icv=${1#aes-gcm-}
+  bits=${bits%%/*}
   case $1 in
     aes-gcm-16:128 | aes-gcm-16:192 | aes-gcm-16:256 | aes-gcm-12:128 | aes-gcm-12:256 | aes-gcm-8:128 | aes-gcm-8:256)
-      local icv=${1#aes-gcm-}
-      bits=${1#*:}
-      REPLY="aead rfc4106(gcm(aes)) 0x$(_lab_random $((bits / 8 + 4))) $((${icv%:*} * 8))"
+      _lab_random $((bits / 8 + 4))
+      REPLY="aead rfc4106(gcm(aes)) 0x$REPLY $((${icv%:*} * 8))"
       return 0
       ;;
     chacha20-poly1305)
-      REPLY="aead rfc7539esp(chacha20,poly1305) 0x$(_lab_random 36) 128"
+      _lab_random 36
+      REPLY="aead rfc7539esp(chacha20,poly1305) 0x$REPLY 128"
       return 0
       ;;
   esac
   case ${1%%/*} in
-    aes-cbc:128 | aes-cbc:192 | aes-cbc:256)
-      bits=${1#*:}
-      enc="enc cbc(aes) 0x$(_lab_random $((${bits%%/*} / 8)))"
-      ;;
-    3des-cbc) enc="enc cbc(des3_ede) 0x$(_lab_random 24)" ;;
+    aes-cbc:128 | aes-cbc:192 | aes-cbc:256) _lab_random $((bits / 8)) && enc="enc cbc(aes) 0x$REPLY" ;;
+    3des-cbc) _lab_random 24 && enc="enc cbc(des3_ede) 0x$REPLY" ;;
     null) enc='enc ecb(cipher_null) ""' ;;
   esac
   case ${1#*/} in
-    hmac-sha2-256) auth="auth-trunc hmac(sha256) 0x$(_lab_random 32) 128" ;;
-    hmac-sha2-384) auth="auth-trunc hmac(sha384) 0x$(_lab_random 48) 192" ;;
-    hmac-sha2-512) auth="auth-trunc hmac(sha512) 0x$(_lab_random 64) 256" ;;
-    hmac-sha1) auth="auth-trunc hmac(sha1) 0x$(_lab_random 20) 96" ;;
+    hmac-sha2-256) _lab_random 32 && auth="auth-trunc hmac(sha256) 0x$REPLY 128" ;;
+    hmac-sha2-384) _lab_random 48 && auth="auth-trunc hmac(sha384) 0x$REPLY 192" ;;
+    hmac-sha2-512) _lab_random 64 && auth="auth-trunc hmac(sha512) 0x$REPLY 256" ;;
+    hmac-sha1) _lab_random 20 && auth="auth-trunc hmac(sha1) 0x$REPLY 96" ;;
   esac
   if [ -z "$enc" ] || [ -z "$auth" ]; then
     echo "lab: unknown suite: $1" >&2
@@ -59,10 +64,9 @@ _lab_pad() { # _lab_pad HOST PEER REQID PEER-ID LOCAL-ID: appends to the host's 
     "$3" "$remote" "${id//\"/\\\"}" "${local_id//\"/\\\"}"
   _lab_pid "$host"
   file=/proc/$REPLY/root/etc/latchkey/pad.toml
-  [ ! -e "$file" ] || have=$(cat "$file")$'\n'
-  # In one piece, as a careful administrator would: nobody reads half a file.
-  [[ $have == *"$entry"* ]] ||
-    { printf '%s%s%s' "$have" "${have:+$'\n'}" "$entry" >"$file.new" && mv "$file.new" "$file"; }
+  [ ! -e "$file" ] || read -rd '' have <"$file"
+  # One write of a whole entry: nobody reads half of it.
+  [[ $have$'\n' == *"$entry"* ]] || printf '%s%s' "${have:+$'\n'}" "$entry" >>"$file"
 }
 
 # manual_sa HOST HOST REQID [IDA IDB [SUITE]]: a pair of transport mode SAs for v4 and one for v6,
@@ -77,7 +81,9 @@ manual_sa() {
   _lab_pad "$y" "$x" "$reqid" "$idx" "$idy" || fail "manual_sa: cannot write the PAD of $y"
   for i in "${ax% *} ${ay% *}" "${ay% *} ${ax% *}" "${ax#* } ${ay#* }" "${ay#* } ${ax#* }"; do
     src=${i% *} dst=${i#* }
-    spi=0x$(printf %02x $((RANDOM % 254 + 1)))$(_lab_random 3)
+    _lab_random 4
+    [ "${REPLY:0:2}" != 00 ] || REPLY=5a${REPLY:2} # 1 to 255 are reserved
+    spi=0x$REPLY
     _lab_suite "$suite"
     batch+="xfrm state add src $src dst $dst proto esp spi $spi reqid $reqid mode transport"
     batch+=" replay-window 32 $REPLY"$'\n'
