@@ -66,22 +66,48 @@ class Engine {
   const Database& database() const { return database_; }
 
  private:
-  struct Choice;
+  struct Choice {
+    Verified verified;
+    Protection protection;
+    uint32_t reqid = 0;
+    uint32_t spi_in = 0;
+    uint32_t spi_out = 0;
+    Pin pin = Pin::kReqid;
+  };
 
+  // engine.cc: requests.
   Answer Refuse(const Client& client, const Flow& flow, Reason reason, const std::string& detail);
-  Answer Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts, Flow flow,
-                 const policy::Verdict& verdict);
-  Result<Choice> ChooseSa(const Flow& flow, const policy::Rule& rule, uint32_t reqid) const;
-  Result<void> CheckSocket(const SocketFacts& facts) const;
-  Result<void> HoldListenerGuards(Entry& entry, const SocketFacts& facts);
+  Result<SocketFacts> InspectTcp(int fd);
+  Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
+                    policy::Outcome outcome);
+  Answer Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                 const Flow& flow, const policy::Verdict& verdict);
+  Result<void> Pin(int fd, const SocketFacts& facts, const Flow& flow, const Choice& choice);
+  Result<Choice> ChooseSa(const Flow& flow, const policy::Rule& rule, uint32_t reqid);
+  SystemView SystemFor(const Flow& flow) const;
+  void IdentifyAgain(const Flow& flow);
+
+  // engine_listen.cc: listeners and their guards.
+  Answer AcceptProtected(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                         const Flow& flow, const policy::Verdict& verdict);
+  const Entry* ListenerOf(const Flow& flow) const;
   std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
-  void RefreshListeners();
+  void RefreshListener(Entry& entry);
+
+  // engine_watch.cc: what happens without being asked.
+  bool Direct(const Sa& sa, bool& inbound);
+  void LearnSa(const Sa& sa);
   void CheckLatch(Entry& entry);
   void CheckAll();
   void Break(Entry& entry, Reason reason);
+  void Silence(Entry& entry);
   void Close(uint64_t id, Reason reason);
-  void Resynchronise(bool suspect);
-  void Adopt(Entry entry, const std::vector<uint64_t>& cookies);
+  Result<void> Resynchronise();
+  Result<void> ReadSpd();
+  void Reap();
+  void Adopt(Entry entry, const std::vector<LiveSocket>& live,
+             const std::unordered_set<uint64_t>& held);
+  Guard StandingBlock(Family family) const;
 
   KernelPort& kernel_;
   KeyManager& keys_;
@@ -92,6 +118,7 @@ class Engine {
   GuardSet guards_;
   std::vector<SpdEntry> spd_;
   int64_t last_reap_ = 0;
+  int64_t last_mourning_ = 0;
 };
 
 }  // namespace latchkey::broker

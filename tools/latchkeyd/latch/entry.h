@@ -33,9 +33,13 @@ struct Entry {
   SocketHint hint;
   bool v6_socket = false;
   bool static_reqid = false;
-  int64_t stalled_since = 0;  // NowMs() when its last SA went; 0 = it has one
-  int64_t created = 0;        // NowMs()
-  std::vector<Guard> guards;  // SPD entries held for it
+  int64_t stalled_since = 0;      // NowMs() when its last SA went; 0 = it has one
+  int64_t created = 0;            // NowMs()
+  bool seen = false;              // its socket was once in the kernel's tables
+  bool silenced = false;          // kBroken: BLOCK set or socket aborted
+  uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
+  std::vector<Guard> guards;      // SPD entries held for it as long as it lives
+  std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
 };
 
 }  // namespace latchkey::broker

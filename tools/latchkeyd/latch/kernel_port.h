@@ -70,6 +70,7 @@ struct SocketHint {
 struct LiveSocket {
   uint64_t cookie = 0;
   uint8_t tcp_state = 0;
+  uint32_t queued = 0;  // of a listener: children nobody has accepted yet (idiag_rqueue)
   SocketAddress local;
   SocketAddress remote;
 };
@@ -109,7 +110,9 @@ class KernelPort {
   // Duplicates the program's descriptor of the socket, found by its hints and then by its inode
   // under /proc, and proved by its cookie. Nothing when no process holds it (or none can be
   // reached).
-  virtual std::optional<int> Borrow(const SocketHint& hint) = 0;  // the caller closes it
+  // The caller gives it back.
+  virtual std::optional<int> Borrow(const SocketHint& hint) = 0;
+  virtual void GiveBack(int fd) = 0;
   // Ends a connection so that the program's calls fail: by SOCK_DESTROY where the kernel has it,
   // else by connect(AF_UNSPEC) on `fd` (-1: none at hand). The policies must block already.
   virtual Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) = 0;

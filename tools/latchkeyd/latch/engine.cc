@@ -1,0 +1,195 @@
+#include "tools/latchkeyd/latch/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+
+Engine::Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options options)
+    : kernel_(kernel),
+      keys_(keys),
+      observer_(observer),
+      options_(options),
+      database_(observer),
+      guards_(kernel, observer) {}
+
+Answer Engine::Refuse(const Client& client, const Flow& flow, Reason reason,
+                      const std::string& detail) {
+  observer_.OnRefusal(client, flow, reason, detail);
+  return Answer{wire::Verdict::kRefused, reason, 0};
+}
+
+Result<SocketFacts> Engine::InspectTcp(int fd) {
+  Result<SocketFacts> facts = kernel_.Inspect(fd);
+  if (!facts) return facts;
+  if (!facts->inet) return Fail(Reason::kBadRequest, "inspect socket", "not an inet socket");
+  if (!facts->own_netns) {
+    return Fail(Reason::kForeignNetns, "inspect socket", "of a network namespace not guarded here");
+  }
+  if (!facts->stream_tcp) return Fail(Reason::kUnsupported, "inspect socket", "not TCP");
+  return facts;
+}
+
+SystemView Engine::SystemFor(const Flow& flow) const {
+  // The stricter of the two directions: a flow needs both.
+  const SystemView out = LookUpSpd(spd_, flow, /*out=*/true);
+  const SystemView in = LookUpSpd(spd_, flow, /*out=*/false);
+  if (out.action == SystemAction::kDiscard || in.action == SystemAction::kDiscard) {
+    return SystemView{SystemAction::kDiscard, 0};
+  }
+  return out.action == SystemAction::kProtect ? out : in;
+}
+
+Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
+                          policy::Outcome outcome) {
+  // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
+  if ((facts.mark & options_.guard_mark) != 0) {
+    SocketPolicy clear;
+    clear.kind = SocketPolicy::Kind::kClear;
+    clear.family = flow.remote.address.family;
+    if (Result<void> done = kernel_.SetPolicy(fd, facts, clear); !done) {
+      return Refuse(client, flow, done.error().reason, done.error().ToString());
+    }
+    if (Result<void> done = kernel_.SetMark(fd, facts, 0, options_.guard_mark); !done) {
+      return Refuse(client, flow, done.error().reason, done.error().ToString());
+    }
+  }
+  const bool local = outcome == policy::Outcome::kLocal;
+  return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0};
+}
+
+Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote) {
+  Flow flow{Direction::kOut, kProtocolTcp, {}, remote};
+  Result<SocketFacts> facts = InspectTcp(fd);
+  if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  if (remote.address.family == Family::kNone) {
+    return Refuse(client, flow, Reason::kBadRequest, "no remote address");
+  }
+  flow.local = facts->local;
+  if (flow.local.address.family != remote.address.family || flow.local.address.IsAny()) {
+    std::optional<Address> source = kernel_.SourceAddress(remote.address, 0);
+    // Without a route the kernel's own connect() says so; there is nothing to protect.
+    flow.local.address = source.value_or(Address::AnyOf(remote.address.family));
+  }
+  if (Entry* old = database_.FindByCookie(facts->cookie)) {
+    if (old->latch.state == State::kListener) {
+      return Refuse(client, flow, Reason::kBadRequest, "the socket listens");
+    }
+    // The socket was reset, or its first connect failed: this is a new flow.
+    Close(old->latch.id, Reason::kClosed);
+  }
+  const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(remote.address);
+  const policy::Verdict verdict =
+      policy::Decide(*client.policy, client.requester, flow, same_host, SystemFor(flow));
+  switch (verdict.outcome) {
+    case policy::Outcome::kProtect:
+      return Protect(client, fd, fd_hint, *facts, flow, verdict);
+    case policy::Outcome::kBypass:
+    case policy::Outcome::kLocal:
+      return LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+    case policy::Outcome::kRefuse:
+      break;
+  }
+  return Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
+}
+
+void Engine::IdentifyAgain(const Flow& flow) {
+  // The key manager may have learnt, or unlearnt, who is behind an SA since the SA's own event.
+  const int64_t now = kernel_.NowMs();
+  std::vector<KnownSa> carrying;
+  for (const bool inbound : {false, true}) {
+    for (const KnownSa* known : sas_.Carrying(flow, inbound)) carrying.push_back(*known);
+  }
+  for (const KnownSa& known : carrying) {
+    sas_.Put(known.sa, known.inbound, keys_.Identify(known.sa, known.inbound), now);
+  }
+}
+
+Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Rule& rule,
+                                        uint32_t reqid) {
+  IdentifyAgain(flow);
+  const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
+  const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
+  Result<SaPair> pair = ChoosePair(out, in, rule, reqid);
+  if (!pair) return std::unexpected(pair.error());
+  Choice choice;
+  choice.verified = *pair->out->verified;
+  choice.protection = pair->out->sa.protection;
+  choice.reqid = pair->out->sa.reqid;
+  choice.pin = rule.protection.pin;
+  if (choice.pin == Pin::kAuto) {
+    choice.pin = choice.verified.static_reqid ? Pin::kReqid : Pin::kSpi;
+  }
+  choice.spi_in = pair->in->sa.key.spi;
+  choice.spi_out = pair->out->sa.key.spi;
+  return choice;
+}
+
+Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, const Choice& choice) {
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kProtect;
+  policy.family = flow.remote.address.family;
+  policy.mode = choice.protection.mode;
+  policy.reqid = choice.reqid;
+  if (choice.pin == Pin::kSpi) {
+    policy.spi_in = choice.spi_in;
+    policy.spi_out = choice.spi_out;
+  }
+  // The mark first: from then on what leaves beside the socket policy meets the standing BLOCK.
+  if (Result<void> done = kernel_.SetMark(fd, facts, options_.guard_mark, options_.guard_mark);
+      !done) {
+    return done;
+  }
+  return kernel_.SetPolicy(fd, facts, policy);
+}
+
+Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                       const Flow& flow, const policy::Verdict& verdict) {
+  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+    return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
+  }
+  Result<Choice> choice = ChooseSa(flow, *verdict.rule, verdict.reqid);
+  if (!choice) return Refuse(client, flow, choice.error().reason, choice.error().ToString());
+  Result<void> pinned = Pin(fd, facts, flow, *choice);
+  if (!pinned) {
+    Block(kernel_, fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, pinned.error().reason, pinned.error().ToString());
+  }
+  Entry entry;
+  entry.latch.state = State::kEstablished;
+  entry.latch.flow = flow;
+  entry.latch.identity = choice->verified.identity;
+  entry.latch.protection = choice->protection;
+  entry.latch.pin = choice->pin;
+  entry.latch.reqid = choice->reqid;
+  entry.latch.spi_in = choice->spi_in;
+  entry.latch.spi_out = choice->spi_out;
+  entry.static_reqid = choice->verified.static_reqid;
+  FillOwner(entry, client, facts, fd_hint, kernel_);
+  entry.rule = verdict.rule;
+  entry.latch.rule = verdict.rule->name;
+  const Entry* stored = database_.Insert(std::move(entry));
+  if (stored == nullptr) {
+    Block(kernel_, fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
+  }
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+}
+
+Answer Engine::Release(const Client& client, int fd) {
+  Result<SocketFacts> facts = kernel_.Inspect(fd);
+  if (!facts || !facts->own_netns || !facts->stream_tcp) {
+    return Refuse(client, Flow{}, Reason::kBadRequest, "nothing to release");
+  }
+  // The policies stay on the socket until it is connected anew: closed is the safe side.
+  if (const Entry* entry = database_.FindByCookie(facts->cookie)) {
+    if (entry->latch.state != State::kListener && facts->tcp_state == kTcpClose) {
+      Close(entry->latch.id, Reason::kClosed);
+    }
+  }
+  return Answer{wire::Verdict::kBypass, Reason::kNone, 0};
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,223 @@
+// Listeners: RFC 5660's LISTENER latches, and the children they spawn at accept.
+
+#include <set>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/listener_plan.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+namespace {
+
+std::vector<Family> FamiliesOf(const SocketFacts& facts) {
+  if (facts.local.address.family == Family::kV4) return {Family::kV4};
+  if (facts.v6_socket && !facts.v6_only && facts.local.address.IsAny()) {
+    return {Family::kV6, Family::kV4};
+  }
+  return {Family::kV6};
+}
+
+Prefix Host(const Address& address) {
+  return Prefix{address, static_cast<uint8_t>(address.Bits())};
+}
+
+}  // namespace
+
+Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
+  Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
+  Result<SocketFacts> facts = InspectTcp(fd);
+  if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  if (const Entry* entry = database_.FindByCookie(facts->cookie)) {
+    if (entry->latch.state == State::kListener) {
+      return Answer{wire::Verdict::kLatched, Reason::kNone, entry->latch.id};  // a new backlog
+    }
+    if (facts->tcp_state != kTcpClose) {
+      return Refuse(client, flow, Reason::kBadRequest, "the socket is connected");
+    }
+    Close(entry->latch.id, Reason::kClosed);
+  }
+  if (facts->local.port == 0) {
+    if (Result<void> bound = kernel_.BindAny(fd, *facts); !bound) {
+      return Refuse(client, flow, bound.error().reason, bound.error().ToString());
+    }
+    facts = InspectTcp(fd);
+    if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  }
+  flow.local = facts->local;
+  Result<ListenerPlan> plan =
+      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), spd_, options_.guard_mark);
+  if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
+  if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  if (facts->tcp_state == kTcpListen) {
+    return Refuse(client, flow, Reason::kUnlatchedListener,
+                  "it listened before; what is queued came under nothing");
+  }
+  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+    return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
+  }
+
+  Entry entry;
+  FillOwner(entry, client, *facts, fd_hint, kernel_);
+  entry.latch.state = State::kListener;
+  entry.latch.flow = flow;
+  const auto undo = [&](const Error& error) {
+    for (const Guard& guard : entry.guards) guards_.Drop(guard);
+    return Refuse(client, flow, error.reason, error.ToString());
+  };
+  for (const Guard& guard : plan->guards) {
+    if (Result<void> held = guards_.Hold(guard); !held) return undo(held.error());
+    entry.guards.push_back(guard);
+  }
+  if (Result<void> done = kernel_.SetMark(fd, *facts, options_.guard_mark, options_.guard_mark);
+      !done) {
+    return undo(done.error());
+  }
+  SocketPolicy policy;
+  policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
+  policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
+  if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
+
+  Entry* stored = database_.Insert(std::move(entry));
+  if (stored == nullptr) {
+    return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
+  }
+  RefreshListener(*stored);
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+}
+
+std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
+  std::vector<Guard> wanted;
+  std::set<Flow> seen;
+  const Flow& listening = entry.latch.flow;
+  for (const auto& [key, known] : sas_.all()) {
+    if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
+    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
+    if (!listening.local.address.IsAny() && known.local() != listening.local.address) continue;
+    const Flow flow{
+        Direction::kIn, kProtocolTcp, {known.local(), listening.local.port}, {known.remote(), 0}};
+    if (!seen.insert(flow).second) continue;
+    const policy::Rule* rule = policy::FirstMatch(*entry.policy, flow);
+    if (rule == nullptr || rule->action != policy::Action::kProtect) continue;
+    const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, entry.created);
+    if (identities.size() != 1 || !*identities.begin()) continue;
+    const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
+    const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
+    Result<SaPair> pair = ChoosePair(out, in, *rule, rule->reqid);
+    if (!pair) continue;
+    Guard guard;
+    guard.action = Guard::Action::kEsp;
+    guard.reqid = pair->out->sa.reqid;
+    guard.mark = options_.guard_mark;
+    guard.selector.family = known.local().family;
+    guard.selector.source = Host(known.local());
+    guard.selector.destination = Host(known.remote());
+    guard.selector.protocol = kProtocolTcp;
+    guard.selector.source_port = listening.local.port;
+    guard.selector.source_mask = 0xffff;
+    wanted.push_back(guard);
+  }
+  return wanted;
+}
+
+void Engine::RefreshListener(Entry& entry) {
+  const std::vector<Guard> wanted = ListenerSaGuards(entry);
+  const std::set<Guard> keep(wanted.begin(), wanted.end());
+  std::vector<Guard> held;
+  // What is no longer allowed goes first: the standing BLOCK stands beneath.
+  for (const Guard& guard : entry.sa_guards) {
+    if (keep.contains(guard)) {
+      held.push_back(guard);
+    } else {
+      guards_.Drop(guard);
+    }
+  }
+  const std::set<Guard> present(held.begin(), held.end());
+  for (const Guard& guard : wanted) {
+    if (present.contains(guard)) continue;
+    if (Result<void> done = guards_.Hold(guard); !done) {
+      observer_.OnWarning("a peer cannot be served: " + done.error().ToString());
+      continue;
+    }
+    held.push_back(guard);
+  }
+  entry.sa_guards = std::move(held);
+}
+
+const Entry* Engine::ListenerOf(const Flow& flow) const {
+  const Entry* wildcard = nullptr;
+  for (const auto& [id, entry] : database_.entries()) {
+    const SocketAddress& bound = entry.latch.flow.local;
+    if (entry.latch.state != State::kListener || bound.port != flow.local.port) continue;
+    if (bound.address == flow.local.address) return &entry;
+    if (bound.address.IsAny() && (bound.address.family == flow.local.address.family ||
+                                  bound.address.family == Family::kV6)) {
+      wildcard = &entry;
+    }
+  }
+  return wildcard;
+}
+
+Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
+  Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
+  Result<SocketFacts> facts = InspectTcp(fd);
+  if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  flow.local = facts->local;
+  flow.remote = facts->remote;
+  Answer answer;
+  if (flow.remote.address.family == Family::kNone) {
+    // Reset before it was accepted: with no peer there is nothing to verify.
+    answer = Refuse(client, flow, Reason::kClosed, "the peer is gone");
+  } else if (const Entry* old = database_.FindByCookie(facts->cookie)) {
+    return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id};
+  } else {
+    const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
+    const policy::Verdict verdict =
+        policy::Decide(*client.policy, client.requester, flow, same_host, SystemFor(flow));
+    switch (verdict.outcome) {
+      case policy::Outcome::kProtect:
+        answer = AcceptProtected(client, fd, fd_hint, *facts, flow, verdict);
+        break;
+      case policy::Outcome::kBypass:
+      case policy::Outcome::kLocal:
+        answer = LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+        break;
+      case policy::Outcome::kRefuse:
+        answer = Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
+        break;
+    }
+  }
+  if (answer.verdict == wire::Verdict::kRefused) {
+    const Family family =
+        flow.local.address.family == Family::kNone ? Family::kV4 : flow.local.address.family;
+    Block(kernel_, fd, *facts, family);
+  }
+  return answer;
+}
+
+Answer Engine::AcceptProtected(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                               const Flow& flow, const policy::Verdict& verdict) {
+  const Entry* listener = ListenerOf(flow);
+  if (listener == nullptr) {
+    return Refuse(client, flow, Reason::kUnlatchedListener, DescribeRule(verdict.rule));
+  }
+  if (!verdict.rule->remote_port.empty()) {
+    return Refuse(client, flow, Reason::kUnsupported, "a rule by the client's port");
+  }
+  if (listener->suspect_children > 0) {
+    --database_.Find(listener->latch.id)->suspect_children;
+    return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
+  }
+  // What lies in the child's queue may have come under any SA that covered the peer's address
+  // since the socket began to listen: only one identity may ever have stood behind them.
+  IdentifyAgain(flow);
+  const std::set<std::optional<Identity>> identities =
+      sas_.IdentitiesSince(flow, listener->created);
+  if (identities.size() > 1) {
+    return Refuse(client, flow, Reason::kAmbiguousPeer,
+                  std::to_string(identities.size()) + " identities since it listens");
+  }
+  return Protect(client, fd, fd_hint, facts, flow, verdict);
+}
+
+}  // namespace latchkey::broker

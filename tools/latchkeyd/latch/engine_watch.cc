@@ -1,0 +1,303 @@
+// What happens without being asked: SAs and SPD entries that come and go, closed sockets, restarts.
+
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/listener_plan.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+namespace {
+
+// Broken latches whose socket the program still holds are looked at more rarely: finding a
+// descriptor under /proc costs more than asking the kernel for its connections.
+constexpr int64_t kMourningMs = 10'000;
+
+}  // namespace
+
+Guard Engine::StandingBlock(Family family) const {
+  Guard guard;
+  guard.action = Guard::Action::kBlock;
+  guard.priority = 1;
+  guard.mark = options_.guard_mark;
+  guard.selector.family = family;
+  guard.selector.source = Prefix{Address::AnyOf(family), 0};
+  guard.selector.destination = Prefix{Address::AnyOf(family), 0};
+  return guard;
+}
+
+Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> latches) {
+  for (const Guard& guard : guards) guards_.Inherit(guard);
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    if (Result<void> held = guards_.Hold(StandingBlock(family), options_.shared_guards); !held) {
+      return held;
+    }
+  }
+  if (Result<void> done = Resynchronise(); !done) return done;
+  if (!latches.empty()) {
+    Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+    if (!live) return std::unexpected(live.error());
+    Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
+    if (!held) return std::unexpected(held.error());
+    for (Entry& entry : latches) Adopt(std::move(entry), *live, *held);
+  }
+  guards_.Sweep();
+  if (Result<void> done = ReadSpd(); !done) return done;
+  CheckAll();
+  return {};
+}
+
+void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
+                   const std::unordered_set<uint64_t>& held) {
+  const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
+  if (socket == live.end() && !held.contains(entry.hint.inode)) return;  // closed meanwhile
+  const bool was_broken = entry.latch.state == State::kBroken;
+  const Reason reason = entry.latch.reason;
+  if (was_broken) entry.latch.state = State::kEstablished;
+  entry.seen = socket != live.end();
+  entry.silenced = false;
+  std::vector<Guard> wanted = std::exchange(entry.guards, {});
+  entry.sa_guards.clear();
+  if (entry.latch.state == State::kListener && entry.seen) {
+    entry.suspect_children = socket->queued;
+    for (const Guard& guard : wanted) {
+      if (Result<void> done = guards_.Hold(guard); done) {
+        entry.guards.push_back(guard);
+      } else {
+        observer_.OnWarning("a listener's guard is missing: " + done.error().ToString());
+      }
+    }
+  }
+  Entry* stored = database_.Insert(std::move(entry));
+  if (stored == nullptr) {
+    observer_.OnWarning("a latch of the journal could not be taken over");
+    return;
+  }
+  if (stored->latch.state == State::kListener) {
+    RefreshListener(*stored);
+  } else if (was_broken) {
+    Break(*stored, reason);
+  }
+}
+
+bool Engine::Direct(const Sa& sa, bool& inbound) {
+  const bool to_us = kernel_.IsLocalAddress(sa.key.destination);
+  if (!to_us && !kernel_.IsLocalAddress(sa.source)) return false;
+  inbound = to_us;
+  return true;
+}
+
+void Engine::LearnSa(const Sa& sa) {
+  bool inbound = false;
+  if (sa.larval || !Direct(sa, inbound)) return;
+  sas_.Put(sa, inbound, keys_.Identify(sa, inbound), kernel_.NowMs());
+}
+
+Result<void> Engine::ReadSpd() {
+  Result<std::vector<SpdEntry>> spd = kernel_.DumpSpd();
+  if (!spd) return std::unexpected(spd.error());
+  spd_ = std::move(*spd);
+  // Flushed or taken away by somebody: what our latches lean on goes back at once.
+  guards_.Reassert(spd_);
+  return {};
+}
+
+Result<void> Engine::Resynchronise() {
+  Result<std::vector<Sa>> sad = kernel_.DumpSad();
+  if (!sad) return std::unexpected(sad.error());
+  std::set<SaKey> keys;
+  for (const Sa& sa : *sad) keys.insert(sa.key);
+  sas_.KeepOnly(keys, kernel_.NowMs());
+  for (const Sa& sa : *sad) LearnSa(sa);
+  return ReadSpd();
+}
+
+void Engine::OnEvents(const std::vector<KernelEvent>& events) {
+  bool spd = false;
+  bool all = false;
+  bool sad = false;
+  for (const KernelEvent& event : events) {
+    switch (event.kind) {
+      case KernelEvent::Kind::kSaAdded:
+        LearnSa(event.sa);
+        sad = true;
+        break;
+      case KernelEvent::Kind::kSaDeleted:
+        sas_.Erase(event.sa.key, kernel_.NowMs());
+        sad = true;
+        break;
+      case KernelEvent::Kind::kSaFlushed:
+      case KernelEvent::Kind::kOverrun:
+        all = true;
+        break;
+      case KernelEvent::Kind::kSpdChanged:
+        spd = true;
+        break;
+    }
+  }
+  if (all) {
+    if (Result<void> done = Resynchronise(); !done) {
+      // Without the facts nothing can be vouched for.
+      observer_.OnWarning("cannot read the SAD and SPD: " + done.error().ToString());
+      for (auto& [id, entry] : database_.entries()) {
+        if (entry.latch.state == State::kEstablished) Break(entry, Reason::kSuspectGap);
+      }
+      return;
+    }
+  } else if (spd) {
+    if (Result<void> done = ReadSpd(); !done) observer_.OnWarning(done.error().ToString());
+  }
+  if (all || sad) CheckAll();
+}
+
+void Engine::CheckAll() {
+  int64_t oldest_listener = kernel_.NowMs();
+  // Latches first: a conflicting SA must not carry their packets a moment longer than it takes.
+  for (auto& [id, entry] : database_.entries()) CheckLatch(entry);
+  for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.state != State::kListener) continue;
+    oldest_listener = std::min(oldest_listener, entry.created);
+    RefreshListener(entry);
+  }
+  sas_.ForgetBefore(oldest_listener);
+}
+
+void Engine::CheckLatch(Entry& entry) {
+  if (entry.latch.state != State::kEstablished) return;
+  bool has[2] = {false, false};
+  for (const bool inbound : {false, true}) {
+    for (const KnownSa* known : sas_.Carrying(entry.latch.flow, inbound)) {
+      if (Conflicts(*known, entry.latch)) {
+        Break(entry, Reason::kConflictSa);
+        return;
+      }
+      if (known->sa.reqid != entry.latch.reqid) continue;
+      const uint32_t pinned = inbound ? entry.latch.spi_in : entry.latch.spi_out;
+      if (entry.latch.pin == Pin::kSpi && known->sa.key.spi != pinned) continue;
+      if (!has[inbound ? 1 : 0] && entry.latch.pin != Pin::kSpi) {
+        (inbound ? entry.latch.spi_in : entry.latch.spi_out) = known->sa.key.spi;
+      }
+      has[inbound ? 1 : 0] = true;
+    }
+  }
+  const bool stalled = !has[0] || !has[1];
+  if (stalled && entry.stalled_since == 0) {
+    entry.stalled_since = kernel_.NowMs();
+    observer_.OnStall(entry, true);
+  } else if (!stalled && entry.stalled_since != 0) {
+    entry.stalled_since = 0;
+    observer_.OnStall(entry, false);
+  }
+}
+
+void Engine::Break(Entry& entry, Reason reason) {
+  if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
+  Silence(entry);
+}
+
+void Engine::Silence(Entry& entry) {
+  Flow flow = entry.latch.flow;
+  bool blocked = false;
+  const std::optional<int> fd = kernel_.Borrow(entry.hint);
+  if (fd) {
+    if (Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
+      SocketPolicy block;
+      block.kind = SocketPolicy::Kind::kBlock;
+      block.family = flow.remote.address.family;
+      if (Result<void> done = kernel_.SetPolicy(*fd, *facts, block); done) {
+        blocked = true;
+      } else {
+        observer_.OnWarning("cannot block a broken latch's socket: " + done.error().ToString());
+      }
+      if (facts->local.port != 0) flow.local = facts->local;
+    }
+  }
+  entry.latch.flow.local = flow.local;
+  const Result<void> aborted = kernel_.Abort(entry.hint, fd.value_or(-1), flow);
+  if (fd) kernel_.GiveBack(*fd);
+  entry.silenced = blocked || aborted.has_value();
+  if (!aborted) {
+    observer_.OnWarning("a broken latch's socket cannot be aborted: " + aborted.error().ToString());
+  }
+}
+
+void Engine::Close(uint64_t id, Reason reason) {
+  Entry* entry = database_.Find(id);
+  if (entry == nullptr) return;
+  for (const Guard& guard : entry->sa_guards) guards_.Drop(guard);
+  for (const Guard& guard : entry->guards) guards_.Drop(guard);
+  database_.Remove(id, reason);
+}
+
+void Engine::Tick(bool reap_now) {
+  const int64_t now = kernel_.NowMs();
+  for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.state == State::kEstablished && entry.stalled_since != 0 &&
+        now - entry.stalled_since >= options_.sa_grace_ms) {
+      Break(entry, Reason::kNoSa);
+    } else if (entry.latch.state == State::kBroken && !entry.silenced) {
+      Silence(entry);
+    }
+  }
+  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap();
+}
+
+void Engine::Reap() {
+  const int64_t now = kernel_.NowMs();
+  last_reap_ = now;
+  if (database_.entries().empty()) return;
+  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  if (!live) {
+    observer_.OnWarning("cannot list connections: " + live.error().ToString());
+    return;
+  }
+  std::unordered_map<uint64_t, const LiveSocket*> by_cookie;
+  for (const LiveSocket& socket : *live) by_cookie.emplace(socket.cookie, &socket);
+  std::vector<Entry*> missing;
+  const bool mourn = now - last_mourning_ >= kMourningMs;
+  for (auto& [id, entry] : database_.entries()) {
+    const auto it = by_cookie.find(entry.hint.cookie);
+    if (it == by_cookie.end()) {
+      // An aborted socket is in no table, yet its program must go on reading ECONNRESET; one
+      // that was never seen may be about to connect.
+      const bool lingers = entry.latch.state == State::kBroken || !entry.seen;
+      if (!lingers || mourn) missing.push_back(&entry);
+      continue;
+    }
+    entry.seen = true;
+    if (entry.latch.state == State::kListener) continue;
+    if (it->second->local.port != 0) entry.latch.flow.local = it->second->local;
+  }
+  if (mourn) last_mourning_ = now;
+  if (missing.empty()) return;
+  Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
+  if (!held) {
+    observer_.OnWarning("cannot look for open sockets: " + held.error().ToString());
+    return;
+  }
+  std::vector<uint64_t> gone;
+  for (const Entry* entry : missing) {
+    const bool open = held->contains(entry->hint.inode);
+    const bool lingers = entry->latch.state == State::kBroken || !entry->seen;
+    if (open && lingers) continue;
+    gone.push_back(entry->latch.id);
+  }
+  for (const uint64_t id : gone) Close(id, Reason::kClosed);
+}
+
+void Engine::Stop() {
+  for (auto& [id, entry] : database_.entries()) {
+    for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);
+    for (const Guard& guard : entry.guards) guards_.Drop(guard);
+    entry.sa_guards.clear();
+    entry.guards.clear();
+  }
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    guards_.Drop(StandingBlock(family), options_.shared_guards);
+  }
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,168 @@
+#include "tools/latchkeyd/latch/fake_kernel.h"
+
+#include <algorithm>
+
+namespace latchkey::broker {
+
+SocketAddress At(const std::string& address, uint16_t port) {
+  return SocketAddress{Address::Parse(address).value(), port};
+}
+
+int FakeKernel::AddSocket(SocketAddress local, SocketAddress remote, bool v6, uint8_t state) {
+  const int fd = next_fd++;
+  Socket socket;
+  socket.facts.cookie = static_cast<uint64_t>(fd) * 1000;
+  socket.facts.inode = static_cast<uint64_t>(fd) * 7;
+  socket.facts.inet = true;
+  socket.facts.v6_socket = v6;
+  socket.facts.stream_tcp = true;
+  socket.facts.own_netns = true;
+  socket.facts.tcp_state = state;
+  socket.facts.local = local;
+  socket.facts.remote = remote;
+  sockets[fd] = socket;
+  return fd;
+}
+
+std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits) {
+  const Address peer = Address::Parse(remote).value();
+  const Address us = Address::Parse(peer.family == Family::kV4 ? "10.9.0.1" : "fd00::1").value();
+  std::vector<Sa> made;
+  for (const bool inbound : {false, true}) {
+    Sa sa;
+    sa.key = SaKey{inbound ? us : peer, next_spi++, SaProtocol::kEsp};
+    sa.source = inbound ? peer : us;
+    sa.reqid = reqid;
+    sa.protection =
+        Protection{SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", key_bits, true, false};
+    sad.push_back(sa);
+    made.push_back(sa);
+  }
+  return made;
+}
+
+void FakeKernel::RemoveSas(uint32_t reqid) {
+  std::erase_if(sad, [&](const Sa& sa) { return sa.reqid == reqid; });
+}
+
+bool FakeKernel::HasGuard(const Guard& guard) const {
+  return std::ranges::find(guards, guard) != guards.end();
+}
+
+Result<SocketFacts> FakeKernel::Inspect(int fd) {
+  auto it = sockets.find(fd);
+  if (it == sockets.end()) return Fail(Reason::kBadRequest, "inspect socket", "no socket");
+  return it->second.facts;
+}
+
+Result<void> FakeKernel::SetPolicy(int fd, const SocketFacts&, const SocketPolicy& policy) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "set policy", "injected");
+  sockets.at(fd).policy = policy;
+  return {};
+}
+
+Result<void> FakeKernel::SetMark(int fd, const SocketFacts&, uint32_t value, uint32_t mask) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "set mark", "injected");
+  uint32_t& mark = sockets.at(fd).facts.mark;
+  mark = (mark & ~mask) | (value & mask);
+  return {};
+}
+
+Result<std::vector<Sa>> FakeKernel::DumpSad() {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
+  return sad;
+}
+
+Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
+  std::vector<SpdEntry> all = spd;
+  for (const Guard& guard : guards) {
+    SpdEntry entry;
+    entry.selector = guard.selector;
+    entry.dir = guard.out ? 1 : 0;
+    entry.priority = guard.priority;
+    entry.block = guard.action == Guard::Action::kBlock;
+    entry.mark = entry.mark_mask = guard.mark;
+    entry.bare = guard.action != Guard::Action::kEsp;
+    if (guard.action == Guard::Action::kEsp) {
+      entry.protocol = SaProtocol::kEsp;
+      entry.mode = Mode::kTransport;
+      entry.reqid = guard.reqid;
+    }
+    all.push_back(entry);
+  }
+  return all;
+}
+
+Result<void> FakeKernel::AddGuard(const Guard& guard) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "add guard", "injected");
+  for (const Guard& other : guards) {
+    if (other.out == guard.out && other.selector == guard.selector && other.mark == guard.mark) {
+      return Fail(Reason::kConflictSpd, "add guard", "an equal selector is there");
+    }
+  }
+  guards.push_back(guard);
+  return {};
+}
+
+Result<void> FakeKernel::DeleteGuard(const Guard& guard) {
+  std::erase_if(guards, [&](const Guard& other) {
+    return other.out == guard.out && other.selector == guard.selector && other.mark == guard.mark;
+  });
+  return {};
+}
+
+bool FakeKernel::IsLocalAddress(const Address& address) {
+  return std::ranges::any_of(
+      locals, [&](const std::string& local) { return Address::Parse(local) == address; });
+}
+
+std::optional<int> FakeKernel::Borrow(const SocketHint& hint) {
+  for (const auto& [fd, socket] : sockets) {
+    if (socket.facts.cookie == hint.cookie && socket.held) {
+      ++borrowed;
+      return fd;
+    }
+  }
+  return std::nullopt;
+}
+
+void FakeKernel::GiveBack(int) { --borrowed; }
+
+Result<void> FakeKernel::Abort(const SocketHint& hint, int fd, const Flow&) {
+  if (fd < 0) return Fail(Reason::kKernelRefused, "abort", "out of reach");
+  Socket& socket = sockets.at(fd);
+  if (socket.facts.cookie != hint.cookie) return Fail(Reason::kKernelRefused, "abort", "other");
+  socket.aborted = true;
+  socket.live = false;
+  socket.facts.tcp_state = 7;
+  return {};
+}
+
+Result<std::vector<LiveSocket>> FakeKernel::LiveTcp() {
+  std::vector<LiveSocket> live;
+  for (const auto& [fd, socket] : sockets) {
+    if (!socket.live || socket.facts.tcp_state == 7) continue;
+    live.push_back(LiveSocket{socket.facts.cookie, socket.facts.tcp_state, socket.queued,
+                              socket.facts.local, socket.facts.remote});
+  }
+  return live;
+}
+
+Result<std::unordered_set<uint64_t>> FakeKernel::HeldSocketInodes() {
+  std::unordered_set<uint64_t> inodes;
+  for (const auto& [fd, socket] : sockets) {
+    if (socket.held) inodes.insert(socket.facts.inode);
+  }
+  return inodes;
+}
+
+std::optional<Address> FakeKernel::SourceAddress(const Address& remote, uint32_t) {
+  return Address::Parse(remote.family == Family::kV4 ? "10.9.0.1" : "fd00::1");
+}
+
+Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {
+  sockets.at(fd).facts.local.port = static_cast<uint16_t>(40'000 + fd);
+  return {};
+}
+
+}  // namespace latchkey::broker

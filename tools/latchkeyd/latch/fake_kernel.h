@@ -1,0 +1,69 @@
+// A kernel for tests: sockets, SAD and SPD as plain data, and a record of what was done to them.
+#ifndef TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
+#define TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+class FakeKernel : public KernelPort {
+ public:
+  struct Socket {
+    SocketFacts facts;
+    std::optional<SocketPolicy> policy;
+    bool aborted = false;
+    bool live = true;  // in the kernel's tables
+    bool held = true;  // by a process
+    uint32_t queued = 0;
+  };
+
+  Result<SocketFacts> Inspect(int fd) override;
+  Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
+  Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<std::vector<Sa>> DumpSad() override;
+  Result<std::vector<SpdEntry>> DumpSpd() override;
+  Result<void> AddGuard(const Guard& guard) override;
+  Result<void> DeleteGuard(const Guard& guard) override;
+  bool IsLocalAddress(const Address& address) override;
+  std::optional<int> Borrow(const SocketHint& hint) override;
+  void GiveBack(int fd) override;
+  Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override;
+  Result<std::vector<LiveSocket>> LiveTcp() override;
+  Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
+  std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
+  Result<void> BindAny(int fd, const SocketFacts& facts) override;
+  int64_t NowMs() override { return now; }
+  uint64_t WallSeconds() override { return 1'700'000'000; }
+
+  // Makes a TCP socket and returns its descriptor.
+  int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
+  // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
+  std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
+  void RemoveSas(uint32_t reqid);
+  bool HasGuard(const Guard& guard) const;
+
+  std::map<int, Socket> sockets;
+  std::vector<Sa> sad;
+  std::vector<SpdEntry> spd;  // somebody else's
+  std::vector<Guard> guards;
+  std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "127.0.0.1", "::1"};
+  int64_t now = 1000;
+  int borrowed = 0;  // descriptors lent and not given back
+  int next_fd = 10;
+  uint32_t next_spi = 0x1000;
+  // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
+  int fail_after = 0;
+
+ private:
+  bool Faulty() { return fail_after > 0 && --fail_after == 0; }
+};
+
+SocketAddress At(const std::string& address, uint16_t port);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_

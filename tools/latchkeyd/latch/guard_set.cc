@@ -1,0 +1,94 @@
+#include "tools/latchkeyd/latch/guard_set.h"
+
+#include <algorithm>
+
+namespace latchkey::broker {
+
+bool Shows(const SpdEntry& entry, const Guard& guard) {
+  if (entry.dir != (guard.out ? 1 : 0) || entry.selector != guard.selector) return false;
+  if (entry.mark != guard.mark || entry.mark_mask != guard.mark || entry.if_id != 0) return false;
+  if (entry.priority != guard.priority) return false;
+  switch (guard.action) {
+    case Guard::Action::kBlock:
+      return entry.block;
+    case Guard::Action::kAllow:
+      return !entry.block && entry.bare;
+    case Guard::Action::kEsp:
+      return !entry.block && !entry.bare && entry.protocol == SaProtocol::kEsp &&
+             entry.reqid == guard.reqid;
+  }
+  return false;
+}
+
+void GuardSet::Inherit(const Guard& guard) { uses_[guard].present = true; }
+
+Result<void> GuardSet::Add(const Guard& guard, Use& use) {
+  observer_.OnGuard(guard, /*adding=*/true);
+  Result<void> added = kernel_.AddGuard(guard);
+  // One that is there already serves when it is another broker's, or was left by one before us.
+  const bool may_exist = use.shared || use.present;
+  if (!added && !(may_exist && added.error().reason == Reason::kConflictSpd)) return added;
+  use.present = true;
+  return {};
+}
+
+Result<void> GuardSet::Hold(const Guard& guard, bool shared) {
+  auto [it, fresh] = uses_.try_emplace(guard);
+  Use& use = it->second;
+  use.shared = shared;
+  // An inherited entry may have gone with a flush: adding it again tells.
+  if (fresh || use.count == 0) {
+    if (Result<void> added = Add(guard, use); !added) {
+      observer_.OnGuard(guard, /*adding=*/false);
+      uses_.erase(it);
+      return added;
+    }
+  }
+  ++use.count;
+  return {};
+}
+
+void GuardSet::Drop(const Guard& guard, bool keep) {
+  auto it = uses_.find(guard);
+  if (it == uses_.end() || --it->second.count > 0) return;
+  if (!keep) {
+    if (Result<void> gone = kernel_.DeleteGuard(guard); !gone) {
+      observer_.OnWarning("an SPD entry stays behind: " + gone.error().ToString());
+    }
+  }
+  uses_.erase(it);
+  observer_.OnGuard(guard, /*adding=*/false);
+}
+
+void GuardSet::Sweep() {
+  std::vector<Guard> unused;
+  for (const auto& [guard, use] : uses_) {
+    if (use.count == 0) unused.push_back(guard);
+  }
+  for (const Guard& guard : unused) Drop(guard);
+}
+
+int GuardSet::Reassert(const std::vector<SpdEntry>& spd) {
+  int missing = 0;
+  for (auto& [guard, use] : uses_) {
+    const Guard& wanted = guard;
+    if (use.count == 0 ||
+        std::ranges::any_of(spd, [&](const SpdEntry& entry) { return Shows(entry, wanted); })) {
+      continue;
+    }
+    ++missing;
+    use.present = false;
+    // Something of equal selector and mark but another content may stand there: ours replaces it.
+    if (Result<void> gone = kernel_.DeleteGuard(guard); !gone) {
+      observer_.OnWarning("an SPD entry of ours was changed and cannot be taken back: " +
+                          gone.error().ToString());
+    }
+    if (Result<void> added = Add(guard, use); !added) {
+      observer_.OnWarning("an SPD entry of ours was lost and cannot be put back: " +
+                          added.error().ToString());
+    }
+  }
+  return missing;
+}
+
+}  // namespace latchkey::broker

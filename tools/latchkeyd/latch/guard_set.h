@@ -1,0 +1,56 @@
+// The SPD entries that are ours: counted by who needs them, put back when something takes them
+// away, gone when nobody needs them.
+#ifndef TOOLS_LATCHKEYD_LATCH_GUARD_SET_H_
+#define TOOLS_LATCHKEYD_LATCH_GUARD_SET_H_
+
+#include <map>
+#include <vector>
+
+#include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/latchkeyd/latch/observer.h"
+
+namespace latchkey::broker {
+
+class GuardSet {
+ public:
+  GuardSet(KernelPort& kernel, Observer& observer) : kernel_(kernel), observer_(observer) {}
+
+  // Takes over a guard that a broker before us may have left in the kernel: it stays until Sweep().
+  void Inherit(const Guard& guard);
+
+  // Adds a use; the first one puts the entry into the SPD. With `shared`, an equal entry that is
+  // there already (another broker's) serves as well.
+  Result<void> Hold(const Guard& guard, bool shared = false);
+
+  // Ends a use; the last one takes the entry away. With `keep`, the kernel's entry stays although
+  // it is ours no more (another broker lives on it).
+  void Drop(const Guard& guard, bool keep = false);
+
+  // Takes away what was inherited and nobody holds.
+  void Sweep();
+
+  // Puts back every held guard that `spd` lacks. Returns how many there were.
+  int Reassert(const std::vector<SpdEntry>& spd);
+
+  size_t size() const { return uses_.size(); }
+
+ private:
+  struct Use {
+    int count = 0;
+    bool present = false;  // in the kernel, by us or inherited
+    bool shared = false;
+  };
+
+  Result<void> Add(const Guard& guard, Use& use);
+
+  KernelPort& kernel_;
+  Observer& observer_;
+  std::map<Guard, Use> uses_;
+};
+
+// True when `entry` is what the kernel shows of `guard`.
+bool Shows(const SpdEntry& entry, const Guard& guard);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_GUARD_SET_H_

@@ -1,0 +1,235 @@
+#include "tools/latchkeyd/latch/listener_plan.h"
+
+#include <algorithm>
+
+namespace latchkey::broker {
+namespace {
+
+constexpr size_t kMaxRegions = 512;
+
+Need NeedOf(policy::Action action) {
+  switch (action) {
+    case policy::Action::kProtect:
+      return Need::kProtect;
+    case policy::Action::kBypass:
+    case policy::Action::kSystem:
+      return Need::kBypass;
+    case policy::Action::kDiscard:
+      break;
+  }
+  return Need::kDiscard;
+}
+
+Prefix Everything(Family family) { return Prefix{Address::AnyOf(family), 0}; }
+
+bool SpeaksOfListener(const policy::Rule& rule, const SocketAddress& local, bool wildcard) {
+  if (rule.direction == Direction::kOut) return false;
+  if (rule.protocol != 0 && rule.protocol != kProtocolTcp) return false;
+  if (!rule.remote_port.empty()) return false;
+  if (!rule.local_port.empty() &&
+      std::ranges::none_of(rule.local_port,
+                           [&](const PortRange& range) { return range.Contains(local.port); })) {
+    return false;
+  }
+  return rule.local.empty() || wildcard ||
+         std::ranges::any_of(rule.local,
+                             [&](const Prefix& prefix) { return prefix.Contains(local.address); });
+}
+
+// What is still undecided of the address space, after `taken` was decided.
+void Take(std::vector<Prefix>& open, const Prefix& taken) {
+  std::vector<Prefix> rest;
+  for (const Prefix& prefix : open) {
+    const std::vector<Prefix> parts = Subtract(prefix, taken);
+    rest.insert(rest.end(), parts.begin(), parts.end());
+  }
+  open = std::move(rest);
+}
+
+// The part of `open` that lies in `wanted`.
+std::vector<Prefix> Within(const std::vector<Prefix>& open, const Prefix& wanted) {
+  std::vector<Prefix> parts;
+  for (const Prefix& prefix : open) {
+    if (!prefix.Overlaps(wanted)) continue;
+    parts.push_back(prefix.length >= wanted.length ? prefix : wanted);
+  }
+  return parts;
+}
+
+Guard InGuard(const SocketAddress& local, Family family, const Prefix& remote,
+              Guard::Action action) {
+  Guard guard;
+  guard.out = false;
+  guard.action = action;
+  guard.selector.family = family;
+  guard.selector.source = remote;
+  guard.selector.destination = Everything(family);
+  if (!local.address.IsAny()) {
+    guard.selector.destination = Prefix{local.address, static_cast<uint8_t>(local.address.Bits())};
+  }
+  guard.selector.protocol = kProtocolTcp;
+  guard.selector.destination_port = local.port;
+  guard.selector.destination_mask = 0xffff;
+  return guard;
+}
+
+Guard OutHole(const SocketAddress& local, Family family, const Prefix& remote, uint32_t mark) {
+  Guard guard = InGuard(local, family, remote, Guard::Action::kAllow);
+  guard.out = true;
+  guard.mark = mark;
+  std::swap(guard.selector.source, guard.selector.destination);
+  std::swap(guard.selector.source_port, guard.selector.destination_port);
+  std::swap(guard.selector.source_mask, guard.selector.destination_mask);
+  return guard;
+}
+
+bool Overlaps(const Selector& a, const Selector& b) {
+  if (a.family != Family::kNone && b.family != Family::kNone && a.family != b.family) return false;
+  const auto apart = [](const Prefix& x, const Prefix& y) {
+    return x.base.family != Family::kNone && y.base.family != Family::kNone && !x.Overlaps(y);
+  };
+  if (apart(a.source, b.source) || apart(a.destination, b.destination)) return false;
+  if (a.protocol != 0 && b.protocol != 0 && a.protocol != b.protocol) return false;
+  const uint16_t source = a.source_mask & b.source_mask;
+  const uint16_t destination = a.destination_mask & b.destination_mask;
+  return (a.source_port & source) == (b.source_port & source) &&
+         (a.destination_port & destination) == (b.destination_port & destination);
+}
+
+// True when an entry of somebody else's would let clear packets past `guard`: of two entries with
+// equal priority the older wins, and ours is the newer.
+bool Beaten(const Guard& guard, const std::vector<SpdEntry>& spd) {
+  return std::ranges::any_of(spd, [&](const SpdEntry& entry) {
+    return entry.dir == (guard.out ? 1 : 0) && entry.priority <= guard.priority && !entry.block &&
+           entry.bare && entry.mark_mask == 0 && entry.if_id == 0 &&
+           Overlaps(entry.selector, guard.selector);
+  });
+}
+
+// True when the SPD asks anything but bypass of outgoing packets the guard would let pass.
+bool SpdSpeaksOf(const Guard& guard, const std::vector<SpdEntry>& spd) {
+  return std::ranges::any_of(spd, [&](const SpdEntry& entry) {
+    return entry.dir == 1 && entry.mark_mask == 0 && entry.if_id == 0 &&
+           (entry.block || !entry.bare) && Overlaps(entry.selector, guard.selector);
+  });
+}
+
+}  // namespace
+
+std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole) {
+  if (!from.Overlaps(hole)) return {from};
+  std::vector<Prefix> rest;
+  Prefix current = from;
+  // Walk down towards the hole; at every step the half it does not lie in remains.
+  while (current.length < hole.length) {
+    Prefix other = current;
+    ++current.length;
+    other.length = current.length;
+    const int bit = current.length - 1;
+    const uint8_t mask = static_cast<uint8_t>(0x80 >> (bit % 8));
+    const bool hole_bit = (hole.base.octets.at(static_cast<size_t>(bit / 8)) & mask) != 0;
+    uint8_t& mine = current.base.octets.at(static_cast<size_t>(bit / 8));
+    uint8_t& theirs = other.base.octets.at(static_cast<size_t>(bit / 8));
+    mine = static_cast<uint8_t>(hole_bit ? mine | mask : mine & ~mask);
+    theirs = static_cast<uint8_t>(hole_bit ? theirs & ~mask : theirs | mask);
+    rest.push_back(other);
+  }
+  return rest;
+}
+
+Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const SocketAddress& local,
+                                       Family family) {
+  std::vector<Region> regions;
+  std::vector<Prefix> open = {Everything(family)};
+  const bool wildcard = local.address.IsAny();
+  for (const policy::Rule& rule : policy.rules) {
+    if (open.empty()) break;
+    if (!SpeaksOfListener(rule, local, wildcard)) continue;
+    if (wildcard && !rule.local.empty()) {
+      return Fail(Reason::kUnsupported, "plan listener",
+                  "rule " + rule.name + " names local addresses, but the socket is bound to all");
+    }
+    std::vector<Prefix> remotes = rule.remote;
+    if (remotes.empty()) remotes.push_back(Everything(family));
+    for (const Prefix& remote : remotes) {
+      if (remote.base.family != family) continue;
+      for (const Prefix& part : Within(open, remote)) {
+        regions.push_back(Region{part, NeedOf(rule.action)});
+      }
+      Take(open, remote);
+      if (regions.size() + open.size() > kMaxRegions) {
+        return Fail(Reason::kUnsupported, "plan listener", "too many distinct remote prefixes");
+      }
+    }
+  }
+  for (const Prefix& prefix : open) regions.push_back(Region{prefix, NeedOf(policy.otherwise)});
+  return regions;
+}
+
+Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddress& local,
+                                  const std::vector<Family>& families,
+                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark) {
+  ListenerPlan plan;
+  std::vector<std::vector<Region>> cut;
+  bool bypass = false;
+  for (const Family family : families) {
+    Result<std::vector<Region>> regions = CutRegions(policy, local, family);
+    if (!regions) return std::unexpected(regions.error());
+    for (const Region& region : *regions) {
+      plan.latched = plan.latched || region.need == Need::kProtect;
+      bypass = bypass || region.need == Need::kBypass;
+    }
+    cut.push_back(std::move(*regions));
+  }
+  if (!plan.latched) {
+    if (bypass) return plan;
+    return Fail(Reason::kPolicyDiscard, "plan listener", "no rule lets anybody connect");
+  }
+  plan.pure = !bypass;
+  if (plan.pure) {
+    // One family is held by the socket's own policy, which nothing in the SPD can beat; the other,
+    // if there is one, by SPD entries. Where somebody else's entry would beat those, swap roles.
+    const auto guard_for = [&](Family family) {
+      const SocketAddress any{local.address.IsAny() ? Address::AnyOf(family) : local.address,
+                              local.port};
+      return InGuard(any, family, Everything(family), Guard::Action::kEsp);
+    };
+    plan.socket_family = families.front();
+    if (families.size() == 2 && Beaten(guard_for(families[1]), spd)) {
+      plan.socket_family = families[1];
+    }
+    for (const Family family : families) {
+      if (family == plan.socket_family) continue;
+      const Guard guard = guard_for(family);
+      if (Beaten(guard, spd)) {
+        return Fail(Reason::kConflictSpd, "plan listener",
+                    "an SPD entry that lets clear packets in comes before the guard");
+      }
+      plan.guards.push_back(guard);
+    }
+    return plan;
+  }
+  for (size_t i = 0; i < families.size(); ++i) {
+    const Family family = families[i];
+    const SocketAddress bound{local.address.IsAny() ? Address::AnyOf(family) : local.address,
+                              local.port};
+    for (const Region& region : cut[i]) {
+      if (region.need == Need::kBypass) {
+        const Guard hole = OutHole(bound, family, region.remote, guard_mark);
+        if (!SpdSpeaksOf(hole, spd)) plan.guards.push_back(hole);
+        continue;
+      }
+      const Guard guard =
+          InGuard(bound, family, region.remote,
+                  region.need == Need::kProtect ? Guard::Action::kEsp : Guard::Action::kBlock);
+      if (Beaten(guard, spd)) {
+        return Fail(Reason::kConflictSpd, "plan listener",
+                    "an SPD entry that lets clear packets in comes before the guard");
+      }
+      plan.guards.push_back(guard);
+    }
+  }
+  return plan;
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,52 @@
+// What a policy means for one listening socket: which peers need protection, and what that takes.
+//
+// Pure. A listener is "pure" when every peer must be protected or is refused: its IN socket policy
+// can then demand ESP of everything. A "mixed" one also serves bypassed peers, and needs SPD
+// entries by remote prefix instead. Regions never overlap, so that no entry depends on the order of
+// another.
+#ifndef TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
+#define TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
+
+#include <vector>
+
+#include "policy/policy.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+enum class Need : uint8_t { kProtect, kBypass, kDiscard };
+
+struct Region {
+  Prefix remote;
+  Need need = Need::kDiscard;
+
+  auto operator<=>(const Region&) const = default;
+};
+
+struct ListenerPlan {
+  bool latched = false;                  // some peer is to be protected
+  bool pure = false;                     // latched, and no peer is bypassed
+  Family socket_family = Family::kNone;  // pure: the family whose IN socket policy demands ESP
+  std::vector<Guard> guards;             // SPD entries to hold while it listens
+};
+
+// Cuts the whole address space of `family` into regions by the rules that can match an incoming TCP
+// flow to `local`; what no rule speaks of follows the default. Rules about remote ports are left
+// out (accept refuses what they protect). An error (kUnsupported) for rules about local addresses
+// when `local` is a wildcard, and for more than 512 regions.
+Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const SocketAddress& local,
+                                       Family family);
+
+// Plans for a socket bound to `local`. `families`: those it can speak. `spd`: as dumped, to find
+// entries that would beat a guard (kConflictSpd) and to leave bypassed peers to the SPD.
+// kPolicyDiscard when no peer at all may connect.
+Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddress& local,
+                                  const std::vector<Family>& families,
+                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark);
+
+// Returns `from` without `hole`, as prefixes that do not overlap.
+std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_

@@ -1,0 +1,49 @@
+// Small pieces of the engine that need no state of it: choosing an SA pair, blocking a socket,
+// describing what decided.
+#ifndef TOOLS_LATCHKEYD_LATCH_PROTECT_H_
+#define TOOLS_LATCHKEYD_LATCH_PROTECT_H_
+
+#include <string>
+#include <vector>
+
+#include "policy/policy.h"
+#include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/latchkeyd/latch/sa_table.h"
+
+namespace latchkey::broker {
+
+// The kernel's TCP states (include/net/tcp_states.h) that decisions look at.
+inline constexpr uint8_t kTcpClose = 7;
+inline constexpr uint8_t kTcpListen = 10;
+
+struct SaPair {
+  const KnownSa* out = nullptr;
+  const KnownSa* in = nullptr;
+};
+
+// Chooses the SAs for a new latch from all those that can carry the flow (each list newest first).
+// A latch is not made while SAs conflict (RFC 5660, 2.3): all of them must have one known
+// identity, and one protection; then the pair must fit the rule. With `reqid`, only SAs under it
+// are chosen from, but the others still conflict. Prefers the narrowest selector, then the newest.
+Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
+                          const std::vector<const KnownSa*>& in, const policy::Rule& rule,
+                          uint32_t reqid);
+
+// True when an SA that can carry a latch's flow contradicts it (RFC 5660, 2.3: another peer, or
+// other parameters; mode and local identity too, since section 2 latches them).
+bool Conflicts(const KnownSa& known, const Latch& latch);
+
+// Lets nothing in or out of the socket any more. Failures are ignored: callers refuse anyway.
+void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family);
+
+// Fills in whose the latch is and where its socket was seen.
+void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int fd_hint,
+               KernelPort& kernel);
+
+// Returns "rule NAME" or "default".
+std::string DescribeRule(const policy::Rule* rule);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_PROTECT_H_

@@ -1,0 +1,65 @@
+// The broker's mirror of the SAD, with who is behind each SA, now and in the past.
+//
+// The past matters to listeners: what lies in the receive queue of a child that was not accepted
+// yet may have come under an SA that is gone by the time it is accepted. So an SA that went is
+// remembered until no listener is older than its end.
+#ifndef TOOLS_LATCHKEYD_LATCH_SA_TABLE_H_
+#define TOOLS_LATCHKEYD_LATCH_SA_TABLE_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "policy/model/flow.h"
+#include "tools/latchkeyd/latch/key_manager.h"
+#include "tools/latchkeyd/latch/sa.h"
+
+namespace latchkey::broker {
+
+struct KnownSa {
+  Sa sa;
+  bool inbound = false;
+  std::optional<Verified> verified;  // nothing: nobody, or nobody beyond doubt
+  uint64_t order = 0;                // greater = newer
+
+  const Address& local() const { return inbound ? sa.key.destination : sa.source; }
+  const Address& remote() const { return inbound ? sa.source : sa.key.destination; }
+};
+
+class SaTable {
+ public:
+  // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
+  // counts as past. `now` in milliseconds.
+  void Put(const Sa& sa, bool inbound, std::optional<Verified> verified, int64_t now);
+  void Erase(const SaKey& key, int64_t now);
+  // Erases every SA that is not in `keys`: after a dump.
+  void KeepOnly(const std::set<SaKey>& keys, int64_t now);
+
+  // The SAs that can carry packets of the flow in one direction, newest first.
+  std::vector<const KnownSa*> Carrying(const Flow& flow, bool inbound) const;
+
+  // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
+  // `since`, an unknown one as nothing.
+  std::set<std::optional<Identity>> IdentitiesSince(const Flow& flow, int64_t since) const;
+
+  // Forgets what ended before `time`.
+  void ForgetBefore(int64_t time);
+
+  const std::map<SaKey, KnownSa>& all() const { return sas_; }
+
+ private:
+  struct Past {
+    KnownSa known;
+    int64_t end = 0;
+  };
+
+  std::map<SaKey, KnownSa> sas_;
+  std::vector<Past> past_;
+  uint64_t next_order_ = 1;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_SA_TABLE_H_
