@@ -1,0 +1,112 @@
+#include "policy/model/latch.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace latchkey {
+namespace {
+
+template <size_t N>
+void Put(char (&field)[N], const std::string& text) {
+  if (text.size() < N) {
+    std::memcpy(field, text.data(), text.size());
+    return;
+  }
+  std::memcpy(field, text.data(), N - 4);
+  std::memcpy(field + N - 4, "...", 3);
+}
+
+template <size_t N>
+bool Get(const char (&field)[N], std::string& text) {
+  const char* end = std::find(field, field + N, '\0');
+  if (end == field + N) return false;
+  text.assign(field, end);
+  return true;
+}
+
+}  // namespace
+
+const char* StateName(State state) {
+  switch (state) {
+    case State::kLarval:
+      return "LARVAL";
+    case State::kListener:
+      return "LISTENER";
+    case State::kEstablished:
+      return "ESTABLISHED";
+    case State::kBroken:
+      return "BROKEN";
+    case State::kClosed:
+      return "CLOSED";
+  }
+  return "?";
+}
+
+wire::LatchRecord ToWire(const Latch& latch) {
+  wire::LatchRecord record{};
+  record.header =
+      wire::Header{wire::kMagic, wire::kVersion, wire::Type::kLatch, sizeof(wire::LatchRecord), 0};
+  record.id = latch.id;
+  record.state = static_cast<uint8_t>(latch.state);
+  record.protocol = latch.flow.protocol;
+  record.sa_protocol = static_cast<uint8_t>(latch.protection.protocol);
+  record.mode = static_cast<uint8_t>(latch.protection.mode);
+  record.replay = latch.protection.replay ? 1 : 0;
+  record.esn = latch.protection.esn ? 1 : 0;
+  record.reason = latch.reason;
+  record.local = ToWire(latch.flow.local);
+  record.remote = ToWire(latch.flow.remote);
+  record.reqid = latch.reqid;
+  record.spi_in = latch.spi_in;
+  record.spi_out = latch.spi_out;
+  record.pid = latch.pid;
+  record.uid = latch.uid;
+  record.key_bits = latch.protection.key_bits;
+  record.pin = static_cast<uint8_t>(latch.pin);
+  record.since = latch.since;
+  Put(record.peer_id, latch.identity.peer_id);
+  Put(record.local_id, latch.identity.local_id);
+  Put(record.auth, latch.identity.auth);
+  Put(record.encryption, latch.protection.encryption);
+  Put(record.integrity, latch.protection.integrity);
+  Put(record.policy, latch.policy);
+  Put(record.rule, latch.rule);
+  Put(record.program, latch.program);
+  return record;
+}
+
+std::optional<Latch> FromWire(const wire::LatchRecord& record) {
+  Latch latch;
+  if (record.id == 0 || record.state > static_cast<uint8_t>(State::kClosed) ||
+      record.pin > static_cast<uint8_t>(Pin::kSpi)) {
+    return std::nullopt;
+  }
+  if (!Get(record.peer_id, latch.identity.peer_id) ||
+      !Get(record.local_id, latch.identity.local_id) || !Get(record.auth, latch.identity.auth) ||
+      !Get(record.encryption, latch.protection.encryption) ||
+      !Get(record.integrity, latch.protection.integrity) || !Get(record.policy, latch.policy) ||
+      !Get(record.rule, latch.rule) || !Get(record.program, latch.program)) {
+    return std::nullopt;
+  }
+  latch.id = record.id;
+  latch.state = static_cast<State>(record.state);
+  latch.reason = record.reason;
+  latch.flow.protocol = record.protocol;
+  latch.flow.local = FromWire(record.local);
+  latch.flow.remote = FromWire(record.remote);
+  latch.protection.protocol = static_cast<SaProtocol>(record.sa_protocol);
+  latch.protection.mode = static_cast<Mode>(record.mode);
+  latch.protection.replay = record.replay != 0;
+  latch.protection.esn = record.esn != 0;
+  latch.protection.key_bits = record.key_bits;
+  latch.reqid = record.reqid;
+  latch.spi_in = record.spi_in;
+  latch.spi_out = record.spi_out;
+  latch.pid = record.pid;
+  latch.uid = record.uid;
+  latch.pin = static_cast<Pin>(record.pin);
+  latch.since = record.since;
+  return latch;
+}
+
+}  // namespace latchkey

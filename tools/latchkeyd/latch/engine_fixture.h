@@ -1,0 +1,115 @@
+// What the engine's tests share: a broker of fakes, and policies made in one line.
+#ifndef TOOLS_LATCHKEYD_LATCH_ENGINE_FIXTURE_H_
+#define TOOLS_LATCHKEYD_LATCH_ENGINE_FIXTURE_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/fake_kernel.h"
+#include "tools/latchkeyd/latch/fake_key_manager.h"
+#include "tools/latchkeyd/latch/fake_observer.h"
+
+namespace latchkey::broker {
+
+// A rule that protects all TCP and accepts `peers` (none: anybody known).
+inline policy::Rule ProtectRule(std::vector<std::string> peers = {}) {
+  policy::Rule rule;
+  rule.name = "all";
+  rule.action = policy::Action::kProtect;
+  rule.peer.ids = std::move(peers);
+  return rule;
+}
+
+inline std::shared_ptr<const policy::Policy> MakePolicy(
+    std::vector<policy::Rule> rules, policy::Action otherwise = policy::Action::kSystem) {
+  auto policy = std::make_shared<policy::Policy>();
+  policy->application = "app";
+  policy->rules = std::move(rules);
+  policy->otherwise = otherwise;
+  return policy;
+}
+
+struct Broker {
+  FakeKernel kernel;
+  FakeKeyManager keys;
+  FakeObserver observer;
+  std::unique_ptr<Engine> engine;
+  Client client;
+
+  explicit Broker(std::shared_ptr<const policy::Policy> policy = MakePolicy({ProtectRule()}),
+                  std::vector<Guard> guards = {}, std::vector<Entry> latches = {}) {
+    client.session = 1;
+    client.policy = std::move(policy);
+    client.requester.uid = 1000;
+    client.pid = 4321;
+    client.program = "/usr/bin/app";
+    Restart(std::move(guards), std::move(latches));
+  }
+
+  void Restart(std::vector<Guard> guards, std::vector<Entry> latches) {
+    engine = std::make_unique<Engine>(kernel, keys, observer, Options{});
+    started = engine->Start(guards, std::move(latches));
+  }
+
+  // Adds a pair of SAs and lets the engine hear of it.
+  std::vector<Sa> Keyed(uint32_t reqid, const std::string& peer, const std::string& address,
+                        uint16_t key_bits = 256) {
+    keys.Name(reqid, peer);
+    const std::vector<Sa> pair = kernel.AddPair(reqid, address, key_bits);
+    for (const Sa& sa : pair) engine->OnEvents({{KernelEvent::Kind::kSaAdded, sa}});
+    return pair;
+  }
+
+  void Unkeyed(const std::vector<Sa>& pair) {
+    kernel.RemoveSas(pair[0].reqid);
+    for (const Sa& sa : pair) engine->OnEvents({{KernelEvent::Kind::kSaDeleted, sa}});
+  }
+
+  Answer Connect(int fd, const std::string& address = "10.9.0.2", uint16_t port = 443) {
+    const Answer answer = engine->Connect(client, fd, fd, At(address, port));
+    if (answer.verdict != wire::Verdict::kRefused) {
+      SocketFacts& facts = kernel.sockets.at(fd).facts;
+      facts.tcp_state = 1;
+      facts.remote = At(address, port);
+      facts.local = At(facts.remote.address.family == Family::kV4 ? "10.9.0.1" : "fd00::1",
+                       static_cast<uint16_t>(50'000 + fd));
+    }
+    return answer;
+  }
+
+  int Socket() { return kernel.AddSocket({Address::AnyOf(Family::kV4), 0}, {}); }
+  int Listener(const std::string& address = "0.0.0.0", uint16_t port = 80) {
+    const bool v6 = address.find(':') != std::string::npos;
+    return kernel.AddSocket(At(address, port), {}, v6);
+  }
+  Answer Listen(int fd) {
+    const Answer answer = engine->Listen(client, fd, fd);
+    if (answer.verdict != wire::Verdict::kRefused) kernel.sockets.at(fd).facts.tcp_state = 10;
+    return answer;
+  }
+  int Child(int listener, const std::string& from = "10.9.0.2", uint16_t port = 40'000) {
+    const SocketAddress peer = At(from, port);
+    const FakeKernel::Socket& parent = kernel.sockets.at(listener);
+    const std::string us = peer.address.family == Family::kV4 ? "10.9.0.1" : "fd00::1";
+    const int fd =
+        kernel.AddSocket(At(us, parent.facts.local.port), peer, parent.facts.v6_socket, 1);
+    kernel.sockets.at(fd).facts.mark = parent.facts.mark;
+    kernel.sockets.at(fd).policy = parent.policy;
+    return fd;
+  }
+  Answer Accept(int fd) { return engine->Accept(client, fd, fd); }
+
+  State StateOf(uint64_t id) const {
+    const Entry* entry = engine->database().Find(id);
+    return entry == nullptr ? State::kClosed : entry->latch.state;
+  }
+
+  Result<void> started;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_ENGINE_FIXTURE_H_

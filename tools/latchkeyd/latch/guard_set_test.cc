@@ -1,0 +1,82 @@
+#include "tools/latchkeyd/latch/guard_set.h"
+
+#include <catch2/catch.hpp>
+
+#include "tools/latchkeyd/latch/fake_kernel.h"
+#include "tools/latchkeyd/latch/fake_observer.h"
+
+namespace latchkey::broker {
+namespace {
+
+Guard Make(uint16_t port, Guard::Action action = Guard::Action::kEsp) {
+  Guard guard;
+  guard.action = action;
+  guard.reqid = action == Guard::Action::kEsp ? 7 : 0;
+  guard.mark = 0x80000000;
+  guard.selector.family = Family::kV4;
+  guard.selector.source = Prefix{Address::AnyOf(Family::kV4), 0};
+  guard.selector.destination = Prefix{Address::AnyOf(Family::kV4), 0};
+  guard.selector.source_port = port;
+  guard.selector.source_mask = 0xffff;
+  return guard;
+}
+
+TEST_CASE("the first use adds, the last one takes away, the journal knows before the kernel") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  GuardSet guards(kernel, observer);
+  REQUIRE(guards.Hold(Make(80)));
+  REQUIRE(guards.Hold(Make(80)));
+  CHECK(kernel.guards.size() == 1);
+  CHECK(observer.journal.contains(Make(80)));
+  guards.Drop(Make(80));
+  CHECK(kernel.guards.size() == 1);
+  guards.Drop(Make(80));
+  CHECK(kernel.guards.empty());
+  CHECK(observer.journal.empty());
+  CHECK(guards.size() == 0);
+}
+
+TEST_CASE("an equal selector of somebody else's is an error, unless it may be shared") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  kernel.guards.push_back(Make(80, Guard::Action::kAllow));
+  GuardSet guards(kernel, observer);
+  CHECK(guards.Hold(Make(80)).error().reason == Reason::kConflictSpd);
+  CHECK(guards.size() == 0);
+  CHECK(observer.journal.empty());
+  CHECK(guards.Hold(Make(80), /*shared=*/true));
+}
+
+TEST_CASE("what was inherited and is not needed is swept away; what is needed stays in place") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  kernel.guards = {Make(80), Make(81)};
+  GuardSet guards(kernel, observer);
+  guards.Inherit(Make(80));
+  guards.Inherit(Make(81));
+  guards.Inherit(Make(82));  // was in the journal, never came into the kernel
+  REQUIRE(guards.Hold(Make(80)));
+  guards.Sweep();
+  CHECK(kernel.guards == std::vector<Guard>{Make(80)});
+}
+
+TEST_CASE("what a flush took away comes back; what was changed is taken back") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  GuardSet guards(kernel, observer);
+  REQUIRE(guards.Hold(Make(80)));
+  REQUIRE(guards.Hold(Make(81)));
+  CHECK(guards.Reassert(*kernel.DumpSpd()) == 0);
+  kernel.guards.clear();
+  CHECK(guards.Reassert(*kernel.DumpSpd()) == 2);
+  CHECK(kernel.guards.size() == 2);
+  kernel.guards[0].action = Guard::Action::kAllow;  // an update of equal selector and mark
+  CHECK(guards.Reassert(*kernel.DumpSpd()) == 1);
+  CHECK(kernel.HasGuard(Make(80)));
+  CHECK(kernel.HasGuard(Make(81)));
+  CHECK(kernel.guards.size() == 2);
+}
+
+}  // namespace
+}  // namespace latchkey::broker

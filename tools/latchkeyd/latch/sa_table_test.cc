@@ -1,0 +1,94 @@
+#include "tools/latchkeyd/latch/sa_table.h"
+
+#include <catch2/catch.hpp>
+
+#include "tools/latchkeyd/latch/fake_kernel.h"
+
+namespace latchkey::broker {
+namespace {
+
+std::optional<Verified> Named(const std::string& id) {
+  return Verified{Identity{id, "me", "manual"}, true};
+}
+
+const Flow kFlow{Direction::kIn, kProtocolTcp, At("10.9.0.1", 80), At("10.9.0.2", 40000)};
+
+TEST_CASE("an SA carries a flow only between its own addresses and in its own direction") {
+  FakeKernel kernel;
+  SaTable table;
+  const std::vector<Sa> pair = kernel.AddPair(7, "10.9.0.2");
+  table.Put(pair[0], false, Named("bob"), 1);
+  table.Put(pair[1], true, Named("bob"), 1);
+  CHECK(table.Carrying(kFlow, false).size() == 1);
+  CHECK(table.Carrying(kFlow, true).size() == 1);
+  Flow other = kFlow;
+  other.remote = At("10.9.0.3", 40000);
+  CHECK(table.Carrying(other, true).empty());
+  other.remote = At("fd00::2", 40000);
+  CHECK(table.Carrying(other, true).empty());
+}
+
+TEST_CASE("larval, marked and interface SAs carry nothing of ours") {
+  FakeKernel kernel;
+  for (int what = 0; what < 3; ++what) {
+    SaTable table;
+    Sa sa = kernel.AddPair(7, "10.9.0.2")[1];
+    if (what == 0) sa.larval = true;
+    if (what == 1) sa.mark_mask = 1;
+    if (what == 2) sa.if_id = 1;
+    table.Put(sa, true, Named("bob"), 1);
+    CHECK(table.Carrying(kFlow, true).empty());
+  }
+}
+
+TEST_CASE("newest first") {
+  FakeKernel kernel;
+  SaTable table;
+  const Sa old = kernel.AddPair(7, "10.9.0.2")[1];
+  const Sa fresh = kernel.AddPair(8, "10.9.0.2")[1];
+  table.Put(old, true, Named("bob"), 1);
+  table.Put(fresh, true, Named("bob"), 2);
+  table.Put(old, true, Named("bob"), 3);  // a change in place does not make it newer
+  REQUIRE(table.Carrying(kFlow, true).size() == 2);
+  CHECK(table.Carrying(kFlow, true)[0]->sa.reqid == 8);
+}
+
+TEST_CASE("who was behind an SA is remembered as long as asked for") {
+  FakeKernel kernel;
+  SaTable table;
+  const Sa first = kernel.AddPair(7, "10.9.0.2")[1];
+  const Sa second = kernel.AddPair(9, "10.9.0.2")[1];
+  table.Put(first, true, Named("bob"), 10);
+  CHECK(table.IdentitiesSince(kFlow, 0).size() == 1);
+  table.Put(second, true, std::nullopt, 20);
+  CHECK(table.IdentitiesSince(kFlow, 0).size() == 2);  // nobody counts as one
+  table.Erase(second.key, 30);
+  CHECK(table.IdentitiesSince(kFlow, 30).size() == 2);
+  CHECK(table.IdentitiesSince(kFlow, 31).size() == 1);
+  table.ForgetBefore(31);
+  CHECK(table.IdentitiesSince(kFlow, 0).size() == 1);
+}
+
+TEST_CASE("an SA whose peer becomes another counts as two") {
+  FakeKernel kernel;
+  SaTable table;
+  const Sa sa = kernel.AddPair(7, "10.9.0.2")[1];
+  table.Put(sa, true, Named("bob"), 10);
+  table.Put(sa, true, Named("mallory"), 20);
+  CHECK(table.IdentitiesSince(kFlow, 0).size() == 2);
+  CHECK(table.Carrying(kFlow, true).size() == 1);
+}
+
+TEST_CASE("after a dump only what it showed is left") {
+  FakeKernel kernel;
+  SaTable table;
+  const std::vector<Sa> pair = kernel.AddPair(7, "10.9.0.2");
+  table.Put(pair[0], false, Named("bob"), 1);
+  table.Put(pair[1], true, Named("bob"), 1);
+  table.KeepOnly({pair[0].key}, 5);
+  CHECK(table.all().size() == 1);
+  CHECK(table.Carrying(kFlow, true).empty());
+}
+
+}  // namespace
+}  // namespace latchkey::broker
