@@ -1,0 +1,86 @@
+#include "tools/latchkeyd/latch/protect.h"
+
+#include <catch2/catch.hpp>
+
+#include "tools/latchkeyd/latch/engine_fixture.h"
+
+namespace latchkey::broker {
+namespace {
+
+struct Known {
+  std::vector<KnownSa> storage;
+  std::vector<const KnownSa*> out, in;
+
+  void Add(FakeKernel& kernel, uint32_t reqid, const char* peer, uint16_t bits = 256) {
+    for (const Sa& sa : kernel.AddPair(reqid, "10.9.0.2", bits)) {
+      const bool inbound = sa.source == Address::Parse("10.9.0.2").value();
+      std::optional<Verified> verified;
+      if (peer != nullptr) verified = Verified{Identity{peer, "me", "manual"}, true};
+      storage.push_back(KnownSa{sa, inbound, verified, storage.size()});
+    }
+    out.clear();
+    in.clear();
+    for (const KnownSa& known : storage)
+      (known.inbound ? in : out).insert((known.inbound ? in : out).begin(), &known);
+  }
+};
+
+TEST_CASE("the newest pair of one peer is chosen, or the one under the reqid asked for") {
+  FakeKernel kernel;
+  Known known;
+  known.Add(kernel, 7, "bob");
+  known.Add(kernel, 8, "bob");
+  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0)->out->sa.reqid == 8);
+  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 7)->out->sa.reqid == 7);
+  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 9).error().reason == Reason::kNoSa);
+}
+
+TEST_CASE("the narrowest selector wins over the newest") {
+  FakeKernel kernel;
+  Known known;
+  known.Add(kernel, 7, "bob");
+  for (KnownSa& sa : known.storage) {
+    sa.sa.selector.protocol = kProtocolTcp;
+    sa.sa.selector.destination_port = 443;
+    sa.sa.selector.destination_mask = 0xffff;
+  }
+  known.Add(kernel, 8, "bob");
+  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0)->out->sa.reqid == 7);
+}
+
+TEST_CASE("an SA of nobody beside one of somebody's is ambiguous") {
+  FakeKernel kernel;
+  Known known;
+  known.Add(kernel, 7, "bob");
+  known.Add(kernel, 8, nullptr);
+  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0).error().reason == Reason::kAmbiguousPeer);
+}
+
+TEST_CASE("every latched parameter counts as a conflict when it differs") {
+  Latch latch;
+  latch.identity = Identity{"bob", "me", "manual"};
+  latch.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
+  KnownSa known;
+  known.verified = Verified{latch.identity, true};
+  known.sa.protection = latch.protection;
+  CHECK_FALSE(Conflicts(known, latch));
+  const auto differs = [&](auto change) {
+    KnownSa other = known;
+    change(other);
+    return Conflicts(other, latch);
+  };
+  CHECK(differs([](KnownSa& sa) { sa.verified.reset(); }));
+  CHECK(differs([](KnownSa& sa) { sa.verified->identity.peer_id = "Bob2"; }));
+  CHECK(differs([](KnownSa& sa) { sa.verified->identity.local_id = "you"; }));
+  CHECK(differs([](KnownSa& sa) { sa.verified->identity.auth = "psk"; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.encryption = "aes-cbc"; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.integrity = "hmac-sha1"; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.key_bits = 128; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.mode = Mode::kTunnel; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.protocol = SaProtocol::kAh; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.replay = false; }));
+  CHECK(differs([](KnownSa& sa) { sa.sa.protection.esn = true; }));
+}
+
+}  // namespace
+}  // namespace latchkey::broker
