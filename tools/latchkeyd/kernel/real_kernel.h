@@ -1,0 +1,70 @@
+// KernelPort over the running kernel: XFRM and sock_diag through netlink, socket options, /proc.
+//
+// It serves the network namespace it was opened in, by one thread. It needs CAP_NET_ADMIN, and what
+// borrow.h says.
+#ifndef TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_
+#define TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_
+
+#include <memory>
+#include <optional>
+#include <unordered_set>
+#include <vector>
+
+#include "tools/latchkeyd/kernel/abort_probe.h"
+#include "tools/latchkeyd/kernel/inet_diag.h"
+#include "tools/latchkeyd/kernel/local_addresses.h"
+#include "tools/latchkeyd/kernel/netlink_socket.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+class RealKernel : public KernelPort {
+ public:
+  // Loads xfrm_user where it must, joins the events, opens the sockets for requests and tries how a
+  // connection can be ended. An error means that nothing can be latched on this system.
+  static Result<std::unique_ptr<RealKernel>> Open();
+
+  // For epoll: readable when ReadEvents() has something. Level-triggered: one call may leave some.
+  int EventFd() const { return events_.fd(); }
+  // Takes what has come, in order. Lost or unreadable events show as kOverrun, after which the
+  // databases must be dumped again. An error: no event will come any more.
+  Result<std::vector<KernelEvent>> ReadEvents();
+  AbortMeans abort_means() const { return means_; }
+
+  Result<SocketFacts> Inspect(int fd) override;
+  Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
+  Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<std::vector<Sa>> DumpSad() override;
+  // Entries of the SPD, socket policies too (their dir is 3 or 4). Where the kernel's default
+  // blocks (XFRM_MSG_GETDEFAULT), the last entry says so: any selector, the lowest priority there
+  // is, index 0.
+  Result<std::vector<SpdEntry>> DumpSpd() override;
+  Result<void> AddGuard(const Guard& guard) override;
+  Result<void> DeleteGuard(const Guard& guard) override;
+  bool IsLocalAddress(const Address& address) override;
+  std::optional<int> Borrow(const SocketHint& hint) override;
+  void GiveBack(int fd) override;
+  Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override;
+  Result<std::vector<LiveSocket>> LiveTcp() override;
+  Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
+  std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
+  Result<void> BindAny(int fd, const SocketFacts& facts) override;
+  int64_t NowMs() override;
+  uint64_t WallSeconds() override;
+
+ private:
+  RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm, InetDiag diag,
+             LocalAddresses addresses, AbortMeans means);
+  Result<void> AppendDefaults(std::vector<SpdEntry>* entries);
+
+  const std::optional<uint64_t> netns_;
+  NetlinkEvents events_;
+  NetlinkSocket xfrm_;
+  InetDiag diag_;
+  LocalAddresses addresses_;
+  AbortMeans means_;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_

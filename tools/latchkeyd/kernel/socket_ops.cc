@@ -1,0 +1,176 @@
+#include "tools/latchkeyd/kernel/socket_ops.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "tools/latchkeyd/kernel/addresses.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/latchkeyd/kernel/xfrm_build.h"
+
+namespace latchkey::broker {
+namespace {
+
+template <typename T>
+bool GetOption(int fd, int level, int option, T* value) {
+  socklen_t length = sizeof(*value);
+  return getsockopt(fd, level, option, value, &length) == 0 && length == sizeof(*value);
+}
+
+std::unexpected<Error> Refused(const std::string& call) {
+  const int number = errno;
+  return Fail(Reason::kKernelRefused, call, std::strerror(number));
+}
+
+Result<void> SetPolicyValue(int fd, bool v6_socket, const Octets& value, const char* direction) {
+  const int level = v6_socket ? SOL_IPV6 : SOL_IP;
+  const int option = v6_socket ? IPV6_XFRM_POLICY : IP_XFRM_POLICY;
+  const void* data = value.empty() ? nullptr : value.data();
+  if (setsockopt(fd, level, option, data, static_cast<socklen_t>(value.size())) != 0) {
+    return Refused(std::string("setsockopt ") + (v6_socket ? "IPV6" : "IP") + "_XFRM_POLICY " +
+                   direction);
+  }
+  return {};
+}
+
+Result<void> ReadInet(int fd, SocketFacts* facts) {
+  int type = 0;
+  int protocol = 0;
+  if (!GetOption(fd, SOL_SOCKET, SO_TYPE, &type)) return Refused("getsockopt SO_TYPE");
+  if (!GetOption(fd, SOL_SOCKET, SO_PROTOCOL, &protocol)) return Refused("getsockopt SO_PROTOCOL");
+  facts->stream_tcp = type == SOCK_STREAM && protocol == IPPROTO_TCP;
+  if (facts->v6_socket) {
+    int only = 0;
+    if (!GetOption(fd, SOL_IPV6, IPV6_V6ONLY, &only)) return Refused("getsockopt IPV6_V6ONLY");
+    facts->v6_only = only != 0;
+  }
+  if (facts->stream_tcp) {
+    tcp_info info{};
+    socklen_t length = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || length == 0) {
+      return Refused("getsockopt TCP_INFO");
+    }
+    facts->tcp_state = info.tcpi_state;
+  }
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    return Refused("getsockname");
+  }
+  facts->local = FromSockaddr(address, length);
+  length = sizeof(address);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) {
+    facts->remote = FromSockaddr(address, length);
+  } else if (errno != ENOTCONN && errno != EINVAL) {  // EINVAL: shut down both ways
+    return Refused("getpeername");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<uint64_t> OwnNetnsCookie() {
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  uint64_t cookie = 0;
+  if (!fd || !GetOption(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie)) return std::nullopt;
+  return cookie;
+}
+
+std::optional<uint64_t> CookieOf(int fd) {
+  uint64_t cookie = 0;
+  if (!GetOption(fd, SOL_SOCKET, SO_COOKIE, &cookie) || cookie == 0) return std::nullopt;
+  return cookie;
+}
+
+Result<SocketFacts> InspectSocket(int fd, std::optional<uint64_t> netns) {
+  SocketFacts facts;
+  struct stat status {};
+  if (fstat(fd, &status) != 0) return Refused("fstat");
+  if (!S_ISSOCK(status.st_mode)) {
+    return Fail(Reason::kBadRequest, "inspect socket", "the descriptor is no socket");
+  }
+  facts.inode = status.st_ino;
+  const std::optional<uint64_t> cookie = CookieOf(fd);
+  if (!cookie) return Refused("getsockopt SO_COOKIE");
+  facts.cookie = *cookie;
+  int domain = 0;
+  if (!GetOption(fd, SOL_SOCKET, SO_DOMAIN, &domain)) return Refused("getsockopt SO_DOMAIN");
+  facts.inet = domain == AF_INET || domain == AF_INET6;
+  facts.v6_socket = domain == AF_INET6;
+  uint64_t socket_netns = 0;
+  facts.own_netns = netns.has_value() &&
+                    GetOption(fd, SOL_SOCKET, SO_NETNS_COOKIE, &socket_netns) &&
+                    socket_netns == *netns;
+  if (!GetOption(fd, SOL_SOCKET, SO_MARK, &facts.mark)) return Refused("getsockopt SO_MARK");
+  if (facts.inet) {
+    if (Result<void> read = ReadInet(fd, &facts); !read) return std::unexpected(read.error());
+  }
+  return facts;
+}
+
+Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) {
+  Result<SocketPolicyValues> values = BuildSocketPolicy(policy);
+  if (!values) return std::unexpected(values.error());
+  if (values->clear) return SetPolicyValue(fd, facts.v6_socket, {}, "clear");
+  if (!facts.v6_socket && policy.family == Family::kV6) {
+    return Fail(Reason::kBadRequest, "set socket policy", "an IPv6 policy for an IPv4 socket");
+  }
+  Result<void> result;
+  if (values->in) result = SetPolicyValue(fd, facts.v6_socket, *values->in, "in");
+  if (!result && policy.kind != SocketPolicy::Kind::kBlock) return result;
+  if (values->out) {
+    Result<void> out = SetPolicyValue(fd, facts.v6_socket, *values->out, "out");
+    if (result) result = std::move(out);
+  }
+  return result;
+}
+
+Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask) {
+  uint32_t mark = 0;
+  if (!GetOption(fd, SOL_SOCKET, SO_MARK, &mark)) return Refused("getsockopt SO_MARK");
+  mark = (mark & ~mask) | (value & mask);
+  if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
+    return Refused("setsockopt SO_MARK");
+  }
+  return {};
+}
+
+std::optional<Address> FindSourceAddress(const Address& remote, uint32_t scope) {
+  if (remote.family == Family::kNone) return std::nullopt;
+  const bool v6 = remote.family == Family::kV6;
+  const UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return std::nullopt;
+  if (!SetPolicyValue(fd.get(), v6, BuildSocketBypass(remote.family, /*out=*/true), "out")) {
+    return std::nullopt;
+  }
+  sockaddr_storage address{};
+  // The port does not matter: nothing is ever sent.
+  socklen_t length = ToSockaddr(SocketAddress{remote, 9}, v6, scope, &address);
+  if (length == 0) return std::nullopt;
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+    return std::nullopt;
+  }
+  length = sizeof(address);
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    return std::nullopt;
+  }
+  const SocketAddress local = FromSockaddr(address, length);
+  if (local.address.family != remote.family || local.address.IsAny()) return std::nullopt;
+  return local.address;
+}
+
+Result<void> BindToAny(int fd, const SocketFacts& facts) {
+  sockaddr_storage address{};
+  const Family family = facts.v6_socket ? Family::kV6 : Family::kV4;
+  const socklen_t length =
+      ToSockaddr(SocketAddress{Address::AnyOf(family), 0}, facts.v6_socket, 0, &address);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), length) != 0) return Refused("bind");
+  return {};
+}
+
+}  // namespace latchkey::broker

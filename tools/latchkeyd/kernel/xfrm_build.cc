@@ -1,0 +1,191 @@
+#include "tools/latchkeyd/kernel/xfrm_build.h"
+
+#include <linux/netlink.h>
+#include <linux/xfrm.h>
+#include <netinet/in.h>
+
+#include <cstring>
+
+#include "tools/latchkeyd/kernel/addresses.h"
+
+namespace latchkey::broker {
+namespace {
+
+void Append(Octets* out, const void* data, size_t size) {
+  const auto* octets = static_cast<const uint8_t*>(data);
+  out->insert(out->end(), octets, octets + size);
+  out->resize(NLMSG_ALIGN(out->size()));
+}
+
+void AppendAttribute(Octets* out, uint16_t type, const void* data, size_t size) {
+  nlattr header{};
+  header.nla_type = type;
+  header.nla_len = static_cast<uint16_t>(NLA_HDRLEN + size);
+  Append(out, &header, sizeof(header));
+  Append(out, data, size);
+}
+
+Octets Begin(uint16_t type) {
+  nlmsghdr header{};
+  header.nlmsg_type = type;
+  Octets out;
+  Append(&out, &header, sizeof(header));
+  return out;
+}
+
+Octets Finish(Octets out) {
+  const auto length = static_cast<uint32_t>(out.size());
+  std::memcpy(out.data(), &length, sizeof(length));  // nlmsg_len comes first
+  return out;
+}
+
+xfrm_selector ToXfrmSelector(const Selector& from) {
+  xfrm_selector to{};
+  to.family = ToAf(from.family);
+  to.saddr = ToXfrm(from.source.base);
+  to.daddr = ToXfrm(from.destination.base);
+  to.prefixlen_s = from.source.length;
+  to.prefixlen_d = from.destination.length;
+  to.proto = from.protocol;
+  to.sport = htons(from.source_port);
+  to.sport_mask = htons(from.source_mask);
+  to.dport = htons(from.destination_port);
+  to.dport_mask = htons(from.destination_mask);
+  return to;
+}
+
+// An entry that never expires; zero limits would have it expire at once.
+xfrm_userpolicy_info Policy(Family family, bool out, bool block) {
+  xfrm_userpolicy_info info{};
+  info.sel.family = ToAf(family);
+  info.lft.soft_byte_limit = info.lft.hard_byte_limit = XFRM_INF;
+  info.lft.soft_packet_limit = info.lft.hard_packet_limit = XFRM_INF;
+  info.dir = out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
+  info.action = block ? XFRM_POLICY_BLOCK : XFRM_POLICY_ALLOW;
+  return info;
+}
+
+// ESP in transport mode. The algorithm masks say "any": the kernel does not enforce them
+// (KERNEL.md 2.2), the broker judges each SA itself.
+xfrm_user_tmpl EspTemplate(Family family, uint32_t reqid, uint32_t spi) {
+  xfrm_user_tmpl tmpl{};
+  tmpl.id.proto = IPPROTO_ESP;
+  tmpl.id.spi = htonl(spi);
+  tmpl.family = ToAf(family);
+  tmpl.reqid = reqid;
+  tmpl.mode = XFRM_MODE_TRANSPORT;
+  tmpl.aalgos = tmpl.ealgos = tmpl.calgos = ~0u;
+  return tmpl;
+}
+
+Octets SocketValue(const xfrm_userpolicy_info& info, const xfrm_user_tmpl* tmpl) {
+  Octets value(sizeof(info) + (tmpl != nullptr ? sizeof(*tmpl) : 0));
+  std::memcpy(value.data(), &info, sizeof(info));
+  if (tmpl != nullptr) std::memcpy(value.data() + sizeof(info), tmpl, sizeof(*tmpl));
+  return value;
+}
+
+Octets EspValue(Family family, bool out, uint32_t reqid, uint32_t spi) {
+  const xfrm_user_tmpl tmpl = EspTemplate(family, reqid, spi);
+  return SocketValue(Policy(family, out, /*block=*/false), &tmpl);
+}
+
+Octets BlockValue(Family family, bool out) {
+  return SocketValue(Policy(family, out, /*block=*/true), nullptr);
+}
+
+Result<void> CheckGuard(const Guard& guard) {
+  const Selector& selector = guard.selector;
+  if (selector.family == Family::kNone || selector.source.base.family != selector.family ||
+      selector.destination.base.family != selector.family) {
+    return Fail(Reason::kBadRequest, "build guard", "the selector has no one family");
+  }
+  if (guard.out && guard.action == Guard::Action::kEsp && guard.reqid == 0) {
+    return Fail(Reason::kBadRequest, "build guard", "an outgoing ESP guard needs a reqid");
+  }
+  return {};
+}
+
+void AppendMark(Octets* out, uint32_t value) {
+  if (value == 0) return;
+  const xfrm_mark mark{value, value};
+  AppendAttribute(out, XFRMA_MARK, &mark, sizeof(mark));
+}
+
+}  // namespace
+
+Result<Octets> BuildAddGuard(const Guard& guard) {
+  if (Result<void> checked = CheckGuard(guard); !checked) return std::unexpected(checked.error());
+  const Family family = guard.selector.family;
+  xfrm_userpolicy_info info = Policy(family, guard.out, guard.action == Guard::Action::kBlock);
+  info.sel = ToXfrmSelector(guard.selector);
+  info.priority = guard.priority;
+  Octets out = Begin(XFRM_MSG_NEWPOLICY);
+  Append(&out, &info, sizeof(info));
+  if (guard.action == Guard::Action::kEsp) {
+    const xfrm_user_tmpl tmpl = EspTemplate(family, guard.reqid, 0);
+    AppendAttribute(&out, XFRMA_TMPL, &tmpl, sizeof(tmpl));
+  }
+  AppendMark(&out, guard.mark);
+  return Finish(std::move(out));
+}
+
+Result<Octets> BuildDeleteGuard(const Guard& guard) {
+  if (Result<void> checked = CheckGuard(guard); !checked) return std::unexpected(checked.error());
+  xfrm_userpolicy_id id{};
+  id.sel = ToXfrmSelector(guard.selector);
+  id.dir = guard.out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
+  Octets out = Begin(XFRM_MSG_DELPOLICY);
+  Append(&out, &id, sizeof(id));
+  AppendMark(&out, guard.mark);
+  return Finish(std::move(out));
+}
+
+Octets BuildRequest(uint16_t type, size_t body_size) {
+  Octets out = Begin(type);
+  out.resize(NLMSG_ALIGN(out.size() + body_size));
+  return Finish(std::move(out));
+}
+
+Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
+  using Kind = SocketPolicy::Kind;
+  SocketPolicyValues values;
+  if (policy.kind == Kind::kClear) {
+    values.clear = true;
+    return values;
+  }
+  if (policy.family == Family::kNone) {
+    return Fail(Reason::kBadRequest, "build socket policy", "no family");
+  }
+  switch (policy.kind) {
+    case Kind::kProtect:
+      if (policy.mode != Mode::kTransport) {
+        return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
+      }
+      if (policy.reqid == 0) {
+        return Fail(Reason::kBadRequest, "build socket policy", "a pin needs a reqid");
+      }
+      values.in = EspValue(policy.family, /*out=*/false, policy.reqid, policy.spi_in);
+      values.out = EspValue(policy.family, /*out=*/true, policy.reqid, policy.spi_out);
+      return values;
+    case Kind::kRequireIn:
+      if (policy.mode != Mode::kTransport) {
+        return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
+      }
+      values.in = EspValue(policy.family, /*out=*/false, 0, 0);
+      return values;
+    case Kind::kBlock:
+      values.in = BlockValue(policy.family, /*out=*/false);
+      values.out = BlockValue(policy.family, /*out=*/true);
+      return values;
+    case Kind::kClear:
+      break;
+  }
+  return Fail(Reason::kBadRequest, "build socket policy", "unknown kind");
+}
+
+Octets BuildSocketBypass(Family family, bool out) {
+  return SocketValue(Policy(family, out, /*block=*/false), nullptr);
+}
+
+}  // namespace latchkey::broker

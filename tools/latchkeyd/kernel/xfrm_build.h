@@ -1,0 +1,47 @@
+// Builds what XFRM is asked: netlink requests for SPD entries, and the values of the socket options
+// IP_XFRM_POLICY and IPV6_XFRM_POLICY (include/uapi/linux/xfrm.h). Pure functions.
+#ifndef TOOLS_LATCHKEYD_KERNEL_XFRM_BUILD_H_
+#define TOOLS_LATCHKEYD_KERNEL_XFRM_BUILD_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "policy/model/error.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+using Octets = std::vector<uint8_t>;
+
+// Returns the NEWPOLICY request that adds `guard`. NEWPOLICY, unlike UPDPOLICY, is refused by the
+// kernel (EEXIST) where an entry of equal selector and mark stands. kBadRequest when the guard's
+// selector has no family, or an outgoing ESP guard has no reqid (a template with 0 finds no SA).
+Result<Octets> BuildAddGuard(const Guard& guard);
+
+// Returns the DELPOLICY request for it: by direction, selector and mark, all exact.
+Result<Octets> BuildDeleteGuard(const Guard& guard);
+
+// Returns a request without a body but `body_size` zeros (GETSA, GETPOLICY, GETDEFAULT).
+Octets BuildRequest(uint16_t type, size_t body_size = 0);
+
+// The values to set, IN first. Nothing for a direction that is not touched; `clear` means to take
+// both away (an empty value) instead.
+struct SocketPolicyValues {
+  std::optional<Octets> in;
+  std::optional<Octets> out;
+  bool clear = false;
+};
+
+// Returns what SetPolicy() sets. Each value is exactly one xfrm_userpolicy_info and its template:
+// the kernel ignores a cut-off template and then takes the policy for a bypass (KERNEL.md 1.2).
+// kBadRequest for a family of none or a pinned policy without a reqid; kUnsupported for a mode
+// other than transport.
+Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy);
+
+// Returns the value that lets one socket of our own past the SPD in one direction.
+Octets BuildSocketBypass(Family family, bool out);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_KERNEL_XFRM_BUILD_H_
