@@ -1,0 +1,246 @@
+#include "tools/latchkeyd/kernel/real_kernel.h"
+
+#include <linux/netlink.h>
+#include <linux/xfrm.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "tools/latchkeyd/kernel/test_netns.h"
+
+namespace latchkey::broker {
+namespace {
+
+constexpr uint32_t kMark = 0x80000000;
+
+Guard MakeGuard(bool out, Guard::Action action, uint32_t mark, const char* source = "10.9.0.0/16") {
+  Guard guard;
+  guard.out = out;
+  guard.action = action;
+  guard.reqid = action == Guard::Action::kEsp ? 7 : 0;
+  guard.priority = 1;
+  guard.mark = mark;
+  guard.selector.source = *Prefix::Parse(source);
+  guard.selector.family = guard.selector.source.base.family;
+  guard.selector.destination = Prefix{Address::AnyOf(guard.selector.family), 0};
+  guard.selector.protocol = kProtocolTcp;
+  guard.selector.destination_port = 443;
+  guard.selector.destination_mask = 0xffff;
+  return guard;
+}
+
+std::unique_ptr<RealKernel> Open() {
+  Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open();
+  if (!kernel) FAIL(kernel.error().ToString());
+  return std::move(*kernel);
+}
+
+bool Readable(int fd) {
+  pollfd poller{fd, POLLIN, 0};
+  return poll(&poller, 1, 0) == 1;
+}
+
+// Sends one request to the kernel, past the class under test.
+void Ask(uint16_t type, const void* body, size_t size) {
+  Result<NetlinkSocket> socket = NetlinkSocket::Open(NETLINK_XFRM);
+  REQUIRE(socket);
+  nlmsghdr header{};
+  header.nlmsg_type = type;
+  std::vector<uint8_t> octets(sizeof(header) + NLMSG_ALIGN(size));
+  std::memcpy(octets.data(), &header, sizeof(header));
+  std::memcpy(octets.data() + sizeof(header), body, size);
+  const auto done = socket->Request(octets);
+  INFO((done ? std::string() : done.error().ToString()));
+  REQUIRE(done);
+}
+
+TEST_CASE("Guards come back from the kernel as they were added") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const Guard guards[] = {MakeGuard(true, Guard::Action::kBlock, kMark),
+                          MakeGuard(true, Guard::Action::kEsp, kMark, "fd00::/64"),
+                          MakeGuard(false, Guard::Action::kEsp, 0),
+                          MakeGuard(false, Guard::Action::kAllow, 0, "fd00:1::/64")};
+  for (const Guard& guard : guards) REQUIRE(kernel->AddGuard(guard));
+  Result<std::vector<SpdEntry>> spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  REQUIRE(spd->size() == 4);
+  for (const Guard& guard : guards) {
+    const auto entry = std::ranges::find(*spd, guard.selector, &SpdEntry::selector);
+    // Two of them share a selector and differ in direction.
+    const auto it = std::ranges::find_if(*spd, [&](const SpdEntry& each) {
+      return each.selector == guard.selector && each.dir == (guard.out ? 1 : 0);
+    });
+    REQUIRE(entry != spd->end());
+    REQUIRE(it != spd->end());
+    CHECK(it->mark == guard.mark);
+    CHECK(it->mark_mask == guard.mark);
+    CHECK(it->priority == 1);
+    CHECK(it->block == (guard.action == Guard::Action::kBlock));
+    CHECK(it->bare == (guard.action == Guard::Action::kAllow));
+    CHECK(it->reqid == guard.reqid);
+    if (guard.action == Guard::Action::kEsp) {
+      CHECK(it->protocol == SaProtocol::kEsp);
+      CHECK(it->mode == Mode::kTransport);
+    }
+  }
+  for (const Guard& guard : guards) REQUIRE(kernel->DeleteGuard(guard));
+  spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  CHECK(spd->empty());
+  CHECK(kernel->DeleteGuard(guards[0]));  // gone already: no error
+}
+
+TEST_CASE("Equal selector and mark is a conflict; another mark is another entry") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const Guard marked = MakeGuard(true, Guard::Action::kBlock, kMark);
+  const Guard plain = MakeGuard(true, Guard::Action::kBlock, 0);
+  REQUIRE(kernel->AddGuard(marked));
+  const Result<void> again = kernel->AddGuard(MakeGuard(true, Guard::Action::kEsp, kMark));
+  REQUIRE_FALSE(again);
+  CHECK(again.error().reason == Reason::kConflictSpd);
+  REQUIRE(kernel->AddGuard(plain));
+  REQUIRE(kernel->DeleteGuard(marked));
+  const Result<std::vector<SpdEntry>> spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  REQUIRE(spd->size() == 1);
+  CHECK(spd->front().mark_mask == 0);
+}
+
+TEST_CASE("The marked guard stops what bears the mark, and nothing else") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  // The namespace has no way out but loopback, where the SPD is not asked: a route must be had.
+  Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark, "0.0.0.0/0");
+  guard.selector.protocol = 0;
+  guard.selector.destination_port = guard.selector.destination_mask = 0;
+  REQUIRE(kernel->AddGuard(guard));
+  const TcpPair pair = MakeTcpPair();
+  const Result<SocketFacts> facts = kernel->Inspect(pair.client.get());
+  REQUIRE(facts);
+  REQUIRE(kernel->SetMark(pair.client.get(), *facts, kMark, kMark));
+  CHECK(kernel->Inspect(pair.client.get())->mark == kMark);
+}
+
+TEST_CASE("Changes of the SPD are told") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  CHECK_FALSE(Readable(kernel->EventFd()));
+  REQUIRE(kernel->ReadEvents());
+  const Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark);
+  const auto changed = [&] {
+    CHECK(Readable(kernel->EventFd()));
+    const Result<std::vector<KernelEvent>> events = kernel->ReadEvents();
+    REQUIRE(events);
+    REQUIRE(events->size() == 1);
+    CHECK(events->front().kind == KernelEvent::Kind::kSpdChanged);
+    CHECK_FALSE(Readable(kernel->EventFd()));
+  };
+  REQUIRE(kernel->AddGuard(guard));
+  changed();
+  REQUIRE(kernel->DeleteGuard(guard));
+  changed();
+  REQUIRE(kernel->AddGuard(guard));
+  changed();
+  Ask(XFRM_MSG_FLUSHPOLICY, nullptr, 0);
+  changed();
+}
+
+TEST_CASE("A flush of the SAD is told, and the SAD can be dumped") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const Result<std::vector<Sa>> sad = kernel->DumpSad();
+  REQUIRE(sad);
+  CHECK(sad->empty());
+}
+
+TEST_CASE("The kernel's own default shows as the last entry") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const xfrm_userpolicy_default block_out{XFRM_USERPOLICY_ACCEPT, XFRM_USERPOLICY_ACCEPT,
+                                          XFRM_USERPOLICY_BLOCK};
+  Ask(XFRM_MSG_SETDEFAULT, &block_out, sizeof(block_out));
+  const Result<std::vector<KernelEvent>> events = kernel->ReadEvents();
+  REQUIRE(events);
+  REQUIRE(events->size() == 1);
+  CHECK(events->front().kind == KernelEvent::Kind::kSpdChanged);
+  const Result<std::vector<SpdEntry>> spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  REQUIRE(spd->size() == 1);
+  const Flow flow{Direction::kOut,
+                  kProtocolTcp,
+                  {*Address::Parse("10.0.0.1"), 1},
+                  {*Address::Parse("10.0.0.2"), 2}};
+  CHECK(LookUpSpd(*spd, flow, /*out=*/true).action == SystemAction::kDiscard);
+  CHECK(LookUpSpd(*spd, flow, /*out=*/false).action == SystemAction::kBypass);
+}
+
+TEST_CASE("Too many events at once read as an overrun") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const int small = 4096;
+  REQUIRE(setsockopt(kernel->EventFd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)) == 0);
+  const Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark);
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE(kernel->AddGuard(guard));
+    REQUIRE(kernel->DeleteGuard(guard));
+  }
+  const Result<std::vector<KernelEvent>> events = kernel->ReadEvents();
+  REQUIRE(events);
+  CHECK(std::ranges::count(*events, KernelEvent::Kind::kOverrun, &KernelEvent::kind) == 1);
+  CHECK(events->size() < 100);
+  REQUIRE(kernel->AddGuard(guard));  // and it goes on
+  const Result<std::vector<KernelEvent>> more = kernel->ReadEvents();
+  REQUIRE(more);
+  CHECK(more->size() == 1);
+}
+
+TEST_CASE("Socket policies show in the dump but are no entries of the SPD") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const UniqueFd fd = TcpSocket(AF_INET);
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kProtect;
+  policy.reqid = 7;
+  policy.spi_out = 0x101;
+  REQUIRE(kernel->SetPolicy(fd.get(), *kernel->Inspect(fd.get()), policy));
+  const Result<std::vector<SpdEntry>> spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  REQUIRE(spd->size() == 2);
+  for (const SpdEntry& entry : *spd) {
+    CHECK((entry.dir == 3 || entry.dir == 4));
+    CHECK(entry.reqid == 7);
+  }
+}
+
+TEST_CASE("A broken socket is borrowed, blocked and aborted") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const TcpPair pair = MakeTcpPair();
+  const Result<SocketFacts> facts = kernel->Inspect(pair.client.get());
+  REQUIRE(facts);
+  CHECK(facts->own_netns);
+  const SocketHint hint{facts->cookie, facts->inode, getpid(), pair.client.get()};
+  const std::optional<int> copy = kernel->Borrow(hint);
+  REQUIRE(copy);
+  SocketPolicy block;
+  REQUIRE(kernel->SetPolicy(*copy, *facts, block));
+  const Flow flow{Direction::kOut, kProtocolTcp, facts->local, facts->remote};
+  REQUIRE(kernel->Abort(hint, *copy, flow));
+  kernel->GiveBack(*copy);
+  char octet;
+  CHECK(recv(pair.client.get(), &octet, 1, MSG_DONTWAIT) == -1);
+  CHECK((errno == ECONNABORTED || errno == ECONNRESET));
+  const Result<std::vector<LiveSocket>> live = kernel->LiveTcp();
+  REQUIRE(live);
+  CHECK(std::ranges::count(*live, facts->cookie, &LiveSocket::cookie) == 0);
+}
+
+}  // namespace
+}  // namespace latchkey::broker
