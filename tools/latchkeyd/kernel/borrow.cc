@@ -1,7 +1,7 @@
 #include "tools/latchkeyd/kernel/borrow.h"
 
 #include <dirent.h>
-#include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,6 +68,33 @@ UniqueFd FetchFrom(int pid, const SocketHint& hint) {
   return UniqueFd();
 }
 
+bool MayTrace() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  if (syscall(SYS_capget, &header, data) != 0) return false;
+  return (data[CAP_TO_INDEX(CAP_SYS_PTRACE)].effective & CAP_TO_MASK(CAP_SYS_PTRACE)) != 0;
+}
+
+// Adds the sockets behind the descriptors of `pid`.
+Result<void> AddSockets(int pid, bool may_trace, std::unordered_set<uint64_t>* inodes) {
+  const Directory directory = OpenDescriptors(pid);
+  if (!directory) {
+    if (errno == ENOENT || errno == ESRCH) return {};  // gone meanwhile
+    return Fail(Reason::kKernelRefused, "open /proc/" + std::to_string(pid) + "/fd",
+                std::strerror(errno));
+  }
+  while (const dirent* entry = readdir(directory.get())) {
+    errno = 0;
+    if (const auto inode = SocketInode(directory.get(), entry->d_name)) {
+      inodes->insert(*inode);
+    } else if ((errno == EACCES || errno == EPERM) && !may_trace) {
+      return Fail(Reason::kKernelRefused, "read /proc/" + std::to_string(pid) + "/fd",
+                  "CAP_SYS_PTRACE is missing");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 UniqueFd BorrowSocket(const SocketHint& hint) {
@@ -91,26 +118,13 @@ Result<std::unordered_set<uint64_t>> ListHeldSockets() {
   const Directory processes(opendir("/proc"));
   if (!processes) return Fail(Reason::kKernelRefused, "open /proc", std::strerror(errno));
   std::unordered_set<uint64_t> inodes;
+  const bool may_trace = MayTrace();
   const auto self = static_cast<uint64_t>(getpid());
   while (const dirent* entry = readdir(processes.get())) {
     const std::optional<uint64_t> pid = Number(entry->d_name);
     if (!pid || *pid == self) continue;
-    const Directory descriptors = OpenDescriptors(static_cast<int>(*pid));
-    if (!descriptors) {
-      if (errno == ENOENT || errno == ESRCH) continue;  // gone meanwhile
-      return Fail(Reason::kKernelRefused, "open /proc/" + std::to_string(*pid) + "/fd",
-                  std::strerror(errno));
-    }
-    errno = 0;
-    while (const dirent* descriptor = readdir(descriptors.get())) {
-      if (const auto inode = SocketInode(descriptors.get(), descriptor->d_name)) {
-        inodes.insert(*inode);
-      } else if (errno == EACCES || errno == EPERM) {
-        return Fail(Reason::kKernelRefused, "read /proc/" + std::to_string(*pid) + "/fd",
-                    std::strerror(errno));
-      }
-      errno = 0;
-    }
+    Result<void> added = AddSockets(static_cast<int>(*pid), may_trace, &inodes);
+    if (!added) return std::unexpected(added.error());
   }
   return inodes;
 }

@@ -20,8 +20,10 @@ namespace latchkey::broker {
 // SO_COOKIE. Empty when nobody reachable holds it.
 UniqueFd BorrowSocket(const SocketHint& hint);
 
-// Returns the inodes of all sockets that a process other than the caller holds. An error when a
-// process cannot be looked into: a socket not seen would pass for closed.
+// Returns the inodes of all sockets that a process other than the caller holds. An error when the
+// caller lacks the capabilities to look into processes: a socket not seen would pass for closed. A
+// process that stays shut even so (of an outer user namespace) is passed over: no socket of its
+// could be latched, since none could be borrowed.
 Result<std::unordered_set<uint64_t>> ListHeldSockets();
 
 }  // namespace latchkey::broker

@@ -1,0 +1,194 @@
+#include "tools/latchkeyd/kernel/xfrm_build.h"
+
+#include <linux/netlink.h>
+#include <linux/xfrm.h>
+#include <netinet/in.h>
+
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "tools/latchkeyd/kernel/xfrm_parse.h"
+
+namespace latchkey::broker {
+namespace {
+
+Guard MakeGuard(bool out, Guard::Action action, uint32_t reqid, const char* source) {
+  Guard guard;
+  guard.out = out;
+  guard.action = action;
+  guard.reqid = reqid;
+  guard.priority = 3;
+  guard.selector.source = *Prefix::Parse(source);
+  guard.selector.family = guard.selector.source.base.family;
+  guard.selector.destination = Prefix{Address::AnyOf(guard.selector.family), 0};
+  return guard;
+}
+
+xfrm_userpolicy_info InfoOf(const Octets& value) {
+  xfrm_userpolicy_info info;
+  REQUIRE(value.size() >= sizeof(info));
+  std::memcpy(&info, value.data(), sizeof(info));
+  return info;
+}
+
+xfrm_user_tmpl TemplateOf(const Octets& value) {
+  xfrm_user_tmpl tmpl;
+  REQUIRE(value.size() == sizeof(xfrm_userpolicy_info) + sizeof(tmpl));
+  std::memcpy(&tmpl, value.data() + sizeof(xfrm_userpolicy_info), sizeof(tmpl));
+  return tmpl;
+}
+
+TEST_CASE("A guard's request reads back as the entry it makes") {
+  Guard guard = MakeGuard(true, Guard::Action::kEsp, 7, "fd00:1::/64");
+  guard.mark = 0x80000000;
+  guard.selector.protocol = kProtocolTcp;
+  guard.selector.source_port = 443;
+  guard.selector.source_mask = 0xffff;
+  const Result<Octets> request = BuildAddGuard(guard);
+  REQUIRE(request);
+  const std::optional<SpdEntry> entry = ParseSpdEntry(*request);
+  REQUIRE(entry);
+  CHECK(entry->selector == guard.selector);
+  CHECK(entry->dir == XFRM_POLICY_OUT);
+  CHECK(entry->priority == 3);
+  CHECK(entry->mark == 0x80000000);
+  CHECK(entry->mark_mask == 0x80000000);
+  CHECK_FALSE(entry->block);
+  CHECK_FALSE(entry->bare);
+  CHECK(entry->protocol == SaProtocol::kEsp);
+  CHECK(entry->mode == Mode::kTransport);
+  CHECK(entry->reqid == 7);
+}
+
+TEST_CASE("Block and allow guards have no template; without a mark there is no attribute") {
+  const Result<Octets> block =
+      BuildAddGuard(MakeGuard(false, Guard::Action::kBlock, 0, "10.0.0.0/8"));
+  const Result<Octets> allow =
+      BuildAddGuard(MakeGuard(false, Guard::Action::kAllow, 0, "10.0.0.0/8"));
+  REQUIRE(block);
+  REQUIRE(allow);
+  CHECK(block->size() == sizeof(nlmsghdr) + sizeof(xfrm_userpolicy_info));
+  CHECK(ParseSpdEntry(*block)->block);
+  CHECK(ParseSpdEntry(*block)->dir == XFRM_POLICY_IN);
+  CHECK(ParseSpdEntry(*allow)->bare);
+}
+
+TEST_CASE("A guard that would protect nothing is not built") {
+  const Guard good = MakeGuard(true, Guard::Action::kEsp, 7, "10.0.0.0/8");
+  CHECK(BuildAddGuard(good));
+  Guard guard = good;
+  guard.reqid = 0;
+  CHECK_FALSE(BuildAddGuard(guard));
+  guard.out = false;  // there 0 means any
+  CHECK(BuildAddGuard(guard));
+  guard = good;
+  guard.selector.family = Family::kV6;
+  CHECK_FALSE(BuildAddGuard(guard));
+  guard.selector.family = Family::kNone;
+  CHECK_FALSE(BuildAddGuard(guard));
+  CHECK_FALSE(BuildDeleteGuard(guard));
+}
+
+TEST_CASE("A guard is deleted by direction, selector and mark") {
+  Guard guard = MakeGuard(true, Guard::Action::kBlock, 0, "10.9.0.0/16");
+  guard.mark = 0x40000000;
+  const Result<Octets> request = BuildDeleteGuard(guard);
+  REQUIRE(request);
+  nlmsghdr header;
+  xfrm_userpolicy_id id;
+  nlattr attribute;
+  xfrm_mark mark;
+  const size_t expected = sizeof(header) + sizeof(id) + sizeof(attribute) + sizeof(mark);
+  REQUIRE(request->size() == expected);
+  std::memcpy(&header, request->data(), sizeof(header));
+  std::memcpy(&id, request->data() + sizeof(header), sizeof(id));
+  std::memcpy(&attribute, request->data() + sizeof(header) + sizeof(id), sizeof(attribute));
+  std::memcpy(&mark, request->data() + expected - sizeof(mark), sizeof(mark));
+  CHECK(header.nlmsg_type == XFRM_MSG_DELPOLICY);
+  CHECK(header.nlmsg_len == expected);
+  CHECK(id.dir == XFRM_POLICY_OUT);
+  CHECK(id.index == 0);
+  CHECK(id.sel.family == AF_INET);
+  CHECK(id.sel.prefixlen_s == 16);
+  CHECK(ntohl(id.sel.saddr.a4) == 0x0a090000);
+  CHECK(attribute.nla_type == XFRMA_MARK);
+  CHECK(mark.v == 0x40000000);
+  CHECK(mark.m == 0x40000000);
+}
+
+TEST_CASE("A pin demands ESP under the reqid both ways, for any flow of its family") {
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    SocketPolicy policy;
+    policy.kind = SocketPolicy::Kind::kProtect;
+    policy.family = family;
+    policy.reqid = 42;
+    policy.spi_in = 0x1001;
+    policy.spi_out = 0x1002;
+    const Result<SocketPolicyValues> values = BuildSocketPolicy(policy);
+    REQUIRE(values);
+    REQUIRE(values->in);
+    REQUIRE(values->out);
+    CHECK_FALSE(values->clear);
+    for (const bool out : {false, true}) {
+      const Octets& value = out ? *values->out : *values->in;
+      const xfrm_userpolicy_info info = InfoOf(value);
+      const xfrm_user_tmpl tmpl = TemplateOf(value);
+      CHECK(info.dir == (out ? XFRM_POLICY_OUT : XFRM_POLICY_IN));
+      CHECK(info.action == XFRM_POLICY_ALLOW);
+      CHECK(info.sel.family == (family == Family::kV4 ? AF_INET : AF_INET6));
+      CHECK(tmpl.family == info.sel.family);
+      CHECK(info.sel.prefixlen_d == 0);
+      CHECK(info.sel.prefixlen_s == 0);
+      CHECK(info.sel.proto == 0);
+      CHECK(tmpl.id.proto == IPPROTO_ESP);
+      CHECK(ntohl(tmpl.id.spi) == (out ? 0x1002u : 0x1001u));
+      CHECK(tmpl.reqid == 42);
+      CHECK(tmpl.mode == XFRM_MODE_TRANSPORT);
+      CHECK(tmpl.optional == 0);
+      CHECK(tmpl.aalgos == ~0u);
+      CHECK(tmpl.ealgos == ~0u);
+      CHECK(tmpl.calgos == ~0u);
+    }
+  }
+}
+
+TEST_CASE("The other kinds of socket policy") {
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kRequireIn;
+  Result<SocketPolicyValues> values = BuildSocketPolicy(policy);
+  REQUIRE(values);
+  REQUIRE(values->in);
+  CHECK_FALSE(values->out);
+  CHECK(TemplateOf(*values->in).reqid == 0);
+
+  policy.kind = SocketPolicy::Kind::kBlock;
+  values = BuildSocketPolicy(policy);
+  REQUIRE(values);
+  for (const std::optional<Octets>& value : {values->in, values->out}) {
+    REQUIRE(value);
+    CHECK(value->size() == sizeof(xfrm_userpolicy_info));
+    CHECK(InfoOf(*value).action == XFRM_POLICY_BLOCK);
+  }
+  policy.kind = SocketPolicy::Kind::kClear;
+  values = BuildSocketPolicy(policy);
+  REQUIRE(values);
+  CHECK(values->clear);
+  CHECK_FALSE(values->in);
+  CHECK_FALSE(values->out);
+}
+
+TEST_CASE("A socket policy that would pin nothing is not built") {
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kProtect;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);  // no reqid
+  policy.reqid = 7;
+  CHECK(BuildSocketPolicy(policy));
+  policy.mode = Mode::kTunnel;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kUnsupported);
+  policy.mode = Mode::kTransport;
+  policy.family = Family::kNone;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);
+}
+
+}  // namespace
+}  // namespace latchkey::broker
