@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "tools/latchkeyd/kernel/test_netns.h"
@@ -116,16 +117,29 @@ TEST_CASE("Equal selector and mark is a conflict; another mark is another entry"
 TEST_CASE("The marked guard stops what bears the mark, and nothing else") {
   TestNetns netns;
   const std::unique_ptr<RealKernel> kernel = Open();
-  // The namespace has no way out but loopback, where the SPD is not asked: a route must be had.
+  // Loopback does not ask the SPD: a way out must be had.
+  REQUIRE(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && "
+                      "ip link set v1 up && ip address add 10.9.0.1/24 dev v0") == 0);
+  CHECK(kernel->IsLocalAddress(*Address::Parse("10.9.0.1")));
+  CHECK(kernel->SourceAddress(*Address::Parse("10.9.0.2"), 0) == Address::Parse("10.9.0.1"));
+  const auto attempt = [&](uint32_t mark) {
+    const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+    REQUIRE(kernel->SetMark(fd.get(), *kernel->Inspect(fd.get()), mark, kMark));
+    return ConnectTo(fd.get(), AF_INET, "10.9.0.2", 443);
+  };
+  CHECK(attempt(kMark) == 0);
   Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark, "0.0.0.0/0");
   guard.selector.protocol = 0;
   guard.selector.destination_port = guard.selector.destination_mask = 0;
   REQUIRE(kernel->AddGuard(guard));
-  const TcpPair pair = MakeTcpPair();
-  const Result<SocketFacts> facts = kernel->Inspect(pair.client.get());
-  REQUIRE(facts);
-  REQUIRE(kernel->SetMark(pair.client.get(), *facts, kMark, kMark));
-  CHECK(kernel->Inspect(pair.client.get())->mark == kMark);
+  CHECK(attempt(kMark) == EPERM);
+  CHECK(attempt(0) == 0);
+  // Asking for the source address goes past the SPD, even where it blocks everything.
+  Guard all = guard;
+  all.mark = 0;
+  REQUIRE(kernel->AddGuard(all));
+  CHECK(attempt(0) == EPERM);
+  CHECK(kernel->SourceAddress(*Address::Parse("10.9.0.2"), 0) == Address::Parse("10.9.0.1"));
 }
 
 TEST_CASE("Changes of the SPD are told") {
@@ -152,7 +166,7 @@ TEST_CASE("Changes of the SPD are told") {
   changed();
 }
 
-TEST_CASE("A flush of the SAD is told, and the SAD can be dumped") {
+TEST_CASE("An empty SAD can be dumped") {
   TestNetns netns;
   const std::unique_ptr<RealKernel> kernel = Open();
   const Result<std::vector<Sa>> sad = kernel->DumpSad();
