@@ -1,0 +1,181 @@
+#include "tools/latchkey/client.h"
+
+#include <dirent.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "tools/latchkey/exchange.h"
+#include "tools/latchkey/siblings.h"
+
+namespace latchkey::tool {
+namespace {
+
+constexpr timeval kPatience{10, 0};
+
+template <size_t N>
+void PutName(char (&field)[N], const std::string& text) {
+  const size_t length = std::min(text.size(), N - 1);
+  std::memcpy(field, text.data(), length);
+}
+
+wire::Header HeaderFor(wire::Type type, size_t size, uint32_t serial) {
+  return wire::Header{wire::kMagic, wire::kVersion, type, static_cast<uint32_t>(size), serial};
+}
+
+// True when the process lives in another network namespace; false when that cannot be seen.
+bool InOtherNamespace(int pid) {
+  struct stat ours, theirs;
+  return pid > 0 && stat("/proc/self/ns/net", &ours) == 0 &&
+         stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs) == 0 &&
+         (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
+}
+
+}  // namespace
+
+std::expected<Client, int> Client::Connect(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) return std::unexpected(ENAMETOOLONG);
+  std::memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!fd) return std::unexpected(errno);
+  // The send time-out also bounds connect: a broker that hangs with a full backlog is a failure.
+  if (setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience)) != 0 ||
+      setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience)) != 0) {
+    return std::unexpected(errno);
+  }
+  int result;
+  do {
+    result = connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return std::unexpected(errno);
+  return Client(std::move(fd));
+}
+
+std::expected<Token, std::string> Client::Open(const std::string& program, int policy_fd,
+                                               const std::string& policy_name) {
+  const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));  // close-on-exec
+  if (!self) return std::unexpected(std::string("pidfd_open: ") + std::strerror(errno));
+  wire::Open open{};
+  open.header = HeaderFor(wire::Type::kOpen, sizeof(open), ++serial_);
+  open.flags = wire::kOpenLauncher | (policy_fd < 0 ? wire::kOpenNoPolicy : 0);
+  // A cut program name would be another program's: the policy's list is held against it.
+  if (program.size() >= sizeof(open.program)) {
+    return std::unexpected(program + ": path longer than " +
+                           std::to_string(sizeof(open.program) - 1) + " octets");
+  }
+  PutName(open.program, program);
+  PutName(open.policy, policy_name);
+  std::vector<int> descriptors;
+  if (policy_fd >= 0) descriptors.push_back(policy_fd);
+  descriptors.push_back(self.get());
+
+  wire::Opened opened{};
+  if (const std::string why = Exchange(fd_.get(), open, descriptors, wire::Type::kOpened, opened);
+      !why.empty()) {
+    return std::unexpected(why);
+  }
+  if (opened.reason != wire::Reason::kNone) {
+    const size_t length = strnlen(opened.text, sizeof(opened.text));
+    std::string text(opened.text, length);
+    const std::string word = wire::ReasonWord(opened.reason);
+    if (text.empty()) return std::unexpected("the broker refused a session (" + word + ")");
+    return std::unexpected(text.find(word) == std::string::npos ? text + " (" + word + ")" : text);
+  }
+  Token token;
+  std::copy(std::begin(opened.token), std::end(opened.token), token.begin());
+  if (std::all_of(token.begin(), token.end(), [](uint8_t octet) { return octet == 0; })) {
+    return std::unexpected("the broker gave no token");
+  }
+  return token;
+}
+
+std::expected<std::optional<Latch>, std::string> Client::Ask(wire::Type type, uint64_t id) {
+  wire::Query query{};
+  query.header = HeaderFor(type, sizeof(query), ++serial_);
+  query.id = id;
+  wire::LatchRecord record{};
+  if (const std::string why = Exchange(fd_.get(), query, {}, wire::Type::kLatch, record);
+      !why.empty()) {
+    return std::unexpected(why);
+  }
+  if (record.id == 0) return std::nullopt;
+  auto latch = FromWire(record);
+  if (!latch) return std::unexpected("the broker's answer is damaged");
+  return latch;
+}
+
+std::expected<std::optional<Latch>, std::string> Client::Next(uint64_t after) {
+  auto latch = Ask(wire::Type::kList, after);
+  // Ids that do not rise would have us ask for ever.
+  if (latch && *latch && (*latch)->id <= after) {
+    return std::unexpected("the broker's answers are out of order");
+  }
+  return latch;
+}
+
+std::expected<std::optional<Latch>, std::string> Client::Show(uint64_t id) {
+  auto latch = Ask(wire::Type::kShow, id);
+  if (latch && *latch && (*latch)->id != id) {
+    return std::unexpected("the broker answered about another latch");
+  }
+  return latch;
+}
+
+int Client::PeerPid() const {
+  ucred credentials{};
+  socklen_t length = sizeof(credentials);
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return 0;
+  return credentials.pid;
+}
+
+std::vector<std::string> BrokerSockets(const std::string& named) {
+  if (!named.empty()) return {named};
+  const char* environment = TrustedEnvironment("LATCHKEY_SOCKET");
+  std::vector<std::string> paths{environment != nullptr ? environment : kDefaultSocket};
+  std::vector<std::string> others;
+  if (DIR* listing = opendir(kPrivateFolder); listing != nullptr) {
+    while (const dirent* entry = readdir(listing)) {
+      if (std::string_view(entry->d_name).ends_with(".sock")) {
+        others.push_back(std::string(kPrivateFolder) + "/" + entry->d_name);
+      }
+    }
+    closedir(listing);
+  }
+  std::sort(others.begin(), others.end());
+  for (std::string& other : others) {
+    if (other != paths.front()) paths.push_back(std::move(other));
+  }
+  return paths;
+}
+
+std::vector<Broker> ConnectAll(const std::string& named, std::vector<std::string>& problems) {
+  std::vector<Broker> brokers;
+  const std::vector<std::string> paths = BrokerSockets(named);
+  for (const std::string& path : paths) {
+    auto client = Client::Connect(path);
+    if (!client) {
+      if (client.error() != ENOENT && client.error() != ECONNREFUSED) {
+        problems.push_back(path + ": " + std::strerror(client.error()));
+      }
+      continue;
+    }
+    if (named.empty() && InOtherNamespace(client->PeerPid())) continue;
+    brokers.push_back(Broker{path, std::move(*client)});
+  }
+  if (brokers.empty() && problems.empty()) {
+    problems.push_back("no broker at " + paths.front() + ": start latchkeyd");
+  }
+  return brokers;
+}
+
+}  // namespace latchkey::tool

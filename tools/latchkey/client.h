@@ -1,0 +1,66 @@
+// The launcher's and the control verbs' side of a conversation with one broker.
+#ifndef TOOLS_LATCHKEY_CLIENT_H_
+#define TOOLS_LATCHKEY_CLIENT_H_
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "policy/model/latch.h"
+#include "shim/wire/messages.h"
+#include "tools/latchkey/unique_fd.h"
+
+namespace latchkey::tool {
+
+inline constexpr char kDefaultSocket[] = "/run/latchkey/broker.sock";
+inline constexpr char kPrivateFolder[] = "/run/latchkey/private";
+
+using Token = std::array<uint8_t, wire::kTokenSize>;
+
+class Client {
+ public:
+  // Connects; the error is an errno. Later answers are waited for at most 10 s each.
+  static std::expected<Client, int> Connect(const std::string& path);
+
+  // Asks for a session for this process. `policy_fd` (the caller's) and `policy_name` as opened, or
+  // -1 for a session without policy. The error is the broker's refusal, or what failed, in words.
+  std::expected<Token, std::string> Open(const std::string& program, int policy_fd,
+                                         const std::string& policy_name);
+
+  // Returns the latch with the lowest id above `after`, or the one with this id; nothing when there
+  // is none that we may see. The error says what failed, in words.
+  std::expected<std::optional<Latch>, std::string> Next(uint64_t after);
+  std::expected<std::optional<Latch>, std::string> Show(uint64_t id);
+
+  // The broker's process id as the kernel knows it, 0 when unknown. A hint, for choosing brokers of
+  // our network namespace.
+  int PeerPid() const;
+
+ private:
+  explicit Client(UniqueFd fd) : fd_(std::move(fd)) {}
+  std::expected<std::optional<Latch>, std::string> Ask(wire::Type type, uint64_t id);
+
+  UniqueFd fd_;
+  uint32_t serial_ = 0;
+};
+
+// Returns the sockets to ask: `named` alone when it is not empty, else LATCHKEY_SOCKET or the
+// default one, and those of private brokers.
+std::vector<std::string> BrokerSockets(const std::string& named);
+
+// A broker that answers, of this network namespace.
+struct Broker {
+  std::string path;
+  Client client;
+};
+
+// Connects to each of BrokerSockets(named). Sockets nobody listens on are passed over; `problems`
+// gets a line for each that could not be asked for another reason, and one when none answers.
+std::vector<Broker> ConnectAll(const std::string& named, std::vector<std::string>& problems);
+
+}  // namespace latchkey::tool
+
+#endif  // TOOLS_LATCHKEY_CLIENT_H_

@@ -1,0 +1,89 @@
+#!/usr/bin/python3
+"""A broker for tests of the command line: answers kOpen, kList and kShow (shim/wire/messages.h).
+
+Started as latchkeyd would be: [--private] --socket PATH [--run-dir DIR]. Latches 3 and 8 exist; a
+session is refused when its program's name ends in "refused". What a kOpen brought is written to
+PATH.seen. With the environment's or the run-dir's say nothing: it knows no kernel and no policy.
+"""
+import argparse
+import array
+import os
+import socket
+import struct
+
+HEADER = struct.Struct("=IHHII")
+MAGIC = 0x3159454B
+OPEN, LIST, SHOW, OPENED, LATCH = 1, 16, 17, 65, 68
+ENDPOINT = struct.Struct("=HHI16s")
+RECORD = struct.Struct("=Q6BH24s24s5IHBBQ256s256s64s64s64s64s64s256s")
+
+
+def endpoint(address, port):
+    return ENDPOINT.pack(socket.AF_INET, port, 0, socket.inet_aton(address) + bytes(12))
+
+
+def record(latch):
+    if latch == 0:
+        return RECORD.pack(*([0] * 8), bytes(24), bytes(24), *([0] * 9), *([b""] * 8))
+    state = 1 if latch == 3 else 2
+    listener = latch == 3
+    return RECORD.pack(
+        latch, state, 6, 0 if listener else 50, 255 if listener else 0, 1, 0, 0,
+        endpoint("10.9.0.1", 80), bytes(24) if listener else endpoint("10.9.0.2", 40000),
+        0 if listener else 42, 0, 0, 99, 0, 256, 1, 0, 1700000000,
+        b"" if listener else b"b.example\x1b[2J", b"", b"", b"" if listener else b"aes-gcm-16", b"",
+        b"web", b"server", b"/usr/sbin/nginx")
+
+
+def answer(kind, body, descriptors, path):
+    if kind == OPEN:
+        program = body[8:264].split(b"\0")[0]
+        flags = struct.unpack_from("=I", body)[0]
+        policy = b"-"
+        if len(descriptors) == 2:
+            policy = os.pread(descriptors[0], 4096, 0).split(b"\n")[0]
+        with open(f"/proc/self/fdinfo/{descriptors[-1]}") as info:
+            pid = [line.split()[1] for line in info if line.startswith("Pid:")]
+        with open(path + ".seen", "w") as seen:
+            seen.write(f"{flags} {program.decode()} {pid[0]} {policy.decode()}\n")
+        if program.endswith(b"refused"):
+            return OPENED, struct.pack("=H6x32s1024s", 1, b"", b"not today")
+        return OPENED, struct.pack("=H6x32s1024s", 0, bytes(range(1, 33)), b"")
+    wanted = struct.unpack_from("=Q", body)[0]
+    if kind == LIST:
+        return LATCH, record(next((i for i in (3, 8) if i > wanted), 0))
+    return LATCH, record(wanted if wanted in (3, 8) else 0)
+
+
+def serve(connection, path):
+    while True:
+        octets, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(8))
+        if not octets:
+            return
+        descriptors = array.array("i")
+        for _, _, data in ancillary:
+            descriptors.frombytes(data)
+        _, version, kind, _, serial = HEADER.unpack_from(octets)
+        kind, body = answer(kind, octets[HEADER.size:], descriptors, path)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        size = HEADER.size + len(body)
+        connection.send(HEADER.pack(MAGIC, version, kind, size, serial) + body)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--run-dir")
+    parser.add_argument("--private", action="store_true")
+    options = parser.parse_args()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(options.socket)
+    listener.listen(8)
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            serve(connection, options.socket)
+
+
+main()

@@ -1,0 +1,151 @@
+#include "tools/latchkey/latch_json.h"
+
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+namespace latchkey::tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json OrNull(uint64_t number) { return number == 0 ? Json(nullptr) : Json(number); }
+
+Json EndpointJson(const SocketAddress& endpoint) {
+  if (endpoint.address.family == Family::kNone) return nullptr;
+  return Json{{"address", endpoint.address.ToString()}, {"port", endpoint.port}};
+}
+
+Json ProtectionJson(const Protection& protection) {
+  if (protection.protocol == SaProtocol::kNone) return nullptr;
+  return Json{{"protocol", OrNull(SaProtocolWord(protection.protocol))},
+              {"mode", OrNull(ModeWord(protection.mode))},
+              {"encryption", OrNull(protection.encryption)},
+              {"integrity", OrNull(protection.integrity)},
+              {"key_bits", OrNull(uint64_t{protection.key_bits})},
+              {"replay", protection.replay},
+              {"esn", protection.esn},
+              {"qop", "exact"}};
+}
+
+Json LatchJson(const Latch& latch) {
+  const bool listener = latch.state == State::kListener;
+  const bool pinned = latch.protection.protocol != SaProtocol::kNone;
+  return Json{
+      {"id", latch.id},
+      {"state", StateName(latch.state)},
+      {"protocol", OrNull(ProtocolWord(latch.flow.protocol))},
+      {"local", EndpointJson(latch.flow.local)},
+      {"remote", listener ? Json(nullptr) : EndpointJson(latch.flow.remote)},
+      {"peer_id", OrNull(latch.identity.peer_id)},
+      {"local_id", OrNull(latch.identity.local_id)},
+      {"auth", OrNull(latch.identity.auth)},
+      {"protection", ProtectionJson(latch.protection)},
+      {"reqid", OrNull(uint64_t{latch.reqid})},
+      {"spi_in", OrNull(latch.spi_in == 0 ? "" : SpiText(latch.spi_in))},
+      {"spi_out", OrNull(latch.spi_out == 0 ? "" : SpiText(latch.spi_out))},
+      {"pin", pinned ? OrNull(PinWord(latch.pin)) : Json(nullptr)},
+      {"program", OrNull(latch.program)},
+      {"pid", OrNull(uint64_t{latch.pid})},
+      {"uid", latch.uid},
+      {"policy", OrNull(latch.policy)},
+      {"rule", OrNull(latch.rule)},
+      {"since", latch.since == 0 ? Json(nullptr) : Json(Rfc3339(latch.since))},
+      {"reason",
+       latch.reason == wire::Reason::kNone ? Json(nullptr) : Json(wire::ReasonWord(latch.reason))},
+      {"disposition", "reset"},
+      {"implicit", false},
+      {"clear", false},
+      {"offload", nullptr},
+      {"outer", nullptr},
+      {"nat", nullptr},
+  };
+}
+
+std::string Dump(const Json& document) {
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string ListJson(const std::vector<Latch>& latches) {
+  Json list = Json::array();
+  for (const Latch& latch : latches) list.push_back(LatchJson(latch));
+  return Dump(Json{{"schema", 1}, {"latches", std::move(list)}});
+}
+
+std::string ShowJson(const Latch& latch) {
+  return Dump(Json{{"schema", 1}, {"latch", LatchJson(latch)}});
+}
+
+std::string Rfc3339(uint64_t seconds) {
+  const auto time = static_cast<time_t>(seconds);
+  tm parts;
+  char text[64];
+  if (gmtime_r(&time, &parts) == nullptr ||
+      strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
+    return "?";
+  }
+  return text;
+}
+
+std::string ProtocolWord(uint8_t protocol) {
+  switch (protocol) {
+    case 0:
+      return {};
+    case kProtocolTcp:
+      return "tcp";
+    case kProtocolUdp:
+      return "udp";
+    default:
+      return std::to_string(protocol);
+  }
+}
+
+std::string SaProtocolWord(SaProtocol protocol) {
+  switch (protocol) {
+    case SaProtocol::kNone:
+      return {};
+    case SaProtocol::kEsp:
+      return "esp";
+    case SaProtocol::kAh:
+      return "ah";
+  }
+  return std::to_string(static_cast<int>(protocol));
+}
+
+std::string ModeWord(Mode mode) {
+  switch (mode) {
+    case Mode::kTransport:
+      return "transport";
+    case Mode::kTunnel:
+      return "tunnel";
+    case Mode::kBeet:
+      return "beet";
+    case Mode::kUnknown:
+      return {};
+  }
+  return std::to_string(static_cast<int>(mode));
+}
+
+std::string PinWord(Pin pin) {
+  switch (pin) {
+    case Pin::kAuto:
+      return "auto";
+    case Pin::kReqid:
+      return "reqid";
+    case Pin::kSpi:
+      return "spi";
+  }
+  return {};
+}
+
+std::string SpiText(uint32_t spi) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "0x%08x", spi);
+  return text;
+}
+
+}  // namespace latchkey::tool

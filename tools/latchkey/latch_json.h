@@ -1,0 +1,32 @@
+// Latches as JSON: the documents of `list --json` and `show --json`.
+//
+// Schema 1 (docs: latchkey(1)). Fields are added to a schema, never renamed; what is absent is
+// null.
+#ifndef TOOLS_LATCHKEY_LATCH_JSON_H_
+#define TOOLS_LATCHKEY_LATCH_JSON_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "policy/model/latch.h"
+
+namespace latchkey::tool {
+
+// Return one document, ending in a newline. Octets that are no UTF-8 become U+FFFD.
+std::string ListJson(const std::vector<Latch>& latches);
+std::string ShowJson(const Latch& latch);
+
+// Returns `seconds` since 1970 in RFC 3339, UTC: "2026-11-23T16:18:34Z".
+std::string Rfc3339(uint64_t seconds);
+
+// The words of JSON and tables alike; "" for what is unknown.
+std::string ProtocolWord(uint8_t protocol);
+std::string SaProtocolWord(SaProtocol protocol);
+std::string ModeWord(Mode mode);
+std::string PinWord(Pin pin);
+std::string SpiText(uint32_t spi);  // "0x0000c0de"
+
+}  // namespace latchkey::tool
+
+#endif  // TOOLS_LATCHKEY_LATCH_JSON_H_

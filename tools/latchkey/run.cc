@@ -1,0 +1,143 @@
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "tools/latchkey/capabilities.h"
+#include "tools/latchkey/client.h"
+#include "tools/latchkey/environment.h"
+#include "tools/latchkey/policy_file.h"
+#include "tools/latchkey/private_broker.h"
+#include "tools/latchkey/program.h"
+#include "tools/latchkey/siblings.h"
+#include "tools/latchkey/verbs.h"
+
+namespace latchkey::tool {
+namespace {
+
+struct Session {
+  std::string socket;
+  Client client;
+};
+
+// The policy given or found, and the name under which the broker will find the program in it.
+struct Choice {
+  std::optional<PolicyFile> policy;
+  std::string program;
+};
+
+Outcome<Choice> ChoosePolicy(const RunOptions& options, const Program& program) {
+  if (options.policy.empty()) {
+    auto found = FindPolicy(kPolicyFolder, program);
+    if (!found) return std::unexpected(found.error());
+    const std::string name = *found ? *ListedAs((*found)->policy, program) : program.absolute;
+    return Choice{std::move(*found), name};
+  }
+  auto file = LoadPolicy(options.policy);
+  if (!file) return std::unexpected(file.error());
+  const std::optional<std::string> listed = ListedAs(file->policy, program);
+  if (!listed) {
+    std::string list;
+    for (const std::string& name : file->policy.program) {
+      list += (list.empty() ? "\"" : ", \"") + name + "\"";
+    }
+    return Refuse(kExitLauncher, file->name + ": its program list (" + list + ") does not hold \"" +
+                                     program.absolute + "\"");
+  }
+  return Choice{std::move(*file), *listed};
+}
+
+// The program may change its folder and go on to connect: the socket's path must not depend on it.
+Outcome<std::string> Absolute(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  char* folder = getcwd(nullptr, 0);
+  if (folder == nullptr) return Refuse(kExitLauncher, path + ": " + std::strerror(errno));
+  std::string absolute = std::string(folder) + "/" + path;
+  std::free(folder);
+  return absolute;
+}
+
+Outcome<Session> StartPrivate() {
+  if (!HasNetAdmin()) {
+    return Refuse(kExitLauncher, "a private broker needs CAP_NET_ADMIN: run as root");
+  }
+  auto started = StartPrivateBroker();
+  if (!started) return std::unexpected(started.error());
+  return Session{started->socket, std::move(started->client)};
+}
+
+Outcome<Session> FindBrokerFor(const RunOptions& options) {
+  if (options.private_broker) return StartPrivate();
+  const char* environment = TrustedEnvironment("LATCHKEY_SOCKET");
+  const bool chosen = !options.socket.empty() || environment != nullptr;
+  auto path = Absolute(!options.socket.empty()  ? options.socket
+                       : environment != nullptr ? environment
+                                                : kDefaultSocket);
+  if (!path) return std::unexpected(path.error());
+  auto client = Client::Connect(*path);
+  if (client) return Session{*path, std::move(*client)};
+  if (client.error() != ENOENT && client.error() != ECONNREFUSED) {
+    return Refuse(kExitLauncher, "broker at " + *path + ": " + std::strerror(client.error()));
+  }
+  if (!chosen && HasNetAdmin()) return StartPrivate();
+  return Refuse(kExitLauncher, "no broker at " + *path + ": start latchkeyd" +
+                                   (chosen ? " there" : ", or run as root"));
+}
+
+// Becomes the program. Returns only on failure.
+Refusal Execute(const std::string& path, const std::vector<std::string>& command,
+                const std::vector<std::string>& environment) {
+  // execve takes char* const*, for the sake of old C, and writes to none of it.
+  const auto pointers = [](const std::vector<std::string>& strings) {
+    std::vector<char*> list;
+    for (const std::string& text : strings) list.push_back(const_cast<char*>(text.c_str()));
+    list.push_back(nullptr);
+    return list;
+  };
+  execve(path.c_str(), pointers(command).data(), pointers(environment).data());
+  const int exit = errno == ENOENT ? kExitNotFound : kExitCannotRun;
+  return {exit, path + ": " + std::strerror(errno)};
+}
+
+}  // namespace
+
+int Run(const RunOptions& options) {
+  const char* search_path = std::getenv("PATH");
+  const auto say = [&options](const std::string& text) {
+    if (options.verbose) Report({kExitLauncher, text});
+  };
+  const auto program = FindProgram(options.command.front(), search_path);
+  if (!program) return Report(program.error());
+  const auto loadable = CheckLoadable(program->path, search_path);
+  if (!loadable) return Report(loadable.error());
+  const auto shim = FindShim();
+  if (!shim) return Report(shim.error());
+
+  auto choice = ChoosePolicy(options, *program);
+  if (!choice) return Report(choice.error());
+  say(choice->policy ? "policy " + choice->policy->name
+                     : "no policy for " + program->absolute + ": the system's alone holds");
+
+  auto session = FindBrokerFor(options);
+  if (!session) return Report(session.error());
+  say("broker at " + session->socket);
+  const auto token =
+      session->client.Open(choice->program, choice->policy ? choice->policy->fd.get() : -1,
+                           choice->policy ? choice->policy->name : "");
+  if (!token) return Report({kExitLauncher, token.error()});
+
+  if (!options.keep_net_caps) {
+    const auto dropped = DropNetworkCapabilities();
+    if (!dropped) {
+      return Report({kExitLauncher, dropped.error().ToString() +
+                                        ": the program could undo its latch (--keep-net-caps "
+                                        "allows that)"});
+    }
+  }
+  return Report(Execute(program->path, options.command,
+                        LatchedEnvironment(environ, *shim, session->socket, *token)));
+}
+
+}  // namespace latchkey::tool

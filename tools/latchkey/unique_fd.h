@@ -1,0 +1,37 @@
+// A descriptor that closes itself.
+#ifndef TOOLS_LATCHKEY_UNIQUE_FD_H_
+#define TOOLS_LATCHKEY_UNIQUE_FD_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace latchkey::tool {
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) Reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+  ~UniqueFd() { Reset(); }
+
+  explicit operator bool() const { return fd_ >= 0; }
+  int get() const { return fd_; }
+  void Reset(int fd = -1) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace latchkey::tool
+
+#endif  // TOOLS_LATCHKEY_UNIQUE_FD_H_

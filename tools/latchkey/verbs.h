@@ -1,0 +1,46 @@
+// The verbs of `latchkey`, one file each. Each prints what it has to say and returns the exit code.
+#ifndef TOOLS_LATCHKEY_VERBS_H_
+#define TOOLS_LATCHKEY_VERBS_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/latchkey/refusal.h"
+
+namespace latchkey::tool {
+
+struct RunOptions {
+  std::string policy;  // "": found by the program's path
+  std::string socket;  // "": LATCHKEY_SOCKET, else the default one or a private broker
+  bool keep_net_caps = false;
+  bool private_broker = false;
+  bool verbose = false;
+  std::vector<std::string> command;  // the program and its arguments, not empty
+};
+
+// Opens a session and becomes the program; returns only when that fails (125, 126, 127).
+int Run(const RunOptions& options);
+
+struct QueryOptions {
+  std::string socket;  // "": every broker of the network namespace
+  bool json = false;
+  uint64_t id = 0;  // of Show
+};
+
+int List(const QueryOptions& options);
+int Show(const QueryOptions& options);
+
+// Parses each file: "FILE: ok" on standard output, or its errors on standard error.
+int Check(const std::vector<std::string>& files);
+
+// Prints the refusal on standard error, "latchkey: " before each of its lines; returns its code.
+int Report(const Refusal& refusal);
+
+// Writes `text` to standard output; returns kExitYes, or kExitNo when it did not all get there.
+int Print(std::string_view text);
+
+}  // namespace latchkey::tool
+
+#endif  // TOOLS_LATCHKEY_VERBS_H_
