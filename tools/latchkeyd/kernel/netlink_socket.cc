@@ -18,13 +18,30 @@ namespace {
 
 constexpr int kAnswerSeconds = 5;
 
-struct Free {
-  void operator()(unsigned char* buffer) const { std::free(buffer); }
+// What libnl received into. XFRM's messages hold keys, so nothing of them stays in freed memory.
+class Buffer {
+ public:
+  Buffer(unsigned char* octets, int length)
+      : octets_(octets), length_(length > 0 ? static_cast<size_t>(length) : 0) {}
+  ~Buffer() {
+    if (octets_ != nullptr) explicit_bzero(octets_, length_);
+    std::free(octets_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  nlmsghdr* first() const { return reinterpret_cast<nlmsghdr*>(octets_); }
+
+ private:
+  unsigned char* const octets_;
+  const size_t length_;
 };
-using Buffer = std::unique_ptr<unsigned char, Free>;
 
 struct MessageFree {
-  void operator()(nl_msg* message) const { nlmsg_free(message); }
+  void operator()(nl_msg* message) const {
+    explicit_bzero(nlmsg_data(nlmsg_hdr(message)),
+                   static_cast<size_t>(nlmsg_datalen(nlmsg_hdr(message))));
+    nlmsg_free(message);
+  }
 };
 
 std::unexpected<NetlinkError> Failed(int number, std::string text = {}) {
@@ -115,9 +132,10 @@ std::expected<void, NetlinkError> NetlinkSocket::Send(std::span<const uint8_t> o
     return Failed(ENOMEM);
   }
   const std::span<const uint8_t> body = octets.subspan(sizeof(header));
-  std::vector<uint8_t> copy(body.begin(), body.end());
-  if (!copy.empty() && nlmsg_append(message.get(), copy.data(), copy.size(), NLMSG_ALIGNTO) < 0) {
-    return Failed(ENOMEM);
+  if (!body.empty()) {
+    void* room = nlmsg_reserve(message.get(), body.size(), NLMSG_ALIGNTO);
+    if (room == nullptr) return Failed(ENOMEM);
+    std::memcpy(room, body.data(), body.size());
   }
   nl_complete_msg(socket_.get(), message.get());
   if (const int sent = nl_send(socket_.get(), message.get()); sent < 0) {
@@ -134,11 +152,11 @@ std::expected<void, NetlinkError> NetlinkSocket::Receive(const Visit& visit, boo
     sockaddr_nl from{};
     unsigned char* raw = nullptr;
     int length = nl_recv(socket_.get(), &from, &raw, nullptr);
-    const Buffer buffer(raw);
+    const Buffer buffer(raw, length);
     if (length < 0) return Failed(length == -NLE_AGAIN ? ETIMEDOUT : EIO, nl_geterror(length));
     if (length == 0) return Failed(EIO, "netlink socket ended");
     if (from.nl_pid != 0) continue;  // only the kernel answers
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(header, length);
+    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length);
          header = nlmsg_next(header, &length)) {
       if (header->nlmsg_seq != sequence_) continue;  // of a request given up before
       if ((header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
@@ -206,7 +224,7 @@ Result<bool> NetlinkEvents::Drain(const std::function<void(std::span<const uint8
     sockaddr_nl from{};
     unsigned char* raw = nullptr;
     int length = nl_recv(socket_.get(), &from, &raw, nullptr);
-    const Buffer buffer(raw);
+    const Buffer buffer(raw, length);
     if (length == -NLE_AGAIN || length == 0) return lost;
     if (length == -NLE_NOMEM) {  // ENOBUFS, or truly no memory: either way something may be lost
       lost = true;
@@ -217,7 +235,7 @@ Result<bool> NetlinkEvents::Drain(const std::function<void(std::span<const uint8
       return Fail(Reason::kKernelRefused, "read netlink events", nl_geterror(length));
     }
     if (from.nl_pid != 0) continue;
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(header, length);
+    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length);
          header = nlmsg_next(header, &length)) {
       ++count;
       visit(std::span<const uint8_t>(reinterpret_cast<const uint8_t*>(header), header->nlmsg_len));
