@@ -1,5 +1,7 @@
 // latchkey: the launcher and control program. Only the command line is here; a verb is a file.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <string_view>
 
@@ -9,7 +11,7 @@
 namespace latchkey::tool {
 namespace {
 
-void AddRun(CLI::App& app, RunOptions& options) {
+CLI::App* AddRun(CLI::App& app, RunOptions& options) {
   CLI::App* run = app.add_subcommand(
       "run", "Start a program with its flows latched: run [OPTIONS] [--] PROG [ARG...]");
   run->add_option("-p,--policy", options.policy, "The program's policy (else found by its path)")
@@ -19,35 +21,58 @@ void AddRun(CLI::App& app, RunOptions& options) {
                 "Leave the program CAP_NET_ADMIN and CAP_NET_RAW: it can then undo its latches");
   run->add_flag("--private", options.private_broker, "Start a broker for this program alone");
   run->add_flag("-v,--verbose", options.verbose, "Say which policy and broker are used");
-  // From the first word that is no option of ours, everything is the program's.
-  run->prefix_command();
+  return run;
 }
 
-void AddQueries(CLI::App& app, QueryOptions& options) {
+void AddQueries(CLI::App& app, QueryOptions& options, std::string& id) {
   CLI::App* list = app.add_subcommand("list", "List the latches");
   CLI::App* show = app.add_subcommand("show", "Show one latch");
-  show->add_option("ID", options.id, "The latch's id")->required();
+  show->add_option("ID", id, "The latch's id")->required();
   for (CLI::App* verb : {list, show}) {
     verb->add_flag("--json", options.json, "Print JSON");
     verb->add_option("--socket", options.socket, "Ask this broker alone")->type_name("PATH");
   }
 }
 
-// Takes the command from what `run` left over: "--" before it, when given, is not part of it.
-// Returns false when there is none, or when it begins with an option that is not ours.
-bool TakeCommand(std::vector<std::string> words, RunOptions& options, std::string& problem) {
-  const bool marked = !words.empty() && words.front() == "--";
-  if (marked) words.erase(words.begin());
-  if (words.empty()) {
-    problem = "run: PROG is missing";
-    return false;
+// True when the option that `word` ends with takes the next word as its value: "-p", "-vp",
+// "--policy", but not "-pFILE" or "--policy=FILE".
+bool TakesNext(const CLI::App& app, const std::string& word) {
+  const auto takes = [&app](const std::string& name) {
+    const CLI::Option* option = app.get_option_no_throw(name);
+    return option != nullptr && option->get_items_expected_max() > 0;
+  };
+  if (word.starts_with("--")) return takes(word);
+  for (size_t i = 1; i < word.size(); ++i) {
+    if (takes(std::string("-") + word[i])) return i + 1 == word.size();
   }
-  if (!marked && words.front().starts_with('-')) {
-    problem = "run: unknown option " + words.front();
-    return false;
+  return false;
+}
+
+// Cuts `words`, what follows "run", into our options, which stay, and the command, from the first
+// word that is no option: everything from there, options too, is the program's. A "--" before it is
+// neither's. (CLI11's own prefix_command gives up at "--".)
+std::vector<std::string> CutCommand(const CLI::App& run, std::vector<std::string>& words) {
+  size_t start = 0;
+  size_t marker = 0;
+  while (start < words.size()) {
+    const std::string& word = words[start];
+    if (word == "--") {
+      marker = 1;
+      break;
+    }
+    if (word.size() < 2 || word.front() != '-') break;
+    start += TakesNext(run, word) ? 2 : 1;
   }
-  options.command = std::move(words);
-  return true;
+  start = std::min(start, words.size());
+  const auto cut = words.begin() + static_cast<std::ptrdiff_t>(start);
+  std::vector<std::string> command(cut + static_cast<std::ptrdiff_t>(marker), words.end());
+  words.erase(cut, words.end());
+  return command;
+}
+
+bool ReadId(const std::string& text, uint64_t& id) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  return error == std::errc() && end == text.data() + text.size() && id != 0;
 }
 
 int Main(int argc, char** argv) {
@@ -59,23 +84,35 @@ int Main(int argc, char** argv) {
   RunOptions run;
   QueryOptions query;
   std::vector<std::string> files;
-  AddRun(app, run);
-  AddQueries(app, query);
+  std::string id;
+  const CLI::App* run_app = AddRun(app, run);
+  AddQueries(app, query, id);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
   check->add_option("FILE", files, "Policies to check")->required();
+
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (runs) {
+    std::vector<std::string> options(words.begin() + 1, words.end());
+    run.command = CutCommand(*run_app, options);
+    words.resize(1);
+    words.insert(words.end(), options.begin(), options.end());
+  }
+  std::reverse(words.begin(), words.end());  // as CLI11 wants a vector
   try {
-    app.parse(argc, argv);
+    app.parse(words);
   } catch (const CLI::Success& wish) {  // --help, --version
     return app.exit(wish);
   } catch (const CLI::ParseError& error) {
     return Report({usage, std::string(error.what()) + " (see latchkey --help)"});
   }
   if (app.got_subcommand("run")) {
-    std::string problem;
-    if (!TakeCommand(app.get_subcommand("run")->remaining(), run, problem)) {
-      return Report({usage, problem + " (see latchkey run --help)"});
+    if (run.command.empty()) {
+      return Report({usage, "run: PROG is missing (see latchkey run --help)"});
     }
     return Run(run);
+  }
+  if (app.got_subcommand("show") && !ReadId(id, query.id)) {
+    return Report({usage, "show: '" + id + "' is no latch id (a number from 1)"});
   }
   if (app.got_subcommand("list")) return List(query);
   if (app.got_subcommand("show")) return Show(query);

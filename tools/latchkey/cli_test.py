@@ -1,0 +1,376 @@
+#!/usr/bin/python3
+"""latchkey from outside: exit codes, messages, and what the program finds when it starts.
+
+Usage: cli_test.py LATCHKEY FAKE_BROKER. Nothing here needs a kernel with ESP or a real broker; what
+needs root (a private broker) runs in a user namespace of its own.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+LATCHKEY, BROKER = (os.path.abspath(path) for path in sys.argv[1:3])
+# Any shared object stands in for the shim: what is asked here is what the launcher does.
+SHIM = "/lib/x86_64-linux-gnu/libm.so.6"
+POLICY = "latchkey = 1\napplication = \"t\"\n[[rule]]\ndirection = \"out\"\naction = \"bypass\"\n"
+
+
+class Base(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="lk", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.socket = self.folder + "/broker.sock"
+        self.environment = {"PATH": "/usr/bin:/bin", "LATCHKEY_SHIM": SHIM}
+
+    def path(self, name):
+        return self.folder + "/" + name
+
+    def write(self, name, text, mode=0o755):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        os.chmod(self.path(name), mode)
+        return self.path(name)
+
+    def start_broker(self):
+        broker = subprocess.Popen([BROKER, "--socket", self.socket])
+        self.addCleanup(broker.wait)
+        self.addCleanup(broker.kill)
+        deadline = time.monotonic() + 10
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+                if probe.connect_ex(self.socket) == 0:
+                    return
+            self.assertLess(time.monotonic(), deadline, "the fake broker does not start")
+            time.sleep(0.01)
+
+    def call(self, *arguments, **options):
+        environment = {**self.environment, **options.pop("env", {})}
+        return subprocess.run([LATCHKEY, *arguments], env=environment, text=True, timeout=30,
+                              stdin=subprocess.DEVNULL, capture_output=True, **options)
+
+    def run_latched(self, *command, options=(), **more):
+        return self.call("run", "--socket", self.socket, *options, "--", *command, **more)
+
+    def refused(self, result, code, text):
+        self.assertEqual((result.returncode, result.stdout), (code, ""), result.stderr)
+        self.assertEqual(result.stderr, "latchkey: " + text + "\n")
+
+
+class Programs(Base):
+    """What cannot be run is refused before a broker is asked: there is none here."""
+
+    def check(self, program, code, text):
+        self.refused(self.call("run", program), code, text)
+
+    def test_missing(self):
+        self.check("no-such-program", 127, "no-such-program: no such program in PATH")
+        self.check("/no/such/program", 127, "/no/such/program: No such file or directory")
+        # A verb's name is a program's name here.
+        self.check("list", 127, "list: no such program in PATH")
+
+    def test_not_executable(self):
+        file = self.write("text", "x", 0o644)
+        self.check(file, 126, file + ": Permission denied")
+        self.check("/tmp", 126, "/tmp: Is a directory")
+
+    def test_set_user_id(self):
+        copy = self.path("true")
+        shutil.copy("/bin/true", copy)
+        os.chmod(copy, 0o4755)
+        self.check(copy, 126, copy + ": set-user-ID: the loader ignores the shim")
+
+    def test_file_capabilities(self):
+        copy = self.path("true")
+        shutil.copy("/bin/true", copy)
+        value = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw+ep
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        try:
+            os.setxattr(copy, "security.capability", value)
+        except OSError as error:
+            self.skipTest(f"no file capabilities here: {error}")
+        self.check(copy, 126, copy + ": has file capabilities: the loader ignores the shim")
+
+    def test_static(self):
+        source = self.write("s.c", "int main(void) { return 0; }\n")
+        static = self.path("static")
+        for options in (["-static"], ["-static-pie"]):
+            subprocess.run(["gcc", *options, "-o", static, source], check=True)
+            self.check(static, 126,
+                       static + ": statically linked: the shim cannot be loaded into it")
+            script = self.write("script", "#!" + static + "\n")
+            self.check(script, 126, f"{script}: its interpreter {static}: statically linked: the "
+                       "shim cannot be loaded into it")
+
+    def test_neither(self):
+        file = self.write("text", "echo hello\n")
+        self.check(file, 126, file + ": neither an ELF program nor a script with a #! line")
+
+
+class Launch(Base):
+    def test_policy_errors(self):
+        bad = self.write("bad.toml", POLICY + "nonsense = 1\n")
+        result = self.run_latched("true", options=["-p", bad])
+        self.assertEqual((result.returncode, result.stdout), (125, ""))
+        self.assertRegex(result.stderr, "^latchkey: " + re.escape(bad) + r":6:1: .*nonsense.*\n$")
+        gone = self.path("gone.toml")
+        self.refused(self.run_latched("true", options=["-p", gone]), 125,
+                     gone + ": No such file or directory")
+
+    def test_policy_of_another_program(self):
+        file = self.write("p.toml", "program = [\"/usr/bin/curl\"]\n" + POLICY)
+        self.refused(
+            self.run_latched("/usr/bin/true", options=["-p", file]), 125,
+            file + ": its program list (\"/usr/bin/curl\") does not hold \"/usr/bin/true\"")
+
+    def test_shim(self):
+        result = self.call("run", "true", env={"LATCHKEY_SHIM": "/no/shim.so"})
+        self.refused(result, 125, "/no/shim.so: No such file or directory")
+        text = self.write("shim.so", "x")
+        self.refused(self.call("run", "true", env={"LATCHKEY_SHIM": text}), 125,
+                     text + ": not an ELF file")
+
+    def test_no_broker(self):
+        self.refused(self.run_latched("true"), 125,
+                     f"no broker at {self.socket}: start latchkeyd there")
+        self.refused(self.call("run", "true", env={"LATCHKEY_SOCKET": self.socket}), 125,
+                     f"no broker at {self.socket}: start latchkeyd there")
+
+    def test_usage(self):
+        self.refused(self.call("run"), 125, "run: PROG is missing (see latchkey run --help)")
+        self.refused(self.call("run", "--"), 125, "run: PROG is missing (see latchkey run --help)")
+        self.refused(self.call("run", "--bogus", "true"), 125,
+                     "The following argument was not expected: --bogus (see latchkey --help)")
+        self.assertEqual(self.call("run", "-p").returncode, 125)
+        self.assertEqual(self.call("run", "--help").returncode, 0)
+
+    def test_refused_session(self):
+        self.start_broker()
+        program = self.path("refused")
+        shutil.copy("/bin/true", program)
+        self.refused(self.run_latched(program), 125, "not today (policy-discard)")
+
+    def test_environment_and_session(self):
+        self.start_broker()
+        older = self.path("liblatchkey.so")
+        shutil.copy(SHIM, older)
+        result = self.run_latched("env", env={"LD_PRELOAD": older, "LATCHKEY_POLICY": "x",
+                                              "KEPT": "1"})
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        lines = result.stdout.splitlines()
+        self.assertIn("LD_PRELOAD=" + SHIM, lines)
+        self.assertIn("LATCHKEY_SOCKET=" + self.socket, lines)
+        self.assertIn("LATCHKEY_TOKEN=" + bytes(range(1, 33)).hex(), lines)
+        self.assertIn("KEPT=1", lines)
+        self.assertNotIn("LATCHKEY_POLICY=x", lines)
+        with open(self.socket + ".seen") as seen:
+            self.assertRegex(seen.read(), r"^3 /usr/bin/env \d+ -\n$")
+
+    def test_policy_reaches_the_broker(self):
+        self.start_broker()
+        file = self.write("p.toml", "program = [\"/bin/sh\"]\n" + POLICY)
+        result = self.run_latched("/usr/bin/sh", "-c", "echo $$", options=["-p", file])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        with open(self.socket + ".seen") as seen:
+            # The pidfd is the program's own; the program has the name the policy gives it.
+            self.assertEqual(seen.read(),
+                             f"1 /bin/sh {result.stdout.strip()} program = [\"/bin/sh\"]\n")
+
+    def test_arguments(self):
+        self.start_broker()
+        script = self.write("args", "#!/usr/bin/env python3\nimport sys\nprint(sys.argv)\n")
+        words = ["-v", "--socket", "x", "--", "run", "", "a b", "--help"]
+        result = self.run_latched(script, *words)
+        self.assertEqual(result.stdout, str([script, *words]) + "\n", result.stderr)
+        result = self.call("run", "--socket", self.socket, script, *words)
+        self.assertEqual(result.stdout, str([script, *words]) + "\n", result.stderr)
+        result = self.call("run", "--socket=" + self.socket, script, "--", "-p")
+        self.assertEqual(result.stdout, str([script, "--", "-p"]) + "\n", result.stderr)
+
+    def test_status(self):
+        self.start_broker()
+        self.assertEqual(self.run_latched("sh", "-c", "exit 7").returncode, 7)
+        self.assertEqual(self.run_latched("sh", "-c", "kill -TERM $$").returncode, -signal.SIGTERM)
+
+    def test_inheritance(self):
+        """Descriptors, signal mask and dispositions are what they were without the launcher."""
+        self.start_broker()
+        listing = "import os\nprint(sorted(os.listdir('/proc/self/fd')))\n" \
+                  "print([l for l in open('/proc/self/status') if l.startswith('Sig')])\n"
+
+        def prepare():
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+        with open("/dev/null") as extra:
+            latched = self.run_latched("python3", "-c", listing, pass_fds=[extra.fileno()],
+                                       preexec_fn=prepare, restore_signals=False)
+            plain = subprocess.run(["python3", "-c", listing], capture_output=True, text=True,
+                                   pass_fds=[extra.fileno()], preexec_fn=prepare, timeout=30,
+                                   stdin=subprocess.DEVNULL, restore_signals=False)
+        self.assertEqual(latched.stdout, plain.stdout, latched.stderr)
+
+    def test_capabilities(self):
+        self.start_broker()
+        net = 1 << 12 | 1 << 13
+
+        def sets(options):
+            result = self.run_latched("cat", "/proc/self/status", options=options)
+            found = re.findall(r"^Cap(\w+):\s*([0-9a-f]+)$", result.stdout, re.M)
+            self.assertEqual(len(found), 5, result.stderr)
+            return {name: int(value, 16) for name, value in found}
+
+        kept, dropped = sets(["--keep-net-caps"]), sets([])
+        if os.geteuid() == 0:
+            self.assertNotEqual(kept["Bnd"] & net, 0)
+            self.assertEqual(dropped, {name: value & ~net for name, value in kept.items()})
+        else:
+            self.assertEqual(dropped["Eff"] & net, 0)
+
+
+class Queries(Base):
+    def test_no_broker(self):
+        for verb in (["list"], ["list", "--json"], ["show", "3"]):
+            self.refused(self.call(*verb, "--socket", self.socket), 3,
+                         f"no broker at {self.socket}: start latchkeyd")
+
+    def test_list(self):
+        self.start_broker()
+        result = self.call("list", "--socket", self.socket)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[0].split(), ["ID", "STATE", "PROTO", "LOCAL", "REMOTE", "PEER",
+                                            "PROTECTION", "PROGRAM", "PID"])
+        self.assertEqual(lines[1].split(), ["3", "LISTENER", "tcp", "10.9.0.1:80", "*", "-", "-",
+                                            "/usr/sbin/nginx", "99"])
+        self.assertEqual(lines[2].split(),
+                         ["8", "ESTABLISHED", "tcp", "10.9.0.1:80", "10.9.0.2:40000",
+                          "b.example\\x1b[2J", "esp/aes-gcm-16:256", "/usr/sbin/nginx", "99"])
+        self.assertEqual(len(lines), 3)
+
+    def test_json(self):
+        self.start_broker()
+        document = json.loads(self.call("list", "--json", "--socket", self.socket).stdout)
+        self.assertEqual(document["schema"], 1)
+        self.assertEqual([latch["id"] for latch in document["latches"]], [3, 8])
+        shown = json.loads(self.call("show", "8", "--json", "--socket", self.socket).stdout)
+        self.assertEqual(shown, {"schema": 1, "latch": document["latches"][1]})
+        self.assertEqual(shown["latch"]["remote"], {"address": "10.9.0.2", "port": 40000})
+
+    def test_show(self):
+        self.start_broker()
+        result = self.call("show", "8", "--socket", self.socket)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("reqid: 42\n", result.stdout)
+        self.refused(self.call("show", "4", "--socket", self.socket), 1, "no latch 4")
+
+    def test_usage(self):
+        for words in ([], ["bogus"], ["show"], ["show", "x"], ["show", "-1"], ["list", "extra"],
+                      ["check"]):
+            result = self.call(*words)
+            self.assertEqual(result.returncode, 2, words)
+            self.assertRegex(result.stderr, r"^latchkey: .*\n$", words)
+        self.assertEqual(self.call("--version").stdout, "latchkey 0.1.0\n")
+        self.assertEqual(self.call("--help").returncode, 0)
+
+    def test_standard_output_lost(self):
+        self.start_broker()
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([LATCHKEY, "list", "--socket", self.socket], stdout=full,
+                                    stderr=subprocess.PIPE, text=True, timeout=30)
+        self.assertEqual(result.returncode, 1)
+
+
+class Check(Base):
+    def test_files(self):
+        good = self.write("good.toml", POLICY)
+        bad = self.write("bad.toml", POLICY + "nonsense = 1\nrubbish = 2\n")
+        result = self.call("check", good)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, good + ": ok\n", ""))
+        result = self.call("check", bad, good, self.path("gone"))
+        self.assertEqual((result.returncode, result.stdout), (1, good + ": ok\n"))
+        lines = result.stderr.splitlines()
+        self.assertEqual(len(lines), 3, lines)
+        self.assertTrue(lines[0].startswith(f"latchkey: {bad}:6:1: "), lines)
+        self.assertTrue(lines[1].startswith(f"latchkey: {bad}:7:1: "), lines)
+        self.assertEqual(lines[2], f"latchkey: {self.path('gone')}: No such file or directory")
+
+
+class Private(Base):
+    """In namespaces of their own, with an installed tree whose latchkeyd is the fake one."""
+
+    def setUp(self):
+        super().setUp()
+        os.makedirs(self.path("bin"))
+        os.makedirs(self.path("sbin"))
+        shutil.copy(LATCHKEY, self.path("bin/latchkey"))
+        self.environment["FOLDER"] = self.folder
+
+    def use_broker(self, text=None):
+        if text is None:
+            shutil.copy(BROKER, self.path("sbin/latchkeyd"))
+        else:
+            self.write("sbin/latchkeyd", text)
+
+    def inside(self, script):
+        # The process namespace ends the brokers with the test.
+        return subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork",
+             "--kill-child", "--mount-proc", "sh", "-c",
+             "mount -t tmpfs none /run && PATH=$FOLDER/bin:$PATH && " + script],
+            env=self.environment, text=True, timeout=60, stdin=subprocess.DEVNULL,
+            capture_output=True)
+
+    def test_started(self):
+        self.use_broker()
+        result = self.inside(
+            # The substitution ends with the program: the broker holds neither stream nor fd 7.
+            "set -e; out=$(latchkey run env 7>&1 2>&1); echo \"$out\"; ls /run/latchkey/private; "
+            "latchkey list | wc -l; cat /run/latchkey/private/*.seen; "
+            "pid=$(pgrep -x latchkeyd); "
+            "echo ppid $(ps -o ppid= $pid) sid $(test $(ps -o sid= $pid) != $(ps -o sid= $$) && "
+            "echo own); ls -l /proc/$pid/fd | grep -c -E 'pipe' || true; "
+            "tr '\\0' '\\n' < /proc/$pid/environ")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        socket_path = re.search(r"^LATCHKEY_SOCKET=(/run/latchkey/private/(\d+)\.sock)$",
+                                result.stdout, re.M)
+        self.assertTrue(socket_path, result.stdout)
+        launcher = socket_path.group(2)
+        self.assertIn(f"\n{launcher}\n{launcher}.sock\n", result.stdout)
+        self.assertIn("\n3\n3 /usr/bin/env " + launcher + " -\n", result.stdout)
+        self.assertRegex(result.stdout, r"\nppid 1 sid own\n0\nPATH=\S+\n$")
+
+    def test_no_child_to_wait_for(self):
+        self.use_broker()
+        result = self.inside("latchkey run python3 -c 'import os; os.wait()'")
+        self.assertIn("ChildProcessError", result.stderr)
+
+    def test_broken_broker(self):
+        self.use_broker("#!/bin/sh\necho first >&2\necho latchkeyd: boom >&2\nexit 1\n")
+        result = self.inside("latchkey run true")
+        self.assertEqual(result.returncode, 125)
+        self.assertRegex(result.stderr, r"^latchkey: private broker: latchkeyd: boom "
+                         r"\(/run/latchkey/private/\d+/log\)\n$")
+
+    def test_not_for_a_chosen_socket(self):
+        self.use_broker()
+        result = self.inside("latchkey run --socket /run/x.sock true; echo $?; ls -A /run")
+        self.assertEqual(result.stdout, "125\n")
+
+    def test_folder_of_others(self):
+        self.use_broker()
+        result = self.inside("mkdir -m 777 /run/latchkey; latchkey run true")
+        self.assertEqual(result.returncode, 125)
+        self.assertIn("others may write to it", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
