@@ -34,6 +34,27 @@ void AddQueries(CLI::App& app, QueryOptions& options, std::string& id) {
   }
 }
 
+void AddSa(CLI::App& app, SaOptions& options) {
+  CLI::App* sa = app.add_subcommand("sa", "Install or delete manually keyed SAs and say whose");
+  sa->require_subcommand(1);
+  for (CLI::App* verb : {sa->add_subcommand("add", "Derive a pair of SAs and install them"),
+                         sa->add_subcommand("delete", "Delete the pair and its PAD entry")}) {
+    verb->add_option("--secret-file", options.secret_file, "The secret both hosts share")
+        ->required()
+        ->type_name("FILE");
+    verb->add_option("--local", options.local, "Our address")->required()->type_name("ADDRESS");
+    verb->add_option("--remote", options.remote, "The peer's address")
+        ->required()
+        ->type_name("ADDRESS");
+    verb->add_option("--reqid", options.reqid, "The same on both hosts")->required();
+    verb->add_option("--id", options.id, "Our identity")->required();
+    verb->add_option("--peer-id", options.peer_id, "The peer's identity")->required();
+    verb->add_option("--suite", options.suite, "As aes-gcm-16:256 (the default)");
+    verb->add_option("--pad", options.pad, "The PAD file (/etc/latchkey/pad.toml)")
+        ->type_name("FILE");
+  }
+}
+
 // True when the option that `word` ends with takes the next word as its value: "-p", "-vp",
 // "--policy", but not "-pFILE" or "--policy=FILE".
 bool TakesNext(const CLI::App& app, const std::string& word) {
@@ -87,6 +108,8 @@ int Main(int argc, char** argv) {
   std::string id;
   const CLI::App* run_app = AddRun(app, run);
   AddQueries(app, query, id);
+  SaOptions sa;
+  AddSa(app, sa);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
   check->add_option("FILE", files, "Policies to check")->required();
 
@@ -113,6 +136,10 @@ int Main(int argc, char** argv) {
   }
   if (app.got_subcommand("show") && !ReadId(id, query.id)) {
     return Report({usage, "show: '" + id + "' is no latch id (a number from 1)"});
+  }
+  if (app.got_subcommand("sa")) {
+    sa.add = app.get_subcommand("sa")->got_subcommand("add");
+    return Sa(sa);
   }
   if (app.got_subcommand("list")) return List(query);
   if (app.got_subcommand("show")) return Show(query);

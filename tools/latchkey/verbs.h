@@ -35,6 +35,21 @@ int Show(const QueryOptions& options);
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
 int Check(const std::vector<std::string>& files);
 
+struct SaOptions {
+  bool add = false;  // else delete
+  std::string secret_file;
+  std::string local;
+  std::string remote;
+  uint32_t reqid = 0;
+  std::string id;       // our own
+  std::string peer_id;  // the peer's
+  std::string suite;    // "": the default, aes-gcm-16:256
+  std::string pad;      // "": /etc/latchkey/pad.toml
+};
+
+// Installs or deletes a pair of manually keyed SAs and the PAD entry that says whose they are.
+int Sa(const SaOptions& options);
+
 // Prints the refusal on standard error, "latchkey: " before each of its lines; returns its code.
 int Report(const Refusal& refusal);
 
