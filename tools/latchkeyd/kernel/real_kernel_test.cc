@@ -54,7 +54,7 @@ void Ask(uint16_t type, const void* body, size_t size) {
   header.nlmsg_type = type;
   std::vector<uint8_t> octets(sizeof(header) + NLMSG_ALIGN(size));
   std::memcpy(octets.data(), &header, sizeof(header));
-  std::memcpy(octets.data() + sizeof(header), body, size);
+  if (size != 0) std::memcpy(octets.data() + sizeof(header), body, size);
   const auto done = socket->Request(octets);
   INFO((done ? std::string() : done.error().ToString()));
   REQUIRE(done);

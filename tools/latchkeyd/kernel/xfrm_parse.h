@@ -38,7 +38,8 @@ std::optional<SpdEntry> ParseSpdEntry(std::span<const uint8_t> message);
 // Reads the answer to GETDEFAULT.
 std::optional<SpdDefault> ParseSpdDefault(std::span<const uint8_t> message);
 
-// Reads an event. Nothing for what is of no interest (soft expiry, ACQUIRE). A message that is
+// Reads an event. Nothing for what is of no interest (soft expiry, ACQUIRE). An expired SA comes
+// without its algorithms (`larval`): its key is what counts. A message that is
 // malformed, of an unknown type, or that changes SAs in place without showing them (MIGRATE,
 // MAPPING) is kOverrun: the databases must be dumped again.
 std::optional<KernelEvent> ParseEvent(std::span<const uint8_t> message);
