@@ -32,9 +32,8 @@ TypedId TypeOf(std::string_view id) {
 }
 
 bool EqualNoCase(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
+  return std::ranges::equal(
+      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 bool IdMatches(std::string_view pattern_text, std::string_view id_text) {

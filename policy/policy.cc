@@ -28,8 +28,8 @@ bool Matches(const Rule& rule, const Flow& flow) {
 }
 
 const Rule* FirstMatch(const Policy& policy, const Flow& flow) {
-  const auto it = std::ranges::find_if(policy.rules,
-                                       [&](const Rule& rule) { return Matches(rule, flow); });
+  const auto it =
+      std::ranges::find_if(policy.rules, [&](const Rule& rule) { return Matches(rule, flow); });
   return it == policy.rules.end() ? nullptr : &*it;
 }
 

@@ -1,0 +1,234 @@
+#include "policy/toml_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <sstream>
+#include <utility>
+
+namespace latchkey::policy {
+namespace {
+
+// Levenshtein distance, for the names of keys.
+size_t Distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t swap = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, swap});
+    }
+  }
+  return row[b.size()];
+}
+
+// The parser recurses: nesting beyond what any policy needs is refused before it starts. Brackets
+// in strings and comments count too; that is strict, never lax.
+bool TooDeep(std::string_view text) {
+  int depth = 0;
+  for (const char c : text) {
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+    if (c == '\n' && depth < 0) depth = 0;
+    if (depth > kMaxDepth) return true;
+  }
+  return false;
+}
+
+std::string JoinWords(std::initializer_list<std::string_view> words) {
+  std::string text;
+  for (const std::string_view word : words) {
+    if (!text.empty()) text += ", ";
+    text += Quote(word);
+  }
+  return text;
+}
+
+bool Has(std::initializer_list<std::string_view> words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+}  // namespace
+
+std::string ParseError::ToString() const {
+  std::string where = file;
+  if (line > 0) where += ":" + std::to_string(line) + ":" + std::to_string(column);
+  return where + ": " + text;
+}
+
+std::string Quote(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text.substr(0, 80)) {
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      std::array<char, 8> escape{};
+      std::snprintf(escape.data(), escape.size(), "\\x%02x",
+                    static_cast<unsigned>(static_cast<unsigned char>(c)));
+      quoted += escape.data();
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + (text.size() > 80 ? "…\"" : "\"");
+}
+
+std::string Show(const toml::node& node) {
+  if (const auto* text = node.as_string()) return Quote(text->get());
+  if (node.is_table()) return "a table";
+  if (node.is_array()) return "a list";
+  std::ostringstream out;
+  node.visit([&out](const auto& value) { out << value; });
+  return out.str();
+}
+
+std::optional<toml::table> TomlReader::Load(std::string_view text) {
+  if (text.size() > kMaxText) {
+    WrongFile(std::to_string(text.size()) + " octets: expected at most " +
+              std::to_string(kMaxText));
+    return std::nullopt;
+  }
+  if (TooDeep(text)) {
+    WrongFile("nested too deep: expected at most " + std::to_string(kMaxDepth) + " open brackets");
+    return std::nullopt;
+  }
+  toml::parse_result result = toml::parse(text);
+  if (!result) {
+    const toml::parse_error& error = result.error();
+    errors_.push_back(ParseError{file_, static_cast<int>(error.source().begin.line),
+                                 static_cast<int>(error.source().begin.column),
+                                 std::string(error.description())});
+    return std::nullopt;
+  }
+  return std::move(result).table();
+}
+
+void TomlReader::Wrong(const toml::node& node, const std::string& text) {
+  const toml::source_position& begin = node.source().begin;
+  errors_.push_back(
+      ParseError{file_, static_cast<int>(begin.line), static_cast<int>(begin.column), text});
+}
+
+void TomlReader::WrongFile(const std::string& text) {
+  errors_.push_back(ParseError{file_, 0, 0, text});
+}
+
+void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
+                           std::initializer_list<std::string_view> known,
+                           std::initializer_list<std::string_view> later) {
+  for (const auto& [key, value] : table) {
+    const std::string_view name = key.str();
+    if (Has(known, name)) continue;
+    const toml::source_position& begin = key.source().begin;
+    std::string text;
+    if (Has(later, name)) {
+      text = "key " + Quote(name) + " is not supported yet";
+    } else {
+      text = "unknown key " + Quote(name) + " in " + std::string(where);
+      const auto near = std::ranges::min_element(
+          known, {}, [name](std::string_view word) { return Distance(name, word); });
+      if (near != known.end() && Distance(name, *near) <= 2) {
+        text += ": did you mean " + Quote(*near) + "?";
+      } else {
+        text += ": expected one of " + JoinWords(known);
+      }
+    }
+    errors_.push_back(
+        ParseError{file_, static_cast<int>(begin.line), static_cast<int>(begin.column), text});
+  }
+}
+
+std::optional<std::string> TomlReader::String(const toml::table& table, std::string_view key) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return std::nullopt;
+  if (const auto* text = node->as_string()) return text->get();
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected a string");
+  return std::nullopt;
+}
+
+std::optional<int64_t> TomlReader::Integer(const toml::table& table, std::string_view key,
+                                           int64_t low, int64_t high) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return std::nullopt;
+  const auto* number = node->as_integer();
+  if (number != nullptr && number->get() >= low && number->get() <= high) return number->get();
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected an integer from " +
+                   std::to_string(low) + " to " + std::to_string(high));
+  return std::nullopt;
+}
+
+std::optional<std::string> TomlReader::Word(const toml::table& table, std::string_view key,
+                                            std::initializer_list<std::string_view> words,
+                                            std::initializer_list<std::string_view> later) {
+  std::optional<std::string> word = String(table, key);
+  if (!word || Has(words, *word)) return word;
+  const toml::node& node = *table.get(key);
+  if (Has(later, *word)) {
+    Wrong(node, std::string(key) + " = " + Quote(*word) + " is not supported yet: expected " +
+                    JoinWords(words));
+  } else {
+    Wrong(node, std::string(key) + " is " + Quote(*word) + ": expected " + JoinWords(words));
+  }
+  return std::nullopt;
+}
+
+void TomlReader::List(const toml::table& table, std::string_view key,
+                      const std::function<void(const toml::node&)>& each) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return;
+  const toml::array* list = node->as_array();
+  if (list == nullptr) {
+    Wrong(*node,
+          std::string(key) + " is " + Show(*node) + ": expected a list, [" + Show(*node) + "]");
+    return;
+  }
+  if (list->empty() || list->size() > kMaxList) {
+    Wrong(*node, std::string(key) + " has " + std::to_string(list->size()) +
+                     " elements: expected 1 to " + std::to_string(kMaxList));
+    return;
+  }
+  for (const toml::node& element : *list) each(element);
+}
+
+std::vector<std::string> TomlReader::Strings(const toml::table& table, std::string_view key) {
+  std::vector<std::string> strings;
+  List(table, key, [&](const toml::node& element) {
+    if (const auto* text = element.as_string(); text != nullptr && !text->get().empty()) {
+      strings.push_back(text->get());
+    } else {
+      Wrong(element, std::string(key) + " holds " + Show(element) + ": expected a string");
+    }
+  });
+  return strings;
+}
+
+const toml::table* TomlReader::Table(const toml::table& table, std::string_view key) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return nullptr;
+  if (const toml::table* found = node->as_table()) return found;
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected a table");
+  return nullptr;
+}
+
+void TomlReader::Require(const toml::table& table, std::string_view key, std::string_view where) {
+  if (table.contains(key)) return;
+  const std::string text = std::string(where) + " lacks the key " + Quote(key);
+  if (table.source().begin.line > 0 && where != "the file") {
+    Wrong(table, text);
+  } else {
+    WrongFile(text);
+  }
+}
+
+std::vector<ParseError> TomlReader::TakeErrors() {
+  std::ranges::stable_sort(errors_, [](const ParseError& a, const ParseError& b) {
+    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+  });
+  return std::move(errors_);
+}
+
+}  // namespace latchkey::policy

@@ -1,0 +1,80 @@
+// Reads TOML tables with every mistake noted where it stands: what both parsers of policy files
+// lean on.
+//
+// Nothing here stops at the first error; a value that is wrong reads as left out.
+#ifndef POLICY_TOML_READER_H_
+#define POLICY_TOML_READER_H_
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/parse.h"
+
+namespace latchkey::policy {
+
+inline constexpr size_t kMaxText = 1 << 20;
+inline constexpr size_t kMaxRules = 256;
+inline constexpr size_t kMaxList = 64;
+inline constexpr int kMaxDepth = 16;
+
+// Returns `text` in double quotes, control characters and quotes escaped, cut after 80 octets.
+std::string Quote(std::string_view text);
+
+class TomlReader {
+ public:
+  explicit TomlReader(std::string_view file) : file_(file) {}
+
+  // Parses the text; nothing after a syntax error, a text above kMaxText or one nested too deep.
+  std::optional<toml::table> Load(std::string_view text);
+
+  // Notes an error at a node ("found", then "expected").
+  void Wrong(const toml::node& node, const std::string& text);
+  void WrongFile(const std::string& text);
+
+  // Notes every key of `table` that is in neither list; those in `later` as not supported yet.
+  void CheckKeys(const toml::table& table, std::string_view where,
+                 std::initializer_list<std::string_view> known,
+                 std::initializer_list<std::string_view> later = {});
+
+  // Each reads one key; nothing when it is left out or wrong (then noted).
+  std::optional<std::string> String(const toml::table& table, std::string_view key);
+  std::optional<int64_t> Integer(const toml::table& table, std::string_view key, int64_t low,
+                                 int64_t high);
+  // One of `words`; a value in `later` is one that is not supported yet.
+  std::optional<std::string> Word(const toml::table& table, std::string_view key,
+                                  std::initializer_list<std::string_view> words,
+                                  std::initializer_list<std::string_view> later = {});
+  // Calls `each` with every element of the list under `key`. A value that is no list is noted.
+  void List(const toml::table& table, std::string_view key,
+            const std::function<void(const toml::node&)>& each);
+  std::vector<std::string> Strings(const toml::table& table, std::string_view key);
+
+  // A table under `key`; nothing when left out or no table.
+  const toml::table* Table(const toml::table& table, std::string_view key);
+
+  // Notes that `key` of `table` must be there when it is not.
+  void Require(const toml::table& table, std::string_view key, std::string_view where);
+
+  // All errors, in the order of their lines.
+  std::vector<ParseError> TakeErrors();
+  bool clean() const { return errors_.empty(); }
+
+ private:
+  std::string file_;
+  std::vector<ParseError> errors_;
+};
+
+// Returns the value of a node as it would be quoted in a message.
+std::string Show(const toml::node& node);
+
+}  // namespace latchkey::policy
+
+#endif  // POLICY_TOML_READER_H_
