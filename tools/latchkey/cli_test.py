@@ -203,7 +203,7 @@ class Launch(Base):
         """Descriptors, signal mask and dispositions are what they were without the launcher."""
         self.start_broker()
         listing = "import os\nprint(sorted(os.listdir('/proc/self/fd')))\n" \
-                  "print([l for l in open('/proc/self/status') if l.startswith('Sig')])\n"
+                  "print([l for l in open('/proc/self/status') if l[:4] in ('SigP', 'SigB', 'SigI', 'SigC')])\n"
 
         def prepare():
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -304,6 +304,35 @@ class Check(Base):
         self.assertEqual(lines[2], f"latchkey: {self.path('gone')}: No such file or directory")
 
 
+class Sa(Base):
+    """Calls that go wrong: the SAs themselves need ESP, and are //tools/latchkeyd/kernel's."""
+
+    def sa(self, verb, **changes):
+        words = {"secret-file": self.path("secret"), "local": "10.9.0.1", "remote": "10.9.0.2",
+                 "reqid": "42", "id": "a", "peer-id": "b", "pad": self.path("pad.toml"), **changes}
+        return self.call("sa", verb, *(f"--{name}={value}" for name, value in words.items()))
+
+    def test_usage(self):
+        self.write("secret", "x" * 32, 0o600)
+        self.refused(self.sa("add", local="x"), 2, "sa: 'x' is no IP address")
+        self.refused(self.sa("add", reqid="0"), 2, "sa: a reqid is a number from 1")
+        for changes in ({"reqid": "-1"}, {"reqid": "4294967296"}, {"bogus": "1"}):
+            self.assertEqual(self.sa("add", **changes).returncode, 2, changes)
+        self.assertEqual(self.sa("list").returncode, 2)
+        self.assertEqual(self.call("sa", "add", "--id", "a").returncode, 2)
+        self.assertFalse(os.path.exists(self.path("pad.toml")))
+
+    def test_refused(self):
+        self.assertEqual(self.sa("add").returncode, 1)  # no secret
+        self.write("secret", "x" * 32, 0o644)
+        self.assertEqual(self.sa("add").returncode, 1)  # others may read it
+        self.write("secret", "x" * 32, 0o600)
+        self.assertEqual(self.sa("add", suite="rot13").returncode, 1)
+        if os.path.exists(self.path("pad.toml")):  # no entry without its SAs
+            with open(self.path("pad.toml")) as pad:
+                self.assertNotIn("[[sa]]", pad.read())
+
+
 class Private(Base):
     """In namespaces of their own, with an installed tree whose latchkeyd is the fake one."""
 
@@ -326,7 +355,7 @@ class Private(Base):
             ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork",
              "--kill-child", "--mount-proc", "sh", "-c",
              "mount -t tmpfs none /run && PATH=$FOLDER/bin:$PATH && " + script],
-            env=self.environment, text=True, timeout=60, stdin=subprocess.DEVNULL,
+            env=self.environment, text=True, timeout=20, stdin=subprocess.DEVNULL,
             capture_output=True)
 
     def test_started(self):
@@ -352,6 +381,21 @@ class Private(Base):
         self.use_broker()
         result = self.inside("latchkey run python3 -c 'import os; os.wait()'")
         self.assertIn("ChildProcessError", result.stderr)
+
+    def test_broker_of_another_namespace(self):
+        self.use_broker()
+        result = self.inside(
+            "mkdir /run/latchkey; unshare --net $FOLDER/sbin/latchkeyd --socket /run/latchkey/broker.sock "
+            ">/dev/null 2>&1 & "
+            "while ! ls /run/latchkey/broker.sock; do sleep 0.01; done >/dev/null 2>&1; sleep 0.2; "
+            "latchkey run printenv LATCHKEY_SOCKET; latchkey list | wc -l")
+        self.assertRegex(result.stdout, r"^/run/latchkey/private/\d+\.sock\n3\n$", result.stderr)
+
+    def test_streams_closed(self):
+        self.use_broker()
+        result = self.inside("latchkey run sh -c 'echo here >/run/out' 0<&- 1>&- 2>&-; "
+                             "cat /run/out; pid=$(pgrep -x latchkeyd); readlink /proc/$pid/fd/0")
+        self.assertEqual(result.stdout, "here\n/dev/null\n", result.stderr)
 
     def test_broken_broker(self):
         self.use_broker("#!/bin/sh\necho first >&2\necho latchkeyd: boom >&2\nexit 1\n")

@@ -31,14 +31,6 @@ wire::Header HeaderFor(wire::Type type, size_t size, uint32_t serial) {
   return wire::Header{wire::kMagic, wire::kVersion, type, static_cast<uint32_t>(size), serial};
 }
 
-// True when the process lives in another network namespace; false when that cannot be seen.
-bool InOtherNamespace(int pid) {
-  struct stat ours, theirs;
-  return pid > 0 && stat("/proc/self/ns/net", &ours) == 0 &&
-         stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs) == 0 &&
-         (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
-}
-
 }  // namespace
 
 std::expected<Client, int> Client::Connect(const std::string& path) {
@@ -131,11 +123,15 @@ std::expected<std::optional<Latch>, std::string> Client::Show(uint64_t id) {
   return latch;
 }
 
-int Client::PeerPid() const {
+bool Client::ServesAnotherNamespace() const {
   ucred credentials{};
   socklen_t length = sizeof(credentials);
-  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return 0;
-  return credentials.pid;
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return false;
+  if (credentials.pid <= 0) return false;
+  const std::string theirs_path = "/proc/" + std::to_string(credentials.pid) + "/ns/net";
+  struct stat ours, theirs;
+  return stat("/proc/self/ns/net", &ours) == 0 && stat(theirs_path.c_str(), &theirs) == 0 &&
+         (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
 }
 
 std::vector<std::string> BrokerSockets(const std::string& named) {
@@ -169,7 +165,7 @@ std::vector<Broker> ConnectAll(const std::string& named, std::vector<std::string
       }
       continue;
     }
-    if (named.empty() && InOtherNamespace(client->PeerPid())) continue;
+    if (named.empty() && client->ServesAnotherNamespace()) continue;
     brokers.push_back(Broker{path, std::move(*client)});
   }
   if (brokers.empty() && problems.empty()) {

@@ -35,9 +35,10 @@ class Client {
   std::expected<std::optional<Latch>, std::string> Next(uint64_t after);
   std::expected<std::optional<Latch>, std::string> Show(uint64_t id);
 
-  // The broker's process id as the kernel knows it, 0 when unknown. A hint, for choosing brokers of
-  // our network namespace.
-  int PeerPid() const;
+  // True when the broker lives in another network namespace, whose flows alone it can latch; false
+  // where that cannot be seen (another user's broker). A hint for choosing, by the pid of whoever
+  // made the socket listen.
+  bool ServesAnotherNamespace() const;
 
  private:
   explicit Client(UniqueFd fd) : fd_(std::move(fd)) {}

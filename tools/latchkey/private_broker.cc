@@ -44,6 +44,13 @@ Outcome<void> MakeFolder(const std::string& path, mode_t mode) {
   return {};
 }
 
+// Opens as open(2) does, never as descriptor 0, 1 or 2: a caller may have closed those, and they
+// are what BecomeBroker fills.
+UniqueFd OpenHigh(const char* path, int flags) {
+  const UniqueFd fd(open(path, flags | O_CLOEXEC, 0600));
+  return fd ? UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)) : UniqueFd();
+}
+
 // Becomes latchkeyd. Runs between fork and exec: nothing here allocates.
 [[noreturn]] void BecomeBroker(char* const* arguments, int null, int log) {
   constexpr char kFailed[] = "latchkeyd: cannot be executed\n";
@@ -118,9 +125,9 @@ Outcome<PrivateBroker> StartPrivateBroker() {
                                    {base, 0700}}) {
     if (auto made = MakeFolder(path, mode); !made) return std::unexpected(made.error());
   }
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const UniqueFd log(open(log_name.c_str(),
-                          O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const UniqueFd null = OpenHigh("/dev/null", O_RDWR);
+  const UniqueFd log =
+      OpenHigh(log_name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW);
   if (!null || !log) return Refuse(kExitLauncher, ErrorText("private broker: open " + log_name));
 
   std::vector<std::string> arguments{*program, "--private", "--socket", socket, "--run-dir", base};

@@ -77,6 +77,9 @@ Outcome<Session> FindBrokerFor(const RunOptions& options) {
                                                 : kDefaultSocket);
   if (!path) return std::unexpected(path.error());
   auto client = Client::Connect(*path);
+  // A broker of another network namespace would refuse every flow of this one.
+  const bool foreign = !chosen && client && client->ServesAnotherNamespace();
+  if (foreign && HasNetAdmin()) return StartPrivate();
   if (client) return Session{*path, std::move(*client)};
   if (client.error() != ENOENT && client.error() != ECONNREFUSED) {
     return Refuse(kExitLauncher, "broker at " + *path + ": " + std::strerror(client.error()));
