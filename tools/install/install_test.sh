@@ -24,11 +24,13 @@ want="./bin/latchkey ./lib/latchkey/liblatchkey.so ./lib/latchkey/manifest \
 [ "$got" = "$want" ] || fail "installed: $got"
 "$base/there/bin/latchkey" --version | grep -q '^latchkey [0-9]' || fail "latchkey does not run"
 "$base/there/sbin/latchkeyd" --version | grep -q '^latchkeyd [0-9]' || fail "latchkeyd does not run"
-grep -q "^ExecStart=$base/there/sbin/latchkeyd" "$base/there/lib/systemd/system/latchkeyd.service" ||
+grep -q "^ExecStart=$base/there/sbin/latchkeyd" \
+  "$base/there/lib/systemd/system/latchkeyd.service" ||
   fail "the unit does not name the installed broker"
 grep -r -q '@PREFIX@' "$base/there/lib/systemd" && fail "a unit has a place left open"
 # The launcher finds the installed shim: it gets as far as the broker that is not there.
-said=$("$base/there/bin/latchkey" run --socket "$base/none" true 2>&1) && fail "ran without a broker"
+said=$("$base/there/bin/latchkey" run --socket "$base/none" true 2>&1) &&
+  fail "ran without a broker"
 case $said in "latchkey: no broker at "*) ;; *) fail "instead of missing the broker: $said" ;; esac
 # Installing again and uninstalling once leaves nothing either.
 install --prefix="$base/there" >/dev/null

@@ -1,66 +1,18 @@
 #!/usr/bin/python3
 """latchkey from outside: exit codes, messages, and what the program finds when it starts.
 
-Usage: cli_test.py LATCHKEY FAKE_BROKER. Nothing here needs a kernel with ESP or a real broker; what
-needs root (a private broker) runs in a user namespace of its own.
+Usage: cli_test.py LATCHKEY FAKE_BROKER. Nothing here needs a kernel with ESP or a real broker.
 """
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
-LATCHKEY, BROKER = (os.path.abspath(path) for path in sys.argv[1:3])
-# Any shared object stands in for the shim: what is asked here is what the launcher does.
-SHIM = "/lib/x86_64-linux-gnu/libm.so.6"
-POLICY = "latchkey = 1\napplication = \"t\"\n[[rule]]\ndirection = \"out\"\naction = \"bypass\"\n"
-
-
-class Base(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="lk", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.socket = self.folder + "/broker.sock"
-        self.environment = {"PATH": "/usr/bin:/bin", "LATCHKEY_SHIM": SHIM}
-
-    def path(self, name):
-        return self.folder + "/" + name
-
-    def write(self, name, text, mode=0o755):
-        with open(self.path(name), "w") as file:
-            file.write(text)
-        os.chmod(self.path(name), mode)
-        return self.path(name)
-
-    def start_broker(self):
-        broker = subprocess.Popen([BROKER, "--socket", self.socket])
-        self.addCleanup(broker.wait)
-        self.addCleanup(broker.kill)
-        deadline = time.monotonic() + 10
-        while True:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-                if probe.connect_ex(self.socket) == 0:
-                    return
-            self.assertLess(time.monotonic(), deadline, "the fake broker does not start")
-            time.sleep(0.01)
-
-    def call(self, *arguments, **options):
-        environment = {**self.environment, **options.pop("env", {})}
-        return subprocess.run([LATCHKEY, *arguments], env=environment, text=True, timeout=30,
-                              stdin=subprocess.DEVNULL, capture_output=True, **options)
-
-    def run_latched(self, *command, options=(), **more):
-        return self.call("run", "--socket", self.socket, *options, "--", *command, **more)
-
-    def refused(self, result, code, text):
-        self.assertEqual((result.returncode, result.stdout), (code, ""), result.stderr)
-        self.assertEqual(result.stderr, "latchkey: " + text + "\n")
+from cli_base import LATCHKEY, POLICY, SHIM, Base
 
 
 class Programs(Base):
@@ -203,7 +155,8 @@ class Launch(Base):
         """Descriptors, signal mask and dispositions are what they were without the launcher."""
         self.start_broker()
         listing = "import os\nprint(sorted(os.listdir('/proc/self/fd')))\n" \
-                  "print([l for l in open('/proc/self/status') if l[:4] in ('SigP', 'SigB', 'SigI', 'SigC')])\n"
+                  "print([l for l in open('/proc/self/status')\n" \
+                  "       if l[:4] in ('SigP', 'SigB', 'SigI', 'SigC')])\n"
 
         def prepare():
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -294,7 +247,8 @@ class Check(Base):
         good = self.write("good.toml", POLICY)
         bad = self.write("bad.toml", POLICY + "nonsense = 1\nrubbish = 2\n")
         result = self.call("check", good)
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, good + ": ok\n", ""))
+        self.assertEqual((result.returncode, result.stdout, result.stderr),
+                         (0, good + ": ok\n", ""))
         result = self.call("check", bad, good, self.path("gone"))
         self.assertEqual((result.returncode, result.stdout), (1, good + ": ok\n"))
         lines = result.stderr.splitlines()
@@ -331,89 +285,6 @@ class Sa(Base):
         if os.path.exists(self.path("pad.toml")):  # no entry without its SAs
             with open(self.path("pad.toml")) as pad:
                 self.assertNotIn("[[sa]]", pad.read())
-
-
-class Private(Base):
-    """In namespaces of their own, with an installed tree whose latchkeyd is the fake one."""
-
-    def setUp(self):
-        super().setUp()
-        os.makedirs(self.path("bin"))
-        os.makedirs(self.path("sbin"))
-        shutil.copy(LATCHKEY, self.path("bin/latchkey"))
-        self.environment["FOLDER"] = self.folder
-
-    def use_broker(self, text=None):
-        if text is None:
-            shutil.copy(BROKER, self.path("sbin/latchkeyd"))
-        else:
-            self.write("sbin/latchkeyd", text)
-
-    def inside(self, script):
-        # The process namespace ends the brokers with the test.
-        return subprocess.run(
-            ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork",
-             "--kill-child", "--mount-proc", "sh", "-c",
-             "mount -t tmpfs none /run && PATH=$FOLDER/bin:$PATH && " + script],
-            env=self.environment, text=True, timeout=20, stdin=subprocess.DEVNULL,
-            capture_output=True)
-
-    def test_started(self):
-        self.use_broker()
-        result = self.inside(
-            # The substitution ends with the program: the broker holds neither stream nor fd 7.
-            "set -e; out=$(latchkey run env 7>&1 2>&1); echo \"$out\"; ls /run/latchkey/private; "
-            "latchkey list | wc -l; cat /run/latchkey/private/*.seen; "
-            "pid=$(pgrep -x latchkeyd); "
-            "echo ppid $(ps -o ppid= $pid) sid $(test $(ps -o sid= $pid) != $(ps -o sid= $$) && "
-            "echo own); ls -l /proc/$pid/fd | grep -c -E 'pipe' || true; "
-            "tr '\\0' '\\n' < /proc/$pid/environ")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        socket_path = re.search(r"^LATCHKEY_SOCKET=(/run/latchkey/private/(\d+)\.sock)$",
-                                result.stdout, re.M)
-        self.assertTrue(socket_path, result.stdout)
-        launcher = socket_path.group(2)
-        self.assertIn(f"\n{launcher}\n{launcher}.sock\n", result.stdout)
-        self.assertIn("\n3\n3 /usr/bin/env " + launcher + " -\n", result.stdout)
-        self.assertRegex(result.stdout, r"\nppid 1 sid own\n0\nPATH=\S+\n$")
-
-    def test_no_child_to_wait_for(self):
-        self.use_broker()
-        result = self.inside("latchkey run python3 -c 'import os; os.wait()'")
-        self.assertIn("ChildProcessError", result.stderr)
-
-    def test_broker_of_another_namespace(self):
-        self.use_broker()
-        result = self.inside(
-            "mkdir /run/latchkey; unshare --net $FOLDER/sbin/latchkeyd --socket /run/latchkey/broker.sock "
-            ">/dev/null 2>&1 & "
-            "while ! ls /run/latchkey/broker.sock; do sleep 0.01; done >/dev/null 2>&1; sleep 0.2; "
-            "latchkey run printenv LATCHKEY_SOCKET; latchkey list | wc -l")
-        self.assertRegex(result.stdout, r"^/run/latchkey/private/\d+\.sock\n3\n$", result.stderr)
-
-    def test_streams_closed(self):
-        self.use_broker()
-        result = self.inside("latchkey run sh -c 'echo here >/run/out' 0<&- 1>&- 2>&-; "
-                             "cat /run/out; pid=$(pgrep -x latchkeyd); readlink /proc/$pid/fd/0")
-        self.assertEqual(result.stdout, "here\n/dev/null\n", result.stderr)
-
-    def test_broken_broker(self):
-        self.use_broker("#!/bin/sh\necho first >&2\necho latchkeyd: boom >&2\nexit 1\n")
-        result = self.inside("latchkey run true")
-        self.assertEqual(result.returncode, 125)
-        self.assertRegex(result.stderr, r"^latchkey: private broker: latchkeyd: boom "
-                         r"\(/run/latchkey/private/\d+/log\)\n$")
-
-    def test_not_for_a_chosen_socket(self):
-        self.use_broker()
-        result = self.inside("latchkey run --socket /run/x.sock true; echo $?; ls -A /run")
-        self.assertEqual(result.stdout, "125\n")
-
-    def test_folder_of_others(self):
-        self.use_broker()
-        result = self.inside("mkdir -m 777 /run/latchkey; latchkey run true")
-        self.assertEqual(result.returncode, 125)
-        self.assertIn("others may write to it", result.stderr)
 
 
 if __name__ == "__main__":
