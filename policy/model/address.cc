@@ -12,8 +12,9 @@ namespace {
 
 constexpr std::array<uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-// True when the first `bits` of both are equal.
+// True when the first `bits` of both are equal; never for more bits than the family has.
 bool SameBits(const Address& a, const Address& b, int bits) {
+  if (bits > a.Bits()) return false;
   const auto whole = static_cast<size_t>(bits / 8);
   if (std::memcmp(a.octets.data(), b.octets.data(), whole) != 0) return false;
   const int rest = bits % 8;

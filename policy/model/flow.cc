@@ -1,14 +1,35 @@
 #include "policy/model/flow.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace latchkey {
 namespace {
 
+// What is not known yet might match (flow.h).
 bool PrefixTakes(const Prefix& prefix, const Address& address) {
-  return prefix.base.family == Family::kNone || prefix.Contains(address);
+  return prefix.base.family == Family::kNone || address.family == Family::kNone ||
+         prefix.Contains(address);
 }
 
 bool PortTakes(uint16_t wanted, uint16_t mask, uint16_t port) {
   return port == 0 || ((wanted ^ port) & mask) == 0;
+}
+
+// True when nothing that is not known yet was needed for the match.
+bool Certain(const Selector& selector, const SocketAddress& from, const SocketAddress& to) {
+  const auto address = [](const Prefix& prefix, const Address& end) {
+    return end.family != Family::kNone || prefix.base.family == Family::kNone || prefix.length == 0;
+  };
+  return address(selector.source, from.address) && address(selector.destination, to.address) &&
+         (from.port != 0 || selector.source_mask == 0) &&
+         (to.port != 0 || selector.destination_mask == 0);
+}
+
+SystemView ViewOf(const SpdEntry& entry) {
+  if (entry.block) return SystemView{SystemAction::kDiscard, 0};
+  if (entry.bare) return {};
+  return SystemView{SystemAction::kProtect, entry.reqid};
 }
 
 }  // namespace
@@ -20,7 +41,9 @@ bool Flow::SameHost() const {
 
 bool Selector::Matches(uint8_t packet_protocol, const SocketAddress& from,
                        const SocketAddress& to) const {
-  if (family != Family::kNone && family != to.address.family) return false;
+  const Family packet =
+      to.address.family != Family::kNone ? to.address.family : from.address.family;
+  if (family != Family::kNone && packet != Family::kNone && family != packet) return false;
   if (protocol != 0 && protocol != packet_protocol) return false;
   return PrefixTakes(source, from.address) && PrefixTakes(destination, to.address) &&
          PortTakes(source_port, source_mask, from.port) &&
@@ -30,16 +53,23 @@ bool Selector::Matches(uint8_t packet_protocol, const SocketAddress& from,
 SystemView LookUpSpd(const std::vector<SpdEntry>& spd, const Flow& flow, bool out) {
   const SocketAddress& from = out ? flow.local : flow.remote;
   const SocketAddress& to = out ? flow.remote : flow.local;
-  const SpdEntry* best = nullptr;
+  std::vector<const SpdEntry*> matches;
   for (const SpdEntry& entry : spd) {
     if (entry.dir != (out ? 1 : 0) || entry.mark_mask != 0 || entry.if_id != 0) continue;
-    if (!entry.selector.Matches(flow.protocol, from, to)) continue;
-    if (best == nullptr || entry.priority < best->priority) best = &entry;
+    if (entry.selector.Matches(flow.protocol, from, to)) matches.push_back(&entry);
   }
-  if (best == nullptr) return {};
-  if (best->block) return SystemView{SystemAction::kDiscard, 0};
-  if (best->bare) return {};
-  return SystemView{SystemAction::kProtect, best->reqid};
+  // The kernel dumps the newest entry first (net/xfrm/xfrm_policy.c, __xfrm_policy_link) and
+  // numbers them upwards, so age is told by the index and not by the place.
+  std::ranges::stable_sort(matches, [](const SpdEntry* a, const SpdEntry* b) {
+    return std::pair(a->priority, a->index) < std::pair(b->priority, b->index);
+  });
+  SystemView strictest;
+  for (const SpdEntry* entry : matches) {
+    const SystemView view = ViewOf(*entry);
+    if (view.action > strictest.action) strictest = view;
+    if (Certain(entry->selector, from, to)) break;
+  }
+  return strictest;
 }
 
 }  // namespace latchkey

@@ -40,8 +40,8 @@ struct Selector {
 
   auto operator<=>(const Selector&) const = default;
   // True when a packet from `source` to `destination` would match. A port of 0 in the packet
-  // (not known yet) matches any port of the selector: for such a question "might match" is the
-  // safe answer.
+  // (not known yet) matches any port of the selector, and so does an address of kNone: for such a
+  // question "might match" is the safe answer.
   bool Matches(uint8_t protocol, const SocketAddress& source,
                const SocketAddress& destination) const;
 };
@@ -73,7 +73,9 @@ struct SystemView {
 };
 
 // Returns what the SPD asks of `flow` in the outgoing (`out`) or incoming direction: the entry of
-// the lowest priority number, the older of equals, marked and interface entries left out.
+// the lowest priority number, the older (lower index) of equals, marked and interface entries left
+// out. Where a port or address of the flow is not known yet, the strictest of the entries that
+// might come to decide: discard, then protect, then bypass.
 SystemView LookUpSpd(const std::vector<SpdEntry>& spd, const Flow& flow, bool out);
 
 }  // namespace latchkey

@@ -12,8 +12,11 @@ void Put(char (&field)[N], const std::string& text) {
     std::memcpy(field, text.data(), text.size());
     return;
   }
-  std::memcpy(field, text.data(), N - 4);
-  std::memcpy(field + N - 4, "...", 3);
+  // Cut between characters: half of one is no UTF-8, and JSON writers refuse it.
+  size_t kept = N - 4;
+  while (kept > 0 && (static_cast<unsigned char>(text[kept]) & 0xc0) == 0x80) --kept;
+  std::memcpy(field, text.data(), kept);
+  std::memcpy(field + kept, "...", 3);
 }
 
 template <size_t N>
