@@ -44,4 +44,5 @@ def lk_cc_test(name, deps = [], copts = [], size = "small", **kwargs):
     )
 
 def shim_cc_library(name, copts = [], **kwargs):
-    cc_library(name = name, copts = SHIM_COPTS + copts, **kwargs)
+    # Hidden symbols cannot be reached across the shared objects that tests are linked from by default.
+    cc_library(name = name, copts = SHIM_COPTS + copts, linkstatic = True, **kwargs)

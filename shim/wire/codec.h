@@ -1,0 +1,78 @@
+// Sends and receives one message of the protocol, with descriptors; every check a receiver owes is
+// made here. No allocation, no libc function (raw_syscall.h): shim, launcher and broker use it
+// alike.
+#ifndef SHIM_WIRE_CODEC_H_
+#define SHIM_WIRE_CODEC_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "shim/wire/messages.h"
+
+namespace latchkey::wire {
+
+// Returns the size that a message of `type` has, 0 for a type that does not exist.
+constexpr uint32_t SizeOf(Type type) {
+  switch (type) {
+    case Type::kOpen:
+      return sizeof(Open);
+    case Type::kAttach:
+      return sizeof(Attach);
+    case Type::kConnect:
+    case Type::kListen:
+    case Type::kAccept:
+    case Type::kRelease:
+      return sizeof(SocketRequest);
+    case Type::kList:
+    case Type::kShow:
+      return sizeof(Query);
+    case Type::kOpened:
+      return sizeof(Opened);
+    case Type::kAttached:
+      return sizeof(Attached);
+    case Type::kDecision:
+      return sizeof(Decision);
+    case Type::kLatch:
+      return sizeof(LatchRecord);
+  }
+  return 0;
+}
+
+inline Header MakeHeader(Type type, uint32_t serial) {
+  return Header{kMagic, kVersion, type, SizeOf(type), serial};
+}
+
+// Sends `message` (its header filled in) with `count` descriptors, which stay the caller's. Never
+// raises SIGPIPE. Returns 0 or the errno; EAGAIN when it would have to wait and `wait` is false.
+int SendMessage(int socket, const void* message, uint32_t size, const int* descriptors, int count,
+                bool wait);
+
+struct Received {
+  alignas(8) unsigned char octets[kMaxMessage];
+  uint32_t size = 0;
+  int descriptors[kMaxDescriptors] = {-1, -1};  // the receiver's to close
+  int descriptor_count = 0;
+  bool has_credentials = false;
+  int32_t pid = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+
+  const Header& header() const { return *reinterpret_cast<const Header*>(octets); }
+  // The message as `T`, which the caller knows from the type: sizes were checked.
+  template <typename T>
+  const T& As() const {
+    return *reinterpret_cast<const T*>(octets);
+  }
+};
+
+// Receives one message. 0: a whole one, of a known type and its exact size. EPROTO: anything else
+// that came (what descriptors it brought are closed). EPIPE: the other end is closed. EAGAIN:
+// nothing there and `wait` is false. Otherwise the errno. EINTR is not hidden.
+int ReceiveMessage(int socket, Received& received, bool wait);
+
+// Closes the descriptors that came with a message.
+void CloseDescriptors(Received& received);
+
+}  // namespace latchkey::wire
+
+#endif  // SHIM_WIRE_CODEC_H_
