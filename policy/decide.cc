@@ -1,53 +1,13 @@
 #include "policy/decide.h"
 
 #include <algorithm>
-#include <cctype>
 #include <string_view>
 
+#include "policy/identity.h"
 #include "policy/suites.h"
 
 namespace latchkey::policy {
 namespace {
-
-enum class Form : uint8_t { kHost, kEmail, kExact };
-
-struct TypedId {
-  Form form = Form::kExact;
-  std::string_view kind;  // as written before the colon; empty when it was left out
-  std::string_view value;
-};
-
-TypedId TypeOf(std::string_view id) {
-  for (const std::string_view kind : {"fqdn", "email", "dn", "ip", "keyid"}) {
-    if (id.size() > kind.size() && id.starts_with(kind) && id[kind.size()] == ':') {
-      const Form form = kind == "fqdn"    ? Form::kHost
-                        : kind == "email" ? Form::kEmail
-                                          : Form::kExact;
-      return {form, kind, id.substr(kind.size() + 1)};
-    }
-  }
-  if (id.find('=') != std::string_view::npos) return {Form::kExact, {}, id};
-  if (id.find('@') != std::string_view::npos) return {Form::kEmail, {}, id};
-  return {Form::kHost, {}, id};
-}
-
-bool EqualNoCase(std::string_view a, std::string_view b) {
-  return std::ranges::equal(
-      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
-bool IdMatches(std::string_view pattern_text, std::string_view id_text) {
-  const TypedId pattern = TypeOf(pattern_text);
-  const TypedId id = TypeOf(id_text);
-  if (!pattern.kind.empty() && !id.kind.empty() && pattern.kind != id.kind) return false;
-  if (pattern.form != id.form) return false;
-  if (pattern.form == Form::kExact) return pattern.value == id.value;
-  if (pattern.form == Form::kEmail) return EqualNoCase(pattern.value, id.value);
-  if (!pattern.value.starts_with("*.")) return EqualNoCase(pattern.value, id.value);
-  const size_t dot = id.value.find('.');
-  return dot != std::string_view::npos && dot > 0 &&
-         EqualNoCase(pattern.value.substr(1), id.value.substr(dot));
-}
 
 bool Lists(const std::vector<std::string>& list, std::string_view value) {
   return std::ranges::find(list, value) != list.end();
@@ -59,16 +19,16 @@ bool ProtectionFits(const ProtectionSpec& spec, const Protection& protection) {
   if (spec.replay_required && !protection.replay) return false;
   if (spec.esn_required && !protection.esn) return false;
   const Suite* suite = SuiteByName(protection.encryption);
-  const bool aead = suite != nullptr && suite->kind == Kind::kAead;
+  if (suite == nullptr || suite->kind == Kind::kIntegrity) return false;
   if (spec.encryption.empty()) {
-    if (suite == nullptr || protection.encryption == "null") return false;
+    if (protection.encryption == "null") return false;
   } else if (!Lists(spec.encryption, protection.encryption)) {
     return false;
   }
-  if (aead) return true;
-  if (protection.integrity.empty()) return false;
-  if (spec.integrity.empty()) return SuiteByName(protection.integrity) != nullptr;
-  return Lists(spec.integrity, protection.integrity);
+  if (suite->kind == Kind::kAead) return true;
+  const Suite* integrity = SuiteByName(protection.integrity);
+  if (integrity == nullptr || integrity->kind != Kind::kIntegrity) return false;
+  return spec.integrity.empty() || Lists(spec.integrity, protection.integrity);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "policy/identity.h"
 #include "policy/toml_reader.h"
 
 namespace latchkey::policy {
@@ -84,9 +85,8 @@ class Parser {
   std::string Id(const toml::table& table, std::string_view key) {
     const std::optional<std::string> id = read_.String(table, key);
     if (!id) return {};
-    if (id->empty() || id->size() > 255 || id->find('\0') != std::string::npos) {
-      read_.Wrong(*table.get(key),
-                  std::string(key) + " is " + Quote(*id) + ": expected 1 to 255 octets");
+    if (const std::string fault = IdFault(*id, /*wildcard=*/false); !fault.empty()) {
+      read_.Wrong(*table.get(key), std::string(key) + " is " + Quote(*id) + ": " + fault);
     }
     return *id;
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "policy/identity.h"
 #include "policy/suites.h"
 #include "policy/toml_reader.h"
 
@@ -14,6 +15,13 @@ namespace {
 
 // Names on the wire are fields of 64 octets, the last one a NUL.
 constexpr size_t kMaxName = 63;
+constexpr size_t kMaxPath = 255;  // likewise
+constexpr uint16_t kLongestKey = 256;
+
+bool Printable(std::string_view text) {
+  return std::ranges::all_of(
+      text, [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
+}
 
 template <typename T>
 std::string Names(const std::map<std::string, T>& map) {
@@ -61,13 +69,10 @@ class Parser {
     read_.Require(root, "application", "the file");
     read_.Integer(root, "latchkey", 1, 1);
     policy_.application = Name(root, "application").value_or("");
-    for (std::string& path : read_.Strings(root, "program")) {
-      if (!path.starts_with('/')) {
-        read_.Wrong(*root.get("program"),
-                    "program holds " + Quote(path) + ": expected an absolute path");
-      }
-      policy_.program.push_back(std::move(path));
-    }
+    policy_.program = read_.Strings(root, "program", [](std::string_view path) {
+      const bool fits = path.starts_with('/') && path.size() <= kMaxPath && Printable(path);
+      return fits ? std::string() : "expected an absolute path of at most 255 octets";
+    });
     EachTable(root, "protection", [&](const std::string& name, const toml::table& table) {
       protections_[name] = Protection(name, table);
     });
@@ -86,9 +91,7 @@ class Parser {
   std::optional<std::string> Name(const toml::table& table, std::string_view key) {
     std::optional<std::string> name = read_.String(table, key);
     if (!name) return std::nullopt;
-    const bool printable = std::ranges::all_of(
-        *name, [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
-    if (!name->empty() && name->size() <= kMaxName && printable) return name;
+    if (!name->empty() && name->size() <= kMaxName && Printable(*name)) return name;
     read_.Wrong(*table.get(key), std::string(key) + " is " + Quote(*name) +
                                      ": expected 1 to 63 octets, none of them a control character");
     return std::nullopt;
@@ -102,7 +105,7 @@ class Parser {
       if (const toml::table* table = node.as_table()) {
         each(std::string(name.str()), *table);
       } else {
-        read_.Wrong(node, std::string(key) + "." + std::string(name.str()) + " is " + Show(node) +
+        read_.Wrong(node, std::string(key) + "." + Escape(name.str()) + " is " + Show(node) +
                               ": expected a table, [" + std::string(key) + ".NAME]");
       }
     }
@@ -129,7 +132,7 @@ class Parser {
   }
 
   ProtectionSpec Protection(const std::string& name, const toml::table& table) {
-    const std::string where = "[protection." + name + "]";
+    const std::string where = "[protection." + Escape(name) + "]";
     read_.CheckKeys(table, where,
                     {"protocol", "mode", "encryption", "integrity", "min_key_bits", "replay", "esn",
                      "sharing", "pin"});
@@ -142,6 +145,7 @@ class Parser {
     spec.integrity = SuiteNames(table, "integrity", /*cipher=*/false);
     spec.min_key_bits =
         static_cast<uint16_t>(read_.Integer(table, "min_key_bits", 0, 512).value_or(128));
+    CheckKeyBits(table, where, spec);
     spec.replay_required = read_.Word(table, "replay", {"required", "any"}) != "any";
     spec.esn_required = read_.Word(table, "esn", {"required", "any"}) == "required";
     const std::optional<std::string> pin = read_.Word(table, "pin", {"auto", "reqid", "spi"});
@@ -150,13 +154,38 @@ class Parser {
     return spec;
   }
 
+  // A cipher whose longest key is too short for min_key_bits could never be latched.
+  void CheckKeyBits(const toml::table& table, const std::string& where,
+                    const ProtectionSpec& spec) {
+    for (const Suite& suite : Suites()) {
+      if (suite.kind == Kind::kIntegrity) continue;
+      if (std::ranges::find(spec.encryption, suite.name) == spec.encryption.end()) continue;
+      const uint16_t longest = std::ranges::max(suite.key_bits);
+      if (longest >= spec.min_key_bits) continue;
+      const toml::node* node = table.get("min_key_bits");
+      read_.Wrong(node == nullptr ? *table.get("encryption") : *node,
+                  where + " lists " + Quote(suite.name) + ", whose keys have at most " +
+                      std::to_string(longest) + " bits, and min_key_bits is " +
+                      std::to_string(spec.min_key_bits) + ": expected at most " +
+                      std::to_string(longest));
+    }
+    if (spec.encryption.empty() && spec.min_key_bits > kLongestKey) {
+      if (const toml::node* node = table.get("min_key_bits")) {
+        read_.Wrong(*node, "min_key_bits is " + std::to_string(spec.min_key_bits) +
+                               ": expected at most " + std::to_string(kLongestKey) +
+                               ", no cipher has a longer key");
+      }
+    }
+  }
+
   PeerSpec Peer(const std::string& name, const toml::table& table) {
-    const std::string where = "[peer." + name + "]";
+    const std::string where = "[peer." + Escape(name) + "]";
     read_.CheckKeys(table, where, {"id", "auth"});
     read_.Require(table, "id", where);
     PeerSpec peer;
     peer.name = name;
-    peer.ids = read_.Strings(table, "id");
+    peer.ids = read_.Strings(table, "id",
+                             [](std::string_view id) { return IdFault(id, /*wildcard=*/true); });
     read_.List(table, "auth", [&](const toml::node& element) {
       const auto* text = element.as_string();
       for (const char* auth : {"pubkey", "psk", "eap", "manual"}) {
@@ -273,6 +302,7 @@ class Parser {
     int length = -1;
     std::from_chars(text.data() + slash + 1, text.data() + text.size(), length);
     if (!address || length < 0 || length > address->Bits()) return {};
+    if (address->family == Family::kV4 && text.find(':') != std::string_view::npos) return {};
     Prefix prefix{*address, static_cast<uint8_t>(length)};
     for (int bit = length; bit < address->Bits(); ++bit) {
       prefix.base.octets.at(static_cast<size_t>(bit / 8)) &=

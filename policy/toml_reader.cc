@@ -6,6 +6,8 @@
 #include <sstream>
 #include <utility>
 
+#include "policy/nesting.h"
+
 namespace latchkey::policy {
 namespace {
 
@@ -23,19 +25,6 @@ size_t Distance(std::string_view a, std::string_view b) {
     }
   }
   return row[b.size()];
-}
-
-// The parser recurses: nesting beyond what any policy needs is refused before it starts. Brackets
-// in strings and comments count too; that is strict, never lax.
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  for (const char c : text) {
-    if (c == '[' || c == '{') ++depth;
-    if (c == ']' || c == '}') --depth;
-    if (c == '\n' && depth < 0) depth = 0;
-    if (depth > kMaxDepth) return true;
-  }
-  return false;
 }
 
 std::string JoinWords(std::initializer_list<std::string_view> words) {
@@ -59,22 +48,43 @@ std::string ParseError::ToString() const {
   return where + ": " + text;
 }
 
-std::string Quote(std::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text.substr(0, 80)) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      std::array<char, 8> escape{};
-      std::snprintf(escape.data(), escape.size(), "\\x%02x",
-                    static_cast<unsigned>(static_cast<unsigned char>(c)));
-      quoted += escape.data();
+std::string Escape(std::string_view text) {
+  std::string escaped;
+  const auto octet = [text](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
+  const auto hex = [&escaped](unsigned value) {
+    std::array<char, 8> code{};
+    std::snprintf(code.data(), code.size(), "\\x%02x", value);
+    escaped += code.data();
+  };
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (octet(i) < 0x20 || octet(i) == 0x7f) {
+      hex(octet(i));
+    } else if (octet(i) == 0xc2 && octet(i + 1) >= 0x80 && octet(i + 1) < 0xa0) {
+      hex(octet(++i));
     } else {
-      quoted += c;
+      escaped += text[i];
     }
   }
-  return quoted + (text.size() > 80 ? "…\"" : "\"");
+  return escaped;
+}
+
+std::string Quote(std::string_view text) {
+  constexpr size_t kShown = 80;
+  size_t shown = std::min(text.size(), kShown);
+  // Never in the middle of a character.
+  while (shown < text.size() && shown > 0 &&
+         (static_cast<unsigned char>(text[shown]) & 0xc0) == 0x80) {
+    --shown;
+  }
+  std::string quoted = "\"";
+  for (const char c : text.substr(0, shown)) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  quoted = Escape(quoted);
+  return quoted + (shown < text.size() ? "…\"" : "\"");
 }
 
 std::string Show(const toml::node& node) {
@@ -92,16 +102,15 @@ std::optional<toml::table> TomlReader::Load(std::string_view text) {
               std::to_string(kMaxText));
     return std::nullopt;
   }
-  if (TooDeep(text)) {
-    WrongFile("nested too deep: expected at most " + std::to_string(kMaxDepth) + " open brackets");
+  if (const std::optional<NestingFault> fault = FindNestingFault(text, kMaxDepth)) {
+    WrongAt(fault->line, fault->column, fault->text);
     return std::nullopt;
   }
   toml::parse_result result = toml::parse(text);
   if (!result) {
     const toml::parse_error& error = result.error();
-    errors_.push_back(ParseError{file_, static_cast<int>(error.source().begin.line),
-                                 static_cast<int>(error.source().begin.column),
-                                 std::string(error.description())});
+    WrongAt(static_cast<int>(error.source().begin.line),
+            static_cast<int>(error.source().begin.column), Escape(error.description()));
     return std::nullopt;
   }
   return std::move(result).table();
@@ -109,12 +118,18 @@ std::optional<toml::table> TomlReader::Load(std::string_view text) {
 
 void TomlReader::Wrong(const toml::node& node, const std::string& text) {
   const toml::source_position& begin = node.source().begin;
-  errors_.push_back(
-      ParseError{file_, static_cast<int>(begin.line), static_cast<int>(begin.column), text});
+  WrongAt(static_cast<int>(begin.line), static_cast<int>(begin.column), text);
 }
 
-void TomlReader::WrongFile(const std::string& text) {
-  errors_.push_back(ParseError{file_, 0, 0, text});
+void TomlReader::WrongFile(const std::string& text) { WrongAt(0, 0, text); }
+
+void TomlReader::WrongAt(int line, int column, const std::string& text) {
+  if (errors_.size() < kMaxErrors) {
+    errors_.push_back(ParseError{file_, line, column, text});
+  } else if (errors_.size() == kMaxErrors) {
+    errors_.push_back(
+        ParseError{file_, 0, 0, "more than " + std::to_string(kMaxErrors) + " errors"});
+  }
 }
 
 void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
@@ -137,8 +152,7 @@ void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
         text += ": expected one of " + JoinWords(known);
       }
     }
-    errors_.push_back(
-        ParseError{file_, static_cast<int>(begin.line), static_cast<int>(begin.column), text});
+    WrongAt(static_cast<int>(begin.line), static_cast<int>(begin.column), text);
   }
 }
 
@@ -156,8 +170,10 @@ std::optional<int64_t> TomlReader::Integer(const toml::table& table, std::string
   if (node == nullptr) return std::nullopt;
   const auto* number = node->as_integer();
   if (number != nullptr && number->get() >= low && number->get() <= high) return number->get();
-  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected an integer from " +
-                   std::to_string(low) + " to " + std::to_string(high));
+  const std::string range =
+      low == high ? std::to_string(low)
+                  : "an integer from " + std::to_string(low) + " to " + std::to_string(high);
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected " + range);
   return std::nullopt;
 }
 
@@ -194,13 +210,17 @@ void TomlReader::List(const toml::table& table, std::string_view key,
   for (const toml::node& element : *list) each(element);
 }
 
-std::vector<std::string> TomlReader::Strings(const toml::table& table, std::string_view key) {
+std::vector<std::string> TomlReader::Strings(
+    const toml::table& table, std::string_view key,
+    const std::function<std::string(std::string_view)>& fault) {
   std::vector<std::string> strings;
   List(table, key, [&](const toml::node& element) {
-    if (const auto* text = element.as_string(); text != nullptr && !text->get().empty()) {
+    const auto* text = element.as_string();
+    const std::string wrong = text == nullptr ? "expected a string" : fault(text->get());
+    if (wrong.empty()) {
       strings.push_back(text->get());
     } else {
-      Wrong(element, std::string(key) + " holds " + Show(element) + ": expected a string");
+      Wrong(element, std::string(key) + " holds " + Show(element) + ": " + wrong);
     }
   });
   return strings;

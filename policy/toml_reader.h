@@ -25,18 +25,27 @@ inline constexpr size_t kMaxRules = 256;
 inline constexpr size_t kMaxList = 64;
 inline constexpr int kMaxDepth = 16;
 
-// Returns `text` in double quotes, control characters and quotes escaped, cut after 80 octets.
+// A text can hold more mistakes than anybody reads, and each costs memory.
+inline constexpr size_t kMaxErrors = 1000;
+
+// Returns `text` with control characters (C0, DEL and, as UTF-8, C1) escaped: what a terminal would
+// act on must not come out of a message.
+std::string Escape(std::string_view text);
+
+// Returns `text` in double quotes, escaped, its own quotes and backslashes too; cut to 80 octets.
 std::string Quote(std::string_view text);
 
 class TomlReader {
  public:
   explicit TomlReader(std::string_view file) : file_(file) {}
 
-  // Parses the text; nothing after a syntax error, a text above kMaxText or one nested too deep.
+  // Parses the text; nothing after a syntax error (the parser stops at the first), a text above
+  // kMaxText or one nested deeper than kMaxDepth.
   std::optional<toml::table> Load(std::string_view text);
 
-  // Notes an error at a node ("found", then "expected").
+  // Notes an error at a node or position ("found", then "expected").
   void Wrong(const toml::node& node, const std::string& text);
+  void WrongAt(int line, int column, const std::string& text);
   void WrongFile(const std::string& text);
 
   // Notes every key of `table` that is in neither list; those in `later` as not supported yet.
@@ -55,7 +64,9 @@ class TomlReader {
   // Calls `each` with every element of the list under `key`. A value that is no list is noted.
   void List(const toml::table& table, std::string_view key,
             const std::function<void(const toml::node&)>& each);
-  std::vector<std::string> Strings(const toml::table& table, std::string_view key);
+  // A list of strings. `fault` says what is wrong with one ("expected …"), or nothing.
+  std::vector<std::string> Strings(const toml::table& table, std::string_view key,
+                                   const std::function<std::string(std::string_view)>& fault);
 
   // A table under `key`; nothing when left out or no table.
   const toml::table* Table(const toml::table& table, std::string_view key);

@@ -1,0 +1,332 @@
+// The page against the decision: what the shim settles alone is what Decide() would have said.
+#include "policy/compile.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "policy/decide.h"
+
+namespace latchkey::policy {
+namespace {
+
+using wire::PageRule;
+using wire::Settle;
+
+Prefix P(const char* text) { return Prefix::Parse(text).value(); }
+SocketAddress S(const char* text, uint16_t port) { return {Address::Parse(text).value(), port}; }
+
+std::unique_ptr<wire::Page> Compile(const Policy& policy) {
+  auto page = std::make_unique<wire::Page>();
+  CompileInto(policy, *page);
+  return page;
+}
+
+// Reads the page as page.h says, octet by octet: nothing of the compiler's own is used.
+Settle Ask(const wire::Page& page, const SocketAddress& remote) {
+  const bool v4 = remote.address.family == Family::kV4;
+  for (uint32_t i = 0; i < page.rule_count; ++i) {
+    const PageRule& rule = page.rules[i];
+    if (rule.family != 0 && rule.family != (v4 ? AF_INET : AF_INET6)) continue;
+    if (remote.port < rule.port_low || remote.port > rule.port_high) continue;
+    bool inside = true;
+    for (int bit = 0; bit < rule.prefix && inside; ++bit) {
+      const auto octet = static_cast<size_t>(bit / 8);
+      inside = ((rule.remote[octet] ^ remote.address.octets[octet]) & (0x80 >> (bit % 8))) == 0;
+    }
+    if (inside) return rule.settle;
+  }
+  return page.otherwise;
+}
+
+Rule Make(Action action, std::vector<Prefix> remote = {}, std::vector<PortRange> ports = {}) {
+  Rule rule;
+  rule.action = action;
+  rule.remote = std::move(remote);
+  rule.remote_port = std::move(ports);
+  return rule;
+}
+
+TEST_CASE("An empty policy leaves everything to the system") {
+  const auto page = Compile(Policy{});
+  CHECK(page->rule_count == 0);
+  CHECK(page->otherwise == Settle::kBypass);
+  CHECK((page->flags.load() & wire::kPageDenyDatagrams) == 0);
+}
+
+TEST_CASE("A default of discard denies datagrams too, and back") {
+  Policy policy;
+  policy.otherwise = Action::kDiscard;
+  wire::Page page{};
+  page.flags = wire::kPageOverflow;
+  CompileInto(policy, page);
+  CHECK(page.otherwise == Settle::kDiscard);
+  CHECK(page.flags.load() == (wire::kPageDenyDatagrams | wire::kPageOverflow));
+  CompileInto(Policy{}, page);
+  CHECK(page.otherwise == Settle::kBypass);
+  CHECK(page.flags.load() == wire::kPageOverflow);
+}
+
+TEST_CASE("The generation ends even, and another one each time") {
+  wire::Page page{};
+  CompileInto(Policy{}, page);
+  const uint32_t first = page.generation.load();
+  CHECK(first % 2 == 0);
+  CHECK(first != 0);
+  CompileInto(Policy{}, page);
+  CHECK(page.generation.load() % 2 == 0);
+  CHECK(page.generation.load() != first);
+  page.generation = 7;  // a writer that died half-way
+  CompileInto(Policy{}, page);
+  CHECK(page.generation.load() == 8);
+}
+
+TEST_CASE("Compiling again leaves nothing of the old rules") {
+  Policy policy;
+  policy.rules = {Make(Action::kBypass, {P("10.0.0.0/8")}), Make(Action::kDiscard)};
+  wire::Page page{};
+  CompileInto(policy, page);
+  CHECK(page.rule_count == 2);
+  policy.rules = {Make(Action::kDiscard, {P("10.0.0.0/8")})};
+  CompileInto(policy, page);
+  CHECK(page.rule_count == 1);
+  CHECK(Ask(page, S("10.0.0.1", 80)) == Settle::kDiscard);
+  CHECK(Ask(page, S("11.0.0.1", 80)) == Settle::kBypass);
+}
+
+TEST_CASE("Entries have the layout of the page") {
+  Policy policy;
+  policy.rules = {
+      Make(Action::kBypass, {P("10.9.0.0/16"), P("fd00:5::/64")}, {{80, 80}, {90, 99}})};
+  const auto page = Compile(policy);
+  REQUIRE(page->rule_count == 4);
+  const PageRule& v4 = page->rules[0];
+  CHECK(v4.family == AF_INET);
+  CHECK(v4.prefix == 16);
+  CHECK(v4.settle == Settle::kBypass);
+  CHECK(v4.port_low == 80);
+  CHECK(v4.port_high == 80);
+  CHECK(v4.remote[0] == 10);
+  CHECK(v4.remote[1] == 9);
+  CHECK(std::all_of(v4.remote + 2, v4.remote + 16, [](uint8_t octet) { return octet == 0; }));
+  const PageRule& v6 = page->rules[3];
+  CHECK(v6.family == AF_INET6);
+  CHECK(v6.prefix == 64);
+  CHECK(v6.port_low == 90);
+  CHECK(v6.port_high == 99);
+  CHECK(v6.remote[0] == 0xfd);
+  CHECK(v6.remote[3] == 5);
+}
+
+TEST_CASE("Each action is settled as far as it is the whole answer") {
+  struct Row {
+    const char* what;
+    Rule rule;
+    Settle away, loopback;
+  };
+  Rule in = Make(Action::kDiscard);
+  in.direction = Direction::kIn;
+  Rule udp = Make(Action::kDiscard);
+  udp.protocol = kProtocolUdp;
+  Rule out = Make(Action::kDiscard);
+  out.direction = Direction::kOut;
+  out.protocol = kProtocolTcp;
+  const auto with_local = [](Action action) {
+    Rule rule = Make(action);
+    rule.local = {P("10.9.0.2")};
+    return rule;
+  };
+  Rule local_port = Make(Action::kBypass);
+  local_port.local_port = {{22, 22}};
+  const std::vector<Row> rows = {
+      {"bypass", Make(Action::kBypass), Settle::kBypass, Settle::kBypass},
+      {"discard", Make(Action::kDiscard), Settle::kDiscard, Settle::kDiscard},
+      {"system", Make(Action::kSystem), Settle::kAsk, Settle::kAsk},
+      {"out", out, Settle::kDiscard, Settle::kDiscard},
+      {"protect", Make(Action::kProtect), Settle::kAsk, Settle::kBypass},
+      {"in: none of our business", in, Settle::kBypass, Settle::kBypass},
+      {"udp: none of our business", udp, Settle::kBypass, Settle::kBypass},
+      {"bypass by local address", with_local(Action::kBypass), Settle::kAsk, Settle::kAsk},
+      {"discard by local address", with_local(Action::kDiscard), Settle::kAsk, Settle::kAsk},
+      {"protect by local address", with_local(Action::kProtect), Settle::kAsk, Settle::kAsk},
+      {"bypass by local port", local_port, Settle::kAsk, Settle::kAsk},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    Policy policy;
+    policy.rules = {row.rule};
+    const auto page = Compile(policy);
+    CHECK(Ask(*page, S("10.9.0.1", 80)) == row.away);
+    CHECK(Ask(*page, S("fd00::1", 80)) == row.away);
+    CHECK(Ask(*page, S("127.0.0.1", 80)) == row.loopback);
+    CHECK(Ask(*page, S("::1", 80)) == row.loopback);
+  }
+}
+
+TEST_CASE("A question is not jumped over by a later answer") {
+  Policy policy;
+  policy.rules = {Make(Action::kProtect, {P("10.9.0.0/24")}, {{80, 90}}),
+                  Make(Action::kBypass, {P("10.0.0.0/8")}), Make(Action::kDiscard)};
+  const auto page = Compile(policy);
+  CHECK(Ask(*page, S("10.9.0.1", 80)) == Settle::kAsk);
+  CHECK(Ask(*page, S("10.9.0.1", 79)) == Settle::kBypass);
+  CHECK(Ask(*page, S("10.9.1.1", 80)) == Settle::kBypass);
+  CHECK(Ask(*page, S("11.9.0.1", 80)) == Settle::kDiscard);
+}
+
+TEST_CASE("An earlier discard of loopback holds against a later protect rule") {
+  Policy policy;
+  policy.rules = {Make(Action::kDiscard, {P("127.0.0.0/8")}, {{80, 80}}), Make(Action::kProtect)};
+  const auto page = Compile(policy);
+  CHECK(Ask(*page, S("127.0.0.1", 80)) == Settle::kDiscard);
+  CHECK(Ask(*page, S("127.0.0.1", 81)) == Settle::kBypass);
+  policy.rules = {Make(Action::kProtect, {P("127.1.0.0/16")}), Make(Action::kDiscard)};
+  const auto narrow = Compile(policy);
+  CHECK(Ask(*narrow, S("127.1.0.1", 80)) == Settle::kBypass);
+  CHECK(Ask(*narrow, S("127.2.0.1", 80)) == Settle::kDiscard);
+}
+
+TEST_CASE("What does not fit into the table is asked about") {
+  Policy policy;
+  for (uint8_t i = 0; i < 65; ++i) {
+    policy.rules.push_back(Make(Action::kBypass,
+                                {P("10.0.0.0/8"), P("11.0.0.0/8"), P("12.0.0.0/8"), P("fd00::/8")},
+                                {{static_cast<uint16_t>(i + 1), static_cast<uint16_t>(i + 1)}}));
+  }
+  for (const Action otherwise : {Action::kSystem, Action::kDiscard}) {
+    policy.otherwise = otherwise;
+    const auto page = Compile(policy);
+    CHECK(page->rule_count == wire::kPageRules);
+    CHECK(page->otherwise == Settle::kAsk);
+    CHECK(Ask(*page, S("10.0.0.1", 64)) == Settle::kBypass);
+    CHECK(Ask(*page, S("10.0.0.1", 65)) == Settle::kAsk);
+    CHECK(Ask(*page, S("192.0.2.1", 1)) == Settle::kAsk);
+  }
+  policy.rules.pop_back();  // exactly full
+  const auto full = Compile(policy);
+  CHECK(full->rule_count == wire::kPageRules);
+  CHECK(full->otherwise == Settle::kDiscard);
+}
+
+// Random policies over few addresses and ports, so that rules and flows meet often.
+class Dice {
+ public:
+  explicit Dice(uint32_t seed) : engine_(seed) {}
+
+  uint32_t Below(uint32_t limit) { return static_cast<uint32_t>(engine_()) % limit; }
+
+  Prefix SomePrefix() {
+    static const std::vector<Prefix> kSome = {
+        P("0.0.0.0/0"), P("::/0"),        P("10.0.0.0/8"),  P("10.9.0.0/23"), P("10.9.0.0/31"),
+        P("10.9.0.1"),  P("fd00::/8"),    P("fd00::2/127"), P("fd00::3"),     P("127.0.0.0/8"),
+        P("::1"),       P("128.0.0.0/1"), P("::/1"),        P("127.0.0.1"),   P("8000::/1")};
+    return kSome[Below(static_cast<uint32_t>(kSome.size()))];
+  }
+
+  SocketAddress SomeRemote() {
+    static const std::vector<Address> kSome = {
+        *Address::Parse("10.9.0.0"), *Address::Parse("10.9.0.1"),   *Address::Parse("10.9.1.255"),
+        *Address::Parse("10.9.2.0"), *Address::Parse("192.0.2.1"),  *Address::Parse("fd00::2"),
+        *Address::Parse("fd00::3"),  *Address::Parse("2001:db8::1")};
+    return {kSome[Below(static_cast<uint32_t>(kSome.size()))], static_cast<uint16_t>(Below(12))};
+  }
+
+  SocketAddress SomeLocal() {
+    SocketAddress local = SomeRemote();
+    if (Below(3) == 0) local.address = {};
+    return local;
+  }
+
+  std::vector<PortRange> SomePorts() {
+    std::vector<PortRange> ranges(Below(3));
+    for (PortRange& range : ranges) {
+      range.low = static_cast<uint16_t>(1 + Below(10));
+      range.high = static_cast<uint16_t>(range.low + Below(4));
+    }
+    return ranges;
+  }
+
+  std::vector<Prefix> SomePrefixes(uint32_t limit) {
+    std::vector<Prefix> prefixes;
+    for (uint32_t count = Below(limit); count > 0; --count) prefixes.push_back(SomePrefix());
+    return prefixes;
+  }
+
+  Policy SomePolicy() {
+    Policy policy;
+    policy.otherwise = Below(2) == 0 ? Action::kSystem : Action::kDiscard;
+    // Now and then more than the table holds.
+    for (uint32_t count = Below(20) == 0 ? 150 : Below(6); count > 0; --count) {
+      Rule rule = Make(static_cast<Action>(Below(3)), SomePrefixes(4), SomePorts());
+      rule.direction = static_cast<Direction>(1 + Below(3));
+      rule.protocol = Below(2) == 0 ? 0 : kProtocolTcp;
+      if (Below(8) == 0) rule.local = SomePrefixes(3);
+      if (Below(8) == 0) rule.local_port = SomePorts();
+      policy.rules.push_back(std::move(rule));
+    }
+    return policy;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+Outcome OutcomeOf(Settle settle) {
+  return settle == Settle::kBypass ? Outcome::kBypass : Outcome::kRefuse;
+}
+
+TEST_CASE("A settled answer never differs from the decision: 100,000 random flows") {
+  Dice dice(5660);
+  wire::Page page{};
+  uint32_t settled = 0, asked = 0, overflowed = 0, wrong = 0;
+  for (int i = 0; i < 2'000; ++i) {
+    const Policy policy = dice.SomePolicy();
+    CompileInto(policy, page);
+    if (page.rule_count == wire::kPageRules) ++overflowed;
+    for (int j = 0; j < 50; ++j) {
+      Flow flow{Direction::kOut, kProtocolTcp, dice.SomeLocal(), dice.SomeRemote()};
+      const Settle settle = Ask(page, flow.remote);
+      if (settle == Settle::kAsk) {
+        ++asked;
+        continue;
+      }
+      ++settled;
+      const Verdict verdict = Decide(policy, {}, flow, /*same_host=*/false, {});
+      if (verdict.outcome != OutcomeOf(settle)) ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
+  // The test has to have met all three.
+  CHECK(settled > 20'000);
+  CHECK(asked > 10'000);
+  CHECK(overflowed > 20);
+}
+
+TEST_CASE("Nor does it for loopback") {
+  Dice dice(2);
+  wire::Page page{};
+  uint32_t settled = 0, wrong = 0;
+  for (int i = 0; i < 5'000; ++i) {
+    const Policy policy = dice.SomePolicy();
+    CompileInto(policy, page);
+    for (const char* address : {"127.0.0.1", "127.0.0.2", "::1"}) {
+      const Flow flow{
+          Direction::kOut, kProtocolTcp, {}, S(address, static_cast<uint16_t>(dice.Below(12)))};
+      const Settle settle = Ask(page, flow.remote);
+      if (settle == Settle::kAsk) continue;
+      ++settled;
+      const Verdict verdict = Decide(policy, {}, flow, /*same_host=*/true, {});
+      const Outcome expected = settle == Settle::kBypass ? Outcome::kLocal : Outcome::kRefuse;
+      if (verdict.outcome != expected) ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(settled > 5'000);
+}
+
+}  // namespace
+}  // namespace latchkey::policy
