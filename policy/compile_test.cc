@@ -65,10 +65,12 @@ TEST_CASE("A default of discard denies datagrams too, and back") {
   page.flags = wire::kPageOverflow;
   CompileInto(policy, page);
   CHECK(page.otherwise == Settle::kDiscard);
-  CHECK(page.flags.load() == (wire::kPageDenyDatagrams | wire::kPageOverflow));
+  CHECK((page.flags.load() & wire::kPageDenyDatagrams) != 0);
+  CHECK((page.flags.load() & wire::kPageOverflow) != 0);  // the latches' flag: not ours to clear
   CompileInto(Policy{}, page);
   CHECK(page.otherwise == Settle::kBypass);
-  CHECK(page.flags.load() == wire::kPageOverflow);
+  CHECK((page.flags.load() & wire::kPageDenyDatagrams) == 0);
+  CHECK((page.flags.load() & wire::kPageOverflow) != 0);
 }
 
 TEST_CASE("The generation ends even, and another one each time") {

@@ -27,10 +27,10 @@ size_t Distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-std::string JoinWords(std::initializer_list<std::string_view> words) {
+std::string JoinWords(std::initializer_list<std::string_view> words, std::string_view last) {
   std::string text;
-  for (const std::string_view word : words) {
-    if (!text.empty()) text += ", ";
+  for (const std::string_view& word : words) {
+    if (!text.empty()) text += &word == words.end() - 1 ? last : ", ";
     text += Quote(word);
   }
   return text;
@@ -149,7 +149,7 @@ void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
       if (near != known.end() && Distance(name, *near) <= 2) {
         text += ": did you mean " + Quote(*near) + "?";
       } else {
-        text += ": expected one of " + JoinWords(known);
+        text += ": expected one of " + JoinWords(known, ", ");
       }
     }
     WrongAt(static_cast<int>(begin.line), static_cast<int>(begin.column), text);
@@ -185,9 +185,10 @@ std::optional<std::string> TomlReader::Word(const toml::table& table, std::strin
   const toml::node& node = *table.get(key);
   if (Has(later, *word)) {
     Wrong(node, std::string(key) + " = " + Quote(*word) + " is not supported yet: expected " +
-                    JoinWords(words));
+                    JoinWords(words, " or "));
   } else {
-    Wrong(node, std::string(key) + " is " + Quote(*word) + ": expected " + JoinWords(words));
+    Wrong(node,
+          std::string(key) + " is " + Quote(*word) + ": expected " + JoinWords(words, " or "));
   }
   return std::nullopt;
 }

@@ -1,0 +1,343 @@
+// Policies that are wrong: every class of error, where it stands and what it says.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "policy/parse.h"
+#include "policy/toml_reader.h"
+
+namespace latchkey::policy {
+namespace {
+
+// Three lines: what a test adds begins at line 4.
+const std::string kHead = "# a policy\nlatchkey = 1\napplication = \"a\"\n";
+const std::string kRule = kHead + "[[rule]]\naction = \"protect\"\n";  // then line 6
+const std::string kProtection = kHead + "[protection.x]\n";            // then line 5
+const std::string kPeer = kHead + "[peer.p]\nid = [\"alice\"]\n";      // then line 6
+
+std::vector<std::string> Errors(const std::string& text) {
+  std::vector<std::string> all;
+  const auto policy = Parse(text, "p");
+  if (policy) return all;
+  for (const ParseError& error : policy.error()) all.push_back(error.ToString());
+  return all;
+}
+
+struct Row {
+  std::string text;
+  std::vector<std::string> errors;
+};
+
+void Check(const std::vector<Row>& rows) {
+  for (const Row& row : rows) {
+    INFO(row.text);
+    CHECK(Errors(row.text) == row.errors);
+  }
+}
+
+TEST_CASE("The head: version, application, programs") {
+  Check({
+      {"", {"p: the file lacks the key \"latchkey\"", "p: the file lacks the key \"application\""}},
+      {"latchkey = 2\napplication = \"a\"", {"p:1:12: latchkey is 2: expected 1"}},
+      {"latchkey = \"1\"\napplication = \"a\"", {"p:1:12: latchkey is \"1\": expected 1"}},
+      {"latchkey = 1\napplication = \"\"",
+       {"p:2:15: application is \"\": expected 1 to 63 octets, none of them a control character"}},
+      {"latchkey = 1\napplication = \"" + std::string(64, 'n') + "\"",
+       {"p:2:15: application is \"" + std::string(64, 'n') +
+        "\": expected 1 to 63 octets, none of them a control character"}},
+      {"latchkey = 1\napplication = 7", {"p:2:15: application is 7: expected a string"}},
+      {kHead + "program = \"/bin/x\"",
+       {"p:4:11: program is \"/bin/x\": expected a list, [\"/bin/x\"]"}},
+      {kHead + "program = [\"/bin/x\", \"curl\"]",
+       {"p:4:22: program holds \"curl\": expected an absolute path of at most 255 octets"}},
+      {kHead + "program = [1]", {"p:4:12: program holds 1: expected a string"}},
+      {kHead + "program = []", {"p:4:11: program has 0 elements: expected 1 to 64"}},
+  });
+}
+
+TEST_CASE("Keys that are unknown, or known and not supported yet") {
+  Check({
+      {kHead + "aplication = 1",
+       {"p:4:1: unknown key \"aplication\" in the file: did you mean \"application\"?"}},
+      {kHead + "zzz = 1",
+       {"p:4:1: unknown key \"zzz\" in the file: expected one of \"latchkey\", \"application\", "
+        "\"program\", \"protection\", \"peer\", \"rule\", \"default\""}},
+      {kRule + "remot = [\"10.0.0.1\"]",
+       {"p:6:1: unknown key \"remot\" in [[rule]]: did you mean \"remote\"?"}},
+      {kRule + "romote_prot = [1]",
+       {"p:6:1: unknown key \"romote_prot\" in [[rule]]: expected one of \"name\", \"direction\", "
+        "\"protocol\", \"remote\", \"remote_port\", \"local\", \"local_port\", \"action\", "
+        "\"protection\", \"peer\", \"reqid\", \"on_break\", \"acquire_timeout\""}},
+      {kProtection + "ens = \"any\"",
+       {"p:5:1: unknown key \"ens\" in [protection.x]: did you mean \"esn\"?"}},
+      {kPeer + "ids = [\"b\"]", {"p:6:1: unknown key \"ids\" in [peer.p]: did you mean \"id\"?"}},
+      {kHead + "[default]\nActions = \"discard\"",
+       {"p:5:1: unknown key \"Actions\" in [default]: did you mean \"action\"?"}},
+      {kHead + "users = [\"u\"]", {"p:4:1: key \"users\" is not supported yet"}},
+      {kHead + "serial = 7", {"p:4:1: key \"serial\" is not supported yet"}},
+      {kHead + "not_after = 2027-06-30", {"p:4:1: key \"not_after\" is not supported yet"}},
+      {kHead + "[process]\ndeny_io_uring = true", {"p:4:2: key \"process\" is not supported yet"}},
+      {kRule + "child = \"db\"", {"p:6:1: key \"child\" is not supported yet"}},
+  });
+}
+
+TEST_CASE("Values that are not supported yet") {
+  const std::string yet = "\" is not supported yet: expected ";
+  Check({
+      {kProtection + "protocol = \"ah\"", {"p:5:12: protocol = \"ah" + yet + "\"esp\""}},
+      {kProtection + "mode = \"tunnel\"", {"p:5:8: mode = \"tunnel" + yet + "\"transport\""}},
+      {kProtection + "mode = \"any\"", {"p:5:8: mode = \"any" + yet + "\"transport\""}},
+      {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
+      {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
+      {kRule + "on_break = \"suspend\"", {"p:6:12: on_break = \"suspend" + yet + "\"reset\""}},
+      {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
+       {"p:5:10: action = \"protect-or-bypass" + yet + "\"protect\", \"bypass\" or \"discard\""}},
+  });
+}
+
+TEST_CASE("Words that are none") {
+  Check({
+      {kProtection + "protocol = \"udp\"", {"p:5:12: protocol is \"udp\": expected \"esp\""}},
+      {kProtection + "replay = \"yes\"",
+       {"p:5:10: replay is \"yes\": expected \"required\" or \"any\""}},
+      {kProtection + "esn = true", {"p:5:7: esn is true: expected a string"}},
+      {kProtection + "pin = \"SPI\"",
+       {"p:5:7: pin is \"SPI\": expected \"auto\", \"reqid\" or \"spi\""}},
+      {kRule + "direction = \"both\"",
+       {"p:6:13: direction is \"both\": expected \"out\" or \"in\""}},
+      {kHead + "[[rule]]\naction = \"allow\"",
+       {"p:5:10: action is \"allow\": expected \"protect\", \"bypass\" or \"discard\""}},
+      {kHead + "[[rule]]\nname = \"r\"", {"p:4:1: [[rule]] lacks the key \"action\""}},
+      {kHead + "[default]\naction = \"bypass\"",
+       {"p:5:10: action is \"bypass\": expected \"system\" or \"discard\""}},
+  });
+}
+
+TEST_CASE("Protections: suites and key lengths") {
+  const std::string ciphers =
+      ": expected one of aes-gcm-16, aes-gcm-12, aes-gcm-8, aes-ccm-16, aes-ccm-12, aes-ccm-8, "
+      "chacha20-poly1305, aes-cbc, aes-ctr, null";
+  const std::string hashes =
+      ": expected one of hmac-sha1, hmac-sha2-256, hmac-sha2-384, hmac-sha2-512, aes-xcbc, "
+      "aes-cmac";
+  Check({
+      {kProtection + "encryption = [\"aes-cbc\", \"des3\"]",
+       {"p:5:26: encryption holds \"des3\"" + ciphers}},
+      {kProtection + "encryption = [\"hmac-sha1\"]",
+       {"p:5:15: encryption holds \"hmac-sha1\"" + ciphers}},
+      {kProtection + "encryption = \"aes-cbc\"",
+       {"p:5:14: encryption is \"aes-cbc\": expected a list, [\"aes-cbc\"]"}},
+      {kProtection + "integrity = [\"aes-cbc\", 3]",
+       {"p:5:14: integrity holds \"aes-cbc\"" + hashes, "p:5:25: integrity holds 3" + hashes}},
+      {kProtection + "min_key_bits = -1",
+       {"p:5:16: min_key_bits is -1: expected an integer from 0 to 512"}},
+      {kProtection + "min_key_bits = 513",
+       {"p:5:16: min_key_bits is 513: expected an integer from 0 to 512"}},
+      {kProtection + "min_key_bits = \"256\"",
+       {"p:5:16: min_key_bits is \"256\": expected an integer from 0 to 512"}},
+      {kProtection + "min_key_bits = 257",
+       {"p:5:16: min_key_bits is 257: expected at most 256, no cipher has a longer key"}},
+      {kProtection + "encryption = [\"aes-cbc\", \"null\"]",
+       {"p:5:14: [protection.x] lists \"null\", whose keys have at most 0 bits, and min_key_bits "
+        "is 128: expected at most 0"}},
+      {kHead + "[protection]\nx = 1",
+       {"p:5:5: protection.x is 1: expected a table, [protection.NAME]"}},
+      {kHead + "protection = 1", {"p:4:14: protection is 1: expected a table"}},
+  });
+}
+
+TEST_CASE("Peers: names and authentication") {
+  const std::string star =
+      ": expected \"*\" only as the whole leftmost label of a host name, like \"*.db.example\"";
+  const std::string octets = ": expected 1 to 255 octets, none of them a control character";
+  const std::string p = kHead + "[peer.p]\n";
+  Check({
+      {p + "auth = [\"psk\"]", {"p:4:1: [peer.p] lacks the key \"id\""}},
+      {p + "id = \"alice\"", {"p:5:6: id is \"alice\": expected a list, [\"alice\"]"}},
+      {p + "id = []", {"p:5:6: id has 0 elements: expected 1 to 64"}},
+      {p + "id = [\"\", 3]",
+       {"p:5:7: id holds \"\"" + octets, "p:5:11: id holds 3: expected a string"}},
+      {p + "id = [\"*\"]", {"p:5:7: id holds \"*\"" + star}},
+      {p + "id = [\"a*.example\"]", {"p:5:7: id holds \"a*.example\"" + star}},
+      {p + "id = [\"ip:alice\"]",
+       {"p:5:7: id holds \"ip:alice\": expected an IP address after \"ip:\""}},
+      {kPeer + "auth = [\"psk\", \"none\"]",
+       {"p:6:16: auth holds \"none\": expected \"pubkey\", \"psk\", \"eap\" or \"manual\""}},
+      {kHead + "peer = [1]", {"p:4:8: peer is a list: expected a table"}},
+  });
+}
+
+TEST_CASE("Rules: addresses") {
+  const auto message = [](const std::string& found, const std::string& hint = "") {
+    return "remote holds " + found +
+           ": expected an address or a prefix without host bits, like \"10.0.0.0/8\" or "
+           "\"fd00::1\"" +
+           (hint.empty() ? "" : " (\"" + hint + "\"?)");
+  };
+  Check({
+      {kRule + "remote = \"10.0.0.1\"",
+       {"p:6:10: remote is \"10.0.0.1\": expected a list, [\"10.0.0.1\"]"}},
+      {kRule + "remote = []", {"p:6:10: remote has 0 elements: expected 1 to 64"}},
+      {kRule + "remote = [\"10.0.0.1/8\"]", {"p:6:11: " + message("\"10.0.0.1/8\"", "10.0.0.0/8")}},
+      {kRule + "remote = [\"fd00::1/65\"]", {"p:6:11: " + message("\"fd00::1/65\"", "fd00::/65")}},
+      {kRule + "remote = [\"::ffff:10.0.0.0/104\"]",
+       {"p:6:11: " + message("\"::ffff:10.0.0.0/104\"")}},
+      {kRule + "remote = [\"10.0.0.0/8\", \"db\", 10]",
+       {"p:6:25: " + message("\"db\""), "p:6:31: " + message("10")}},
+  });
+}
+
+TEST_CASE("Rules: ports") {
+  const std::string wanted = ": expected a port from 1 to 65535 or a range like \"6000-6010\"";
+  Check({
+      {kRule + "local_port = 80", {"p:6:14: local_port is 80: expected a list, [80]"}},
+      {kRule + "local_port = [0]", {"p:6:15: local_port holds 0" + wanted}},
+      {kRule + "local_port = [65536]", {"p:6:15: local_port holds 65536" + wanted}},
+      {kRule + "local_port = [80, \"9-8\"]", {"p:6:19: local_port holds \"9-8\"" + wanted}},
+      {kRule + "local_port = [\"0-8\"]", {"p:6:15: local_port holds \"0-8\"" + wanted}},
+      {kRule + "local_port = [\"1-65536\"]", {"p:6:15: local_port holds \"1-65536\"" + wanted}},
+      {kRule + "local_port = [\"80\"]", {"p:6:15: local_port holds \"80\"" + wanted}},
+      {kRule + "local_port = [\"1-2-3\"]", {"p:6:15: local_port holds \"1-2-3\"" + wanted}},
+      {kRule + "local_port = [\" 1-2\"]", {"p:6:15: local_port holds \" 1-2\"" + wanted}},
+      {kRule + "local_port = [1.5]", {"p:6:15: local_port holds 1.5" + wanted}},
+  });
+}
+
+TEST_CASE("Rules: numbers and durations") {
+  const std::string wanted =
+      ": expected a duration of at most 10m, like \"500ms\", \"5s\" or \"1m\"";
+  std::vector<Row> rows = {
+      {kRule + "reqid = 0", {"p:6:9: reqid is 0: expected an integer from 1 to 4294967295"}},
+      {kRule + "reqid = 4294967296",
+       {"p:6:9: reqid is 4294967296: expected an integer from 1 to 4294967295"}},
+      {kRule + "acquire_timeout = 5", {"p:6:19: acquire_timeout is 5: expected a string"}},
+  };
+  for (const char* text : {"", "5", "s", "0s", "-1s", "1h", "5 s", "5ss", "11m", "601s", "600001ms",
+                           "99999999999999999999s", "1.5s", "+1s"}) {
+    rows.push_back({kRule + "acquire_timeout = \"" + text + "\"",
+                    {"p:6:19: acquire_timeout is \"" + std::string(text) + "\"" + wanted}});
+  }
+  Check(rows);
+}
+
+TEST_CASE("Rules: names of tables that do not exist") {
+  Check({
+      {kRule + "peer = \"q\"",
+       {"p:6:8: peer is \"q\": expected the name of a [peer.NAME] table: none is defined"}},
+      {kRule + "peer = \"q\"\n[peer.b]\nid = [\"b\"]\n[peer.a]\nid = [\"a\"]",
+       {"p:6:8: peer is \"q\": expected the name of a [peer.NAME] table: \"a\", \"b\""}},
+      {kRule + "protection = \"x\"",
+       {"p:6:14: protection is \"x\": expected the name of a [protection.NAME] table: none is "
+        "defined"}},
+  });
+}
+
+TEST_CASE("Rules: what goes only with protect") {
+  const std::string says =
+      " says how to protect, but the action is \"bypass\": expected it only "
+      "with \"protect\"";
+  const std::string rule = "[[rule]]\naction = \"bypass\"\n";
+  Check({
+      {kPeer + rule + "peer = \"p\"", {"p:8:8: peer" + says}},
+      {kProtection + rule + "protection = \"x\"", {"p:7:14: protection" + says}},
+      {kHead + rule + "reqid = 7", {"p:6:9: reqid" + says}},
+      {kHead + rule + "on_break = \"reset\"", {"p:6:12: on_break" + says}},
+      {kHead + rule + "acquire_timeout = \"5s\"", {"p:6:19: acquire_timeout" + says}},
+      {kHead + "[[rule]]\naction = \"discard\"\nreqid = 7",
+       {"p:6:9: reqid says how to protect, but the action is \"discard\": expected it only with "
+        "\"protect\""}},
+  });
+}
+
+TEST_CASE("Tables that are none") {
+  Check({
+      {kHead + "rule = 1", {"p:4:8: rule is 1: expected tables, [[rule]]"}},
+      {kHead + "rule = [1]", {"p:4:8: rule is a list: expected tables, [[rule]]"}},
+      {kHead + "[rule]\naction = \"bypass\"",
+       {"p:4:1: rule is a table: expected tables, [[rule]]"}},
+      {kHead + "default = \"discard\"", {"p:4:11: default is \"discard\": expected a table"}},
+  });
+}
+
+TEST_CASE("Syntax errors and duplicates come from the TOML parser, with their place") {
+  const auto begins = [](const std::string& text, const std::string& place,
+                         const std::string& word) {
+    INFO(text);
+    const std::vector<std::string> errors = Errors(text);
+    REQUIRE(errors.size() == 1);
+    INFO(errors[0]);
+    CHECK(errors[0].starts_with(place));
+    CHECK(errors[0].find(word) != std::string::npos);
+  };
+  begins(kHead + "latchkey = 1", "p:4:12: ", "redefine existing integer 'latchkey'");
+  begins(kPeer + "id = [\"b\"]", "p:6:6: ", "redefine existing array 'id'");
+  begins(kPeer + "[peer.p]", "p:6:1: ", "redefine existing table 'peer.p'");
+  begins(kHead + "x = \n", "p:4:5: ", "expected value");
+  begins(kHead + "x = \"y", "p:4:7: ", "end-of-file");
+  begins(kHead + "x = \"\xff\"", "p:4:5: ", "invalid utf-8");
+}
+
+TEST_CASE("All errors of a file come in one run, in the order of their lines") {
+  const std::vector<std::string> errors = Errors(
+      "[[rule]]\naction = \"x\"\nreqid = 0\n[default]\naction = \"y\"\n[peer.p]\nauth = [\"z\"]\n"
+      "[protection.x]\npin = \"w\"\nfoo = 1\n");
+  const std::vector<std::string> places = {
+      "p: ", "p: ", "p:2:", "p:3:", "p:5:", "p:6:1", "p:7:9", "p:9:", "p:10:1"};
+  REQUIRE(errors.size() == places.size());
+  for (size_t i = 0; i < places.size(); ++i) {
+    INFO(errors[i]);
+    CHECK(errors[i].starts_with(places[i]));
+  }
+}
+
+TEST_CASE("What a terminal would act on is escaped") {
+  Check({
+      {kHead + R"(program = ["\u001b[31m\u0007\u007f\u0085\"\\é"])",
+       {R"(p:4:12: program holds "\x1b[31m\x07\x7f\x85\"\\é": expected an absolute path of at most 255 octets)"}},
+      {kHead + R"("\u001b[2J" = 1)",
+       {R"(p:4:1: unknown key "\x1b[2J" in the file: expected one of "latchkey", "application", "program", "protection", "peer", "rule", "default")"}},
+      {kHead + R"([peer."a\nb"])", {R"(p:4:1: [peer.a\x0ab] lacks the key "id")"}},
+      {kHead + "[protection]\n" + R"("\u001b" = 1)",
+       {R"(p:5:12: protection.\x1b is 1: expected a table, [protection.NAME])"}},
+  });
+  const std::vector<std::string> twice =
+      Errors(kHead + R"("\u001b[2J" = 1)" + "\n" + R"("\u001b[2J" = 2)");
+  REQUIRE(twice.size() == 1);
+  CHECK(std::ranges::none_of(twice[0], [](char c) { return c == '\x1b'; }));
+  // Long values are cut, and never within a character.
+  CHECK(Quote(std::string(81, 'x')) == "\"" + std::string(80, 'x') + "…\"");
+  CHECK(Quote(std::string(79, 'x') + "é") == "\"" + std::string(79, 'x') + "…\"");
+}
+
+TEST_CASE("Caps: size, depth, rules, lists, errors") {
+  Check({
+      {kHead + std::string(1 << 20, '#'),
+       {"p: " + std::to_string((1 << 20) + kHead.size()) + " octets: expected at most 1048576"}},
+      {kHead + "x = " + std::string(17, '[') + std::string(17, ']'),
+       {"p:4:21: nested too deep: expected at most 16 open brackets"}},
+      {kHead + "x = 1\x0b", {"p:4:6: control character \\x0b: expected none in a policy"}},
+  });
+  // Enough to end any parser that recurses.
+  CHECK(Errors(kHead + "x = " + std::string(500'000, '[')).size() == 1);
+  std::string dotted = kHead + "x";
+  for (int i = 0; i < 500'000; ++i) dotted += ".x";
+  CHECK(Errors(dotted + " = 1") ==
+        std::vector<std::string>{"p:4:34: key nested too deep: expected at most 16 dots"});
+  std::string rules = kHead;
+  for (int i = 0; i < 257; ++i) rules += "[[rule]]\naction = \"bypass\"\n";
+  REQUIRE(Errors(rules).size() == 1);
+  CHECK(Errors(rules)[0].ends_with("257 rules: expected at most 256"));
+  std::string ports = "1";
+  for (int port = 2; port <= 65; ++port) ports += "," + std::to_string(port);
+  Check({{kRule + "remote_port = [" + ports + "]",
+          {"p:6:15: remote_port has 65 elements: expected 1 to 64"}}});
+  std::string unknown;
+  for (int i = 0; i < 5'000; ++i) unknown += "k" + std::to_string(i) + " = 1\n";
+  const std::vector<std::string> many = Errors(kHead + unknown);
+  CHECK(many.size() == kMaxErrors + 1);
+  CHECK(many[0] == "p: more than 1000 errors");
+}
+
+}  // namespace
+}  // namespace latchkey::policy
