@@ -110,6 +110,11 @@ void CompileInto(const Policy& policy, wire::Page& page) {
   } else {
     page.flags.fetch_and(~wire::kPageDenyDatagrams);
   }
+  if (policy.rules.empty() && policy.otherwise == Action::kSystem) {
+    page.flags.fetch_or(wire::kPageNoRules);
+  } else {
+    page.flags.fetch_and(~wire::kPageNoRules);
+  }
   page.generation.store((generation | 1) + 1, std::memory_order_release);
 }
 

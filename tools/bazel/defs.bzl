@@ -18,6 +18,7 @@ COPTS = [
 # What runs inside somebody else's program: nothing of the C++ run-time library, no lock hidden in
 # a static, thread-locals that never allocate, and no symbol out unless it is listed.
 SHIM_COPTS = COPTS + [
+    "-O2",
     "-fno-exceptions",
     "-fno-rtti",
     "-fno-threadsafe-statics",

@@ -1,0 +1,60 @@
+#include "shim/ask.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+#include "shim/link.h"
+#include "shim/session.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace latchkey::shim {
+
+using wire::RawSyscall;
+
+int IntOption(int fd, int level, int option) {
+  int value = -1;
+  socklen_t length = sizeof(value);
+  const long result = RawSyscall(SYS_getsockopt, fd, level, option, reinterpret_cast<long>(&value),
+                                 reinterpret_cast<long>(&length));
+  return result < 0 || length != sizeof(value) ? -1 : value;
+}
+
+bool IsInet(int fd) {
+  const int domain = IntOption(fd, SOL_SOCKET, SO_DOMAIN);
+  return domain == AF_INET || domain == AF_INET6;
+}
+
+int TcpState(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof(info);
+  const long result = RawSyscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO,
+                                 reinterpret_cast<long>(&info), reinterpret_cast<long>(&length));
+  return result < 0 || length == 0 ? -1 : info.tcpi_state;
+}
+
+Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote) {
+  wire::SocketRequest request{};
+  request.header = wire::MakeHeader(type, NextSerial());
+  request.fd = fd;
+  request.remote = remote;
+  wire::Received received;
+  const int error = Ask(&request, sizeof(request), fd, wire::Type::kDecision, received);
+  if (error != 0) return Permission{false, false, ClosedErrno()};
+  wire::CloseDescriptors(received);
+  const auto& decision = received.As<wire::Decision>();
+  switch (decision.verdict) {
+    case wire::Verdict::kLatched:
+      return Permission{true, true, 0};
+    case wire::Verdict::kBypass:
+    case wire::Verdict::kLocal:
+      return Permission{true, false, 0};
+    case wire::Verdict::kRefused:
+      break;
+  }
+  return Permission{false, false, decision.error > 0 ? decision.error : EACCES};
+}
+
+}  // namespace latchkey::shim

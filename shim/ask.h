@@ -1,0 +1,31 @@
+// What hooks ask about sockets: cheap look-ups by system call, and the broker's decision.
+#ifndef SHIM_ASK_H_
+#define SHIM_ASK_H_
+
+#include <sys/socket.h>
+
+#include "shim/wire/messages.h"
+
+namespace latchkey::shim {
+
+// Returns the value of an int socket option, or -1.
+int IntOption(int fd, int level, int option);
+
+// True for AF_INET and AF_INET6 sockets.
+bool IsInet(int fd);
+
+// Returns the kernel's TCP state of the socket (7 = closed), or -1.
+int TcpState(int fd);
+
+struct Permission {
+  bool granted = false;
+  bool latched = false;
+  int error = 0;  // errno when not granted; never 0 then
+};
+
+// Asks the broker about a socket. Whatever goes wrong is a refusal.
+Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote);
+
+}  // namespace latchkey::shim
+
+#endif  // SHIM_ASK_H_

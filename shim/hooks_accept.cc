@@ -1,0 +1,65 @@
+// accept and accept4: the kernel's child is shown to the program only once the broker has pinned
+// it.
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+#include "shim/ask.h"
+#include "shim/hooks.h"
+#include "shim/real.h"
+#include "shim/session.h"
+
+namespace latchkey::shim {
+namespace {
+
+int RealAccept(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
+  if (plain && real.accept != nullptr) return real.accept(fd, address, length);
+  if (real.accept4 != nullptr) return real.accept4(fd, address, length, flags);
+  return static_cast<int>(SystemCall(SYS_accept4, fd, address, length, flags));
+}
+
+int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
+  // A bad pointer or length is the kernel's to refuse.
+  const bool odd = address != nullptr && (length == nullptr || static_cast<int>(*length) < 0);
+  if (odd || NothingToDo()) return RealAccept(fd, address, length, flags, plain);
+  for (;;) {
+    sockaddr_storage peer;
+    socklen_t peer_length = sizeof(peer);
+    peer.ss_family = AF_UNSPEC;
+    const int saved = errno;
+    const int child =
+        RealAccept(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length, flags, plain);
+    if (child < 0) return child;
+    const bool inet = peer.ss_family == AF_INET || peer.ss_family == AF_INET6;
+    if (inet && !AskAbout(wire::Type::kAccept, child, wire::Endpoint{}).granted) {
+      // Closed unseen; the broker has blocked it, so nothing leaves in clear. The program goes on
+      // waiting as if nobody had come.
+      wire::RawSyscall(SYS_close, child);
+      errno = saved;
+      continue;
+    }
+    errno = saved;
+    if (address != nullptr) {
+      const socklen_t room = *length < peer_length ? *length : peer_length;
+      for (socklen_t i = 0; i < room; ++i) {
+        reinterpret_cast<char*>(address)[i] = reinterpret_cast<const char*>(&peer)[i];
+      }
+      *length = peer_length;
+    }
+    return child;
+  }
+}
+
+}  // namespace
+
+int HookAccept(int fd, sockaddr* address, socklen_t* length) {
+  return AcceptVerified(fd, address, length, 0, /*plain=*/true);
+}
+
+int HookAccept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+  return AcceptVerified(fd, address, length, flags, /*plain=*/false);
+}
+
+}  // namespace latchkey::shim

@@ -1,0 +1,154 @@
+// connect, bind, listen and the options that could undo a latch.
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+#include "shim/ask.h"
+#include "shim/hook.h"
+#include "shim/hooks.h"
+#include "shim/page_view.h"
+#include "shim/real.h"
+#include "shim/session.h"
+
+namespace latchkey::shim {
+namespace {
+
+constexpr int kProtocolMptcp = 262;
+constexpr int kTcpClose = 7;
+constexpr uint32_t kGuardBit = 0x80000000;  // in SO_MARK: the socket is under a latch
+
+union AnyAddress {
+  sockaddr base;
+  sockaddr_in6 v6;
+  sockaddr_storage storage;
+};
+
+int RealConnect(int fd, const sockaddr* address, socklen_t length) {
+  if (real.connect != nullptr) return real.connect(fd, address, length);
+  return static_cast<int>(SystemCall(SYS_connect, fd, address, length));
+}
+
+int RealListen(int fd, int backlog) {
+  if (real.listen != nullptr) return real.listen(fd, backlog);
+  return static_cast<int>(SystemCall(SYS_listen, fd, backlog));
+}
+
+int Refuse(int error) {
+  errno = error;
+  return -1;
+}
+
+bool DatagramsDenied() {
+  const wire::Page* page = CurrentPage();
+  // Without a session nothing is known: what is not TCP is refused as if the default were discard.
+  return page == nullptr ||
+         (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
+}
+
+wire::Settle Settle(const wire::Endpoint& remote) {
+  const wire::Page* page = CurrentPage();
+  if (page != nullptr) return SettleConnect(*page, remote);
+  return IsLoopback(remote) ? wire::Settle::kBypass : wire::Settle::kAsk;
+}
+
+}  // namespace
+
+bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
+  if (address == nullptr || !DatagramsDenied()) return false;
+  wire::Endpoint remote;
+  if (!ReadEndpoint(address, length, remote)) return false;
+  if (CurrentPage() == nullptr && IsLoopback(remote)) return false;
+  return IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
+}
+
+bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags) {
+  if ((flags & MSG_FASTOPEN) == 0 || address == nullptr) return false;
+  wire::Endpoint remote;
+  return ReadEndpoint(address, length, remote) &&
+         IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM &&
+         Settle(remote) != wire::Settle::kBypass;
+}
+
+int HookConnect(int fd, const sockaddr* address, socklen_t length) {
+  wire::Endpoint remote;
+  AnyAddress copy;
+  if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(copy)) {
+    return RealConnect(fd, address, length);
+  }
+  // From here on only the copy counts: another thread may change the program's own.
+  for (socklen_t i = 0; i < length; ++i) {
+    reinterpret_cast<char*>(&copy)[i] = reinterpret_cast<const char*>(address)[i];
+  }
+  if (copy.base.sa_family == AF_UNSPEC) {
+    const int result = RealConnect(fd, &copy.base, length);
+    if (result == 0 && !NothingToDo() && IsInet(fd)) {
+      const int saved = errno;
+      AskAbout(wire::Type::kRelease, fd, wire::Endpoint{});
+      errno = saved;
+    }
+    return result;
+  }
+  if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
+  const wire::Settle settle = Settle(remote);
+  if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
+    return RealConnect(fd, &copy.base, length);
+  }
+  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
+  const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
+  if (type < 0 || !IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
+  if (type != SOCK_STREAM) {
+    if (DatagramRefused(fd, &copy.base, length)) return Refuse(EACCES);
+    return RealConnect(fd, &copy.base, length);
+  }
+  if (settle == wire::Settle::kBypass) return RealConnect(fd, &copy.base, length);
+  if (settle == wire::Settle::kDiscard) return Refuse(EACCES);
+  if (protocol == kProtocolMptcp || protocol != IPPROTO_TCP) return Refuse(EPROTONOSUPPORT);
+  // Asked again about a connect in progress, the kernel answers (EALREADY, EISCONN, success).
+  if (TcpState(fd) != kTcpClose) return RealConnect(fd, &copy.base, length);
+  const int saved = errno;
+  const Permission permission = AskAbout(wire::Type::kConnect, fd, remote);
+  if (!permission.granted) return Refuse(permission.error);
+  errno = saved;
+  const int result = RealConnect(fd, &copy.base, length);
+  // The SA went between the decision and the SYN: EAGAIN would make event loops spin.
+  if (result < 0 && errno == EAGAIN && permission.latched) return Refuse(ENOKEY);
+  return result;
+}
+
+int HookBind(int fd, const sockaddr* address, socklen_t length) {
+  if (DatagramRefused(fd, address, length)) return Refuse(EACCES);
+  if (real.bind != nullptr) return real.bind(fd, address, length);
+  return static_cast<int>(SystemCall(SYS_bind, fd, address, length));
+}
+
+int HookListen(int fd, int backlog) {
+  if (NothingToDo() || !IsInet(fd) || IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM) {
+    return RealListen(fd, backlog);
+  }
+  const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
+  if (protocol != IPPROTO_TCP) return Refuse(EPROTONOSUPPORT);
+  const int saved = errno;
+  const Permission permission = AskAbout(wire::Type::kListen, fd, wire::Endpoint{});
+  if (!permission.granted) return Refuse(permission.error);
+  errno = saved;
+  return RealListen(fd, backlog);
+}
+
+int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t length) {
+  const bool policy =
+      (level == IPPROTO_IP && (option == IP_XFRM_POLICY || option == IP_IPSEC_POLICY)) ||
+      (level == IPPROTO_IPV6 && (option == IPV6_XFRM_POLICY || option == IPV6_IPSEC_POLICY));
+  if (policy) return Refuse(EPERM);
+  if (level == SOL_SOCKET && option == SO_MARK &&
+      (static_cast<uint32_t>(IntOption(fd, SOL_SOCKET, SO_MARK)) & kGuardBit) != 0 && IsInet(fd)) {
+    return Refuse(EPERM);
+  }
+  if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);
+  if (real.setsockopt != nullptr) return real.setsockopt(fd, level, option, value, length);
+  return static_cast<int>(SystemCall(SYS_setsockopt, fd, level, option, value, length));
+}
+
+}  // namespace latchkey::shim

@@ -1,0 +1,197 @@
+// Data calls: straight through. Only a call that failed, or met the end of the stream, looks at the
+// session's page (trouble.h): no system call and no copy is added to one that moves data.
+
+#include <netinet/in.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+#include "shim/hooks.h"
+#include "shim/real.h"
+#include "shim/trouble.h"
+
+namespace latchkey::shim {
+namespace {
+
+ssize_t Refuse(int error) {
+  errno = error;
+  return -1;
+}
+
+bool SendRefused(int fd, const sockaddr* to, socklen_t length, int flags) {
+  if (to == nullptr) return false;
+  if (FastOpenRefused(fd, to, length, flags)) {
+    errno = EOPNOTSUPP;
+    return true;
+  }
+  if (DatagramRefused(fd, to, length)) {
+    errno = EACCES;
+    return true;
+  }
+  return false;
+}
+
+const sockaddr* NameOf(const msghdr& message) {
+  return static_cast<const sockaddr*>(message.msg_name);
+}
+
+}  // namespace
+
+ssize_t HookRead(int fd, void* data, size_t size) {
+  const ssize_t result =
+      real.read != nullptr ? real.read(fd, data, size) : SystemCall(SYS_read, fd, data, size);
+  return Checked(fd, result, size != 0);
+}
+
+ssize_t HookReadChk(int fd, void* data, size_t size, size_t room) LATCHKEY_HOOK(__read_chk);
+ssize_t HookReadChk(int fd, void* data, size_t size, size_t room) {
+  if (real.__read_chk == nullptr) return size > room ? Refuse(EFAULT) : HookRead(fd, data, size);
+  return Checked(fd, real.__read_chk(fd, data, size, room), size != 0);
+}
+
+ssize_t HookReadv(int fd, const iovec* parts, int count) {
+  const ssize_t result = real.readv != nullptr ? real.readv(fd, parts, count)
+                                               : SystemCall(SYS_readv, fd, parts, count);
+  return Checked(fd, result, true);
+}
+
+ssize_t HookRecv(int fd, void* data, size_t size, int flags) LATCHKEY_HOOK(recv);
+ssize_t HookRecv(int fd, void* data, size_t size, int flags) {
+  const ssize_t result = real.recv != nullptr
+                             ? real.recv(fd, data, size, flags)
+                             : SystemCall(SYS_recvfrom, fd, data, size, flags, 0L, 0L);
+  return Checked(fd, result, size != 0);
+}
+
+ssize_t HookRecvChk(int fd, void* data, size_t size, size_t room, int flags)
+    LATCHKEY_HOOK(__recv_chk);
+ssize_t HookRecvChk(int fd, void* data, size_t size, size_t room, int flags) {
+  if (real.__recv_chk == nullptr) {
+    return size > room ? Refuse(EFAULT) : HookRecv(fd, data, size, flags);
+  }
+  return Checked(fd, real.__recv_chk(fd, data, size, room, flags), size != 0);
+}
+
+ssize_t HookRecvfrom(int fd, void* data, size_t size, int flags, sockaddr* from,
+                     socklen_t* length) {
+  const ssize_t result = real.recvfrom != nullptr
+                             ? real.recvfrom(fd, data, size, flags, from, length)
+                             : SystemCall(SYS_recvfrom, fd, data, size, flags, from, length);
+  return Checked(fd, result, size != 0);
+}
+
+ssize_t HookRecvfromChk(int fd, void* data, size_t size, size_t room, int flags, sockaddr* from,
+                        socklen_t* length) LATCHKEY_HOOK(__recvfrom_chk);
+ssize_t HookRecvfromChk(int fd, void* data, size_t size, size_t room, int flags, sockaddr* from,
+                        socklen_t* length) {
+  if (real.__recvfrom_chk == nullptr) {
+    return size > room ? Refuse(EFAULT) : HookRecvfrom(fd, data, size, flags, from, length);
+  }
+  return Checked(fd, real.__recvfrom_chk(fd, data, size, room, flags, from, length), size != 0);
+}
+
+ssize_t HookRecvmsg(int fd, msghdr* message, int flags) {
+  const ssize_t result = real.recvmsg != nullptr ? real.recvmsg(fd, message, flags)
+                                                 : SystemCall(SYS_recvmsg, fd, message, flags);
+  return Checked(fd, result, true);
+}
+
+int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
+  const ssize_t result = real.recvmmsg != nullptr
+                             ? real.recvmmsg(fd, messages, count, flags, timeout)
+                             : SystemCall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+  return static_cast<int>(Checked(fd, result, false));
+}
+
+ssize_t HookSend(int fd, const void* data, size_t size, int flags) LATCHKEY_HOOK(send);
+ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
+  const ssize_t result = real.send != nullptr
+                             ? real.send(fd, data, size, flags)
+                             : SystemCall(SYS_sendto, fd, data, size, flags, 0L, 0L);
+  return Checked(fd, result, false);
+}
+
+ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
+                   socklen_t length) {
+  if (SendRefused(fd, to, length, flags)) return -1;
+  const ssize_t result = real.sendto != nullptr
+                             ? real.sendto(fd, data, size, flags, to, length)
+                             : SystemCall(SYS_sendto, fd, data, size, flags, to, length);
+  return Checked(fd, result, false);
+}
+
+ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
+  if (message != nullptr && SendRefused(fd, NameOf(*message), message->msg_namelen, flags)) {
+    return -1;
+  }
+  const ssize_t result = real.sendmsg != nullptr ? real.sendmsg(fd, message, flags)
+                                                 : SystemCall(SYS_sendmsg, fd, message, flags);
+  return Checked(fd, result, false);
+}
+
+int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  // What precedes the first refused one is sent, as the kernel does with a failure in the middle.
+  unsigned allowed = 0;
+  for (; messages != nullptr && allowed < count; ++allowed) {
+    const msghdr& message = messages[allowed].msg_hdr;
+    if (SendRefused(fd, NameOf(message), message.msg_namelen, flags)) break;
+  }
+  if (messages != nullptr && allowed == 0 && count > 0) return -1;
+  const unsigned number = messages == nullptr ? count : allowed;
+  const ssize_t result = real.sendmmsg != nullptr
+                             ? real.sendmmsg(fd, messages, number, flags)
+                             : SystemCall(SYS_sendmmsg, fd, messages, number, flags);
+  return static_cast<int>(Checked(fd, result, false));
+}
+
+ssize_t HookWrite(int fd, const void* data, size_t size) {
+  const ssize_t result =
+      real.write != nullptr ? real.write(fd, data, size) : SystemCall(SYS_write, fd, data, size);
+  return Checked(fd, result, false);
+}
+
+ssize_t HookWritev(int fd, const iovec* parts, int count) {
+  const ssize_t result = real.writev != nullptr ? real.writev(fd, parts, count)
+                                                : SystemCall(SYS_writev, fd, parts, count);
+  return Checked(fd, result, false);
+}
+
+ssize_t HookSendfile(int to, int from, off_t* offset, size_t size) LATCHKEY_HOOK(sendfile);
+ssize_t HookSendfile(int to, int from, off_t* offset, size_t size) {
+  const ssize_t result = real.sendfile != nullptr
+                             ? real.sendfile(to, from, offset, size)
+                             : SystemCall(SYS_sendfile, to, from, offset, size);
+  return Checked(to, result, false);
+}
+
+ssize_t HookSendfile64(int to, int from, off_t* offset, size_t size) LATCHKEY_HOOK(sendfile64);
+ssize_t HookSendfile64(int to, int from, off_t* offset, size_t size) {
+  return HookSendfile(to, from, offset, size);
+}
+
+ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_t size,
+                   unsigned flags) LATCHKEY_HOOK(splice);
+ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_t size,
+                   unsigned flags) {
+  const ssize_t result =
+      real.splice != nullptr
+          ? real.splice(from, from_offset, to, to_offset, size, flags)
+          : SystemCall(SYS_splice, from, from_offset, to, to_offset, size, flags);
+  if (result > 0 || size == 0) return result;
+  const ssize_t read_side = Checked(from, result, true);
+  return read_side == result && result < 0 ? Checked(to, result, false) : read_side;
+}
+
+int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length) {
+  const int result = static_cast<int>(
+      real.getsockopt != nullptr ? real.getsockopt(fd, level, option, value, length)
+                                 : SystemCall(SYS_getsockopt, fd, level, option, value, length));
+  const bool error_asked = result == 0 && level == SOL_SOCKET && option == SO_ERROR;
+  if (!error_asked || *length != sizeof(int) || !AnyTrouble()) return result;
+  const int saved = errno;
+  if (IsBroken(fd)) *static_cast<int*>(value) = ECONNRESET;
+  errno = saved;
+  return result;
+}
+
+}  // namespace latchkey::shim

@@ -1,0 +1,28 @@
+// Reads the session's page: what the policy settles without the broker, and which sockets are in
+// trouble. Pure functions over the page; nothing is written.
+#ifndef SHIM_PAGE_VIEW_H_
+#define SHIM_PAGE_VIEW_H_
+
+#include <sys/socket.h>
+
+#include "shim/wire/page.h"
+
+namespace latchkey::shim {
+
+// Reads an inet address of `length` octets; v4-mapped addresses become AF_INET, as the page's rules
+// have them. False for another family, or one too short for its family.
+bool ReadEndpoint(const sockaddr* address, socklen_t length, wire::Endpoint& endpoint);
+
+// True for 127/8 and ::1.
+bool IsLoopback(const wire::Endpoint& endpoint);
+
+// Returns what the policy says of a connection to `remote`; kAsk while the rules are being
+// rewritten.
+wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote);
+
+// Returns what ails the socket with this cookie, kFree when nothing does.
+wire::Trouble FindTrouble(const wire::Page& page, uint64_t cookie);
+
+}  // namespace latchkey::shim
+
+#endif  // SHIM_PAGE_VIEW_H_

@@ -1,0 +1,167 @@
+#include "shim/session.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "shim/link.h"
+#include "shim/real.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace latchkey::shim {
+namespace {
+
+using wire::RawSyscall;
+
+constexpr char kDefaultSocket[] = "/run/latchkey/broker.sock";
+
+std::atomic<const wire::Page*> page;
+std::atomic<int> closed_errno{EHOSTUNREACH};
+bool debug;
+
+size_t Length(const char* text) {
+  size_t length = 0;
+  while (text[length] != '\0') ++length;
+  return length;
+}
+
+void Say(const char* text, size_t length) {
+  RawSyscall(SYS_write, 2, reinterpret_cast<long>("latchkey: "), 10);
+  RawSyscall(SYS_write, 2, reinterpret_cast<long>(text), static_cast<long>(length));
+  RawSyscall(SYS_write, 2, reinterpret_cast<long>("\n"), 1);
+}
+
+void Say(const char* text) { Say(text, Length(text)); }
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
+bool ReadToken(const char* text, uint8_t* token) {
+  for (size_t i = 0; i < wire::kTokenSize; ++i) {
+    const int high = HexDigit(text[2 * i]);
+    const int low = high < 0 ? -1 : HexDigit(text[2 * i + 1]);
+    if (low < 0) return false;
+    token[i] = static_cast<uint8_t>(high << 4 | low);
+  }
+  return text[2 * wire::kTokenSize] == '\0';
+}
+
+// Hands the token on to children that this program starts.
+void PublishToken(const uint8_t* token) {
+  char text[2 * wire::kTokenSize + 1];
+  for (size_t i = 0; i < wire::kTokenSize; ++i) {
+    text[2 * i] = "0123456789abcdef"[token[i] >> 4];
+    text[2 * i + 1] = "0123456789abcdef"[token[i] & 15];
+  }
+  text[2 * wire::kTokenSize] = '\0';
+  setenv("LATCHKEY_TOKEN", text, 1);
+}
+
+void CopyText(char* to, size_t room, const char* from) {
+  size_t i = 0;
+  for (; i + 1 < room && from[i] != '\0'; ++i) to[i] = from[i];
+  to[i] = '\0';
+}
+
+// Makes a session: the program was started by hand. `policy` null: none. 0 or the errno.
+int OpenSession(const char* policy) {
+  wire::Open request{};
+  request.header = wire::MakeHeader(wire::Type::kOpen, NextSerial());
+  const long length = RawSyscall(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
+                                 reinterpret_cast<long>(request.program), wire::kPathSize - 1);
+  if (length < 0) request.program[0] = '\0';
+  long fd = -1;
+  if (policy == nullptr) {
+    request.flags = wire::kOpenNoPolicy;
+  } else {
+    CopyText(request.policy, sizeof(request.policy), policy);
+    fd = RawSyscall(SYS_openat, AT_FDCWD, reinterpret_cast<long>(policy), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+      Say("the policy named by LATCHKEY_POLICY cannot be read; protected flows are refused");
+      return EACCES;
+    }
+  }
+  wire::Received received;
+  int error =
+      AskApart(&request, sizeof(request), static_cast<int>(fd), wire::Type::kOpened, received);
+  if (fd >= 0) RawSyscall(SYS_close, fd);
+  if (error != 0) return EHOSTUNREACH;
+  const auto& answer = received.As<wire::Opened>();
+  if (answer.reason != wire::Reason::kNone) {
+    const size_t text = answer.text[wire::kTextSize - 1] == '\0' ? Length(answer.text) : 0;
+    Say(answer.text, text);
+    error = wire::ReasonErrno(answer.reason);
+  } else {
+    SetToken(answer.token);
+    PublishToken(answer.token);
+  }
+  wire::CloseDescriptors(received);
+  return error;
+}
+
+// 102: before the constructors of the program's own libraries, as far as the loader's order allows.
+__attribute__((constructor(102))) void Start() {
+  const int saved = errno;
+  ResolveReal();
+  const bool trusted = getauxval(AT_SECURE) == 0;
+  const char* path = trusted ? getenv("LATCHKEY_SOCKET") : nullptr;
+  const char* token_text = trusted ? getenv("LATCHKEY_TOKEN") : nullptr;
+  const char* policy = trusted ? getenv("LATCHKEY_POLICY") : nullptr;
+  debug = trusted && getenv("LATCHKEY_DEBUG") != nullptr;
+  SetBroker(path != nullptr && path[0] != '\0' ? path : kDefaultSocket);
+  uint8_t token[wire::kTokenSize];
+  int error = 0;
+  if (token_text != nullptr && ReadToken(token_text, token)) {
+    SetToken(token);
+  } else {
+    error = OpenSession(policy != nullptr && policy[0] != '\0' ? policy : nullptr);
+  }
+  if (error == 0) error = Attach();
+  if (error != 0) {
+    closed_errno.store(error == EACCES ? EACCES : EHOSTUNREACH);
+    if (debug) Say("no session with a broker; protected flows are refused");
+  }
+  errno = saved;
+}
+
+}  // namespace
+
+const wire::Page* CurrentPage() { return page.load(std::memory_order_acquire); }
+
+int MapPage(int fd) {
+  if (CurrentPage() != nullptr) return 0;
+  struct stat status;
+  if (RawSyscall(SYS_fstat, fd, reinterpret_cast<long>(&status)) < 0) return EPROTO;
+  if (status.st_size < static_cast<off_t>(sizeof(wire::Page))) return EPROTO;
+  const long mapped = RawSyscall(SYS_mmap, 0, sizeof(wire::Page), PROT_READ, MAP_SHARED, fd, 0);
+  if (mapped < 0 && mapped > -4096) return ENOMEM;
+  const auto* fresh = reinterpret_cast<const wire::Page*>(mapped);
+  if (fresh->magic != wire::kPageMagic || fresh->version != wire::kVersion) {
+    RawSyscall(SYS_munmap, mapped, sizeof(wire::Page));
+    return EPROTO;
+  }
+  const wire::Page* expected = nullptr;
+  if (!page.compare_exchange_strong(expected, fresh, std::memory_order_acq_rel)) {
+    RawSyscall(SYS_munmap, mapped, sizeof(wire::Page));
+  }
+  return 0;
+}
+
+int ClosedErrno() { return closed_errno.load(std::memory_order_relaxed); }
+
+bool NothingToDo() {
+  const wire::Page* current = CurrentPage();
+  return current != nullptr &&
+         (current->flags.load(std::memory_order_relaxed) & wire::kPageNoRules) != 0;
+}
+
+}  // namespace latchkey::shim

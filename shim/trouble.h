@@ -1,0 +1,31 @@
+// What a failed or ended data call must say instead: a latch that broke, or that lost its SA for
+// good, shows as ECONNRESET and as nothing else (the kernel would say ECONNABORTED, EPIPE, EAGAIN
+// or end of file).
+#ifndef SHIM_TROUBLE_H_
+#define SHIM_TROUBLE_H_
+
+#include <sys/types.h>
+
+namespace latchkey::shim {
+
+// Looks closer at a call on `fd` that returned `result`; returns what the program is to see. Only
+// called while some latch of the session is in trouble.
+ssize_t LookCloser(int fd, ssize_t result);
+
+// True while any latch of the session is in trouble: one load.
+bool AnyTrouble();
+
+// True when the socket's latch is broken.
+bool IsBroken(int fd);
+
+// Passes a data call's result on. `eof`: a result of 0 would mean the end of the stream.
+inline ssize_t Checked(int fd, ssize_t result, bool eof) {
+  if (result > 0 || (result == 0 && !eof)) [[likely]] {
+    return result;
+  }
+  return AnyTrouble() ? LookCloser(fd, result) : result;
+}
+
+}  // namespace latchkey::shim
+
+#endif  // SHIM_TROUBLE_H_
