@@ -60,8 +60,9 @@ class Engine {
   // `reap_now` it looks for closed sockets at once.
   void Tick(bool reap_now = false);
 
-  // Takes away every guard of ours: a clean stop. Sockets keep their own policies.
-  void Stop();
+  // Takes away every guard of ours: a clean stop. Sockets keep their own policies. With `others`,
+  // the standing guards stay: another broker of the namespace leans on them.
+  void Stop(bool others = false);
 
   const Database& database() const { return database_; }
 

@@ -288,7 +288,7 @@ void Engine::Reap() {
   for (const uint64_t id : gone) Close(id, Reason::kClosed);
 }
 
-void Engine::Stop() {
+void Engine::Stop(bool others) {
   for (auto& [id, entry] : database_.entries()) {
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);
     for (const Guard& guard : entry.guards) guards_.Drop(guard);
@@ -296,7 +296,7 @@ void Engine::Stop() {
     entry.guards.clear();
   }
   for (const Family family : {Family::kV4, Family::kV6}) {
-    guards_.Drop(StandingBlock(family), options_.shared_guards);
+    guards_.Drop(StandingBlock(family), others);
   }
 }
 

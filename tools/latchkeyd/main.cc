@@ -1,0 +1,256 @@
+// latchkeyd, the broker: wires kernel, key manager, engine and server together and runs their loop.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "tools/latchkeyd/kernel/real_kernel.h"
+#include "tools/latchkeyd/keymgr/manual/manual.h"
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/server/listener.h"
+#include "tools/latchkeyd/server/privileges.h"
+#include "tools/latchkeyd/server/server.h"
+#include "tools/version.h"
+
+namespace latchkey::broker {
+namespace {
+
+constexpr int kTickMs = 500;
+constexpr int64_t kPrivateIdleMs = 3'000;
+constexpr int64_t kPrivatePatienceMs = 30'000;
+
+struct Arguments {
+  std::string socket = "/run/latchkey/broker.sock";
+  std::string system = "/etc/latchkey/system.toml";
+  std::string pad = "/etc/latchkey/pad.toml";
+  std::string run_dir = "/run/latchkey";
+  std::string state_dir = "/var/lib/latchkey";
+  bool is_private = false;
+};
+
+// One line; what a client made us say cannot make it two.
+void Log(const std::string& text) {
+  static const bool journal = getenv("JOURNAL_STREAM") != nullptr;
+  std::string line = journal ? "<6>latchkeyd: " : "latchkeyd: ";
+  for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  line += '\n';
+  (void)!write(STDERR_FILENO, line.data(), line.size());
+}
+
+int Fatal(const Error& error) {
+  Log(error.ToString());
+  return 1;
+}
+
+bool MakeDirectories(const std::string& path, mode_t mode) {
+  for (size_t slash = path.find('/', 1); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
+    mkdir(path.substr(0, slash).c_str(), 0755);
+  }
+  struct stat status {};
+  return (mkdir(path.c_str(), mode) == 0 || errno == EEXIST) && stat(path.c_str(), &status) == 0 &&
+         S_ISDIR(status.st_mode);
+}
+
+Result<UniqueFd> Signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return Fail(Reason::kKernelRefused, "signalfd", strerror(errno));
+  return fd;
+}
+
+// The latches of a journal, with their sessions' policies bound to them again.
+std::vector<Entry> Rebind(JournalState& state, SessionTable& sessions) {
+  std::vector<Entry> entries;
+  for (auto& [id, entry] : state.latches) {
+    const Session* session = sessions.Find(entry.session);
+    if (session == nullptr) {
+      Log("a latch without a session is left alone: " + std::to_string(id));
+      continue;
+    }
+    entry.policy = session->policy;
+    for (const policy::Rule& rule : entry.policy->rules) {
+      if (rule.name == entry.latch.rule) entry.rule = &rule;
+    }
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+class Broker {
+ public:
+  explicit Broker(Arguments arguments) : arguments_(std::move(arguments)) {}
+
+  int Run() {
+    if (!HasNetAdmin()) {
+      Log("needs CAP_NET_ADMIN: run it as root");
+      return 1;
+    }
+    if (access(arguments_.system.c_str(), F_OK) == 0) {
+      Log(arguments_.system + ": a system policy file is not supported yet: remove it");
+      return 1;
+    }
+    if (!MakeDirectories(arguments_.run_dir, 0755) ||
+        !MakeDirectories(arguments_.run_dir + "/pages", 0700)) {
+      Log(arguments_.run_dir + ": cannot be made: " + strerror(errno));
+      return 1;
+    }
+    Result<UniqueFd> lock = LockDirectory(arguments_.run_dir);
+    if (!lock) return Fatal(lock.error());
+    Result<UniqueFd> signals = Signals();
+    if (!signals) return Fatal(signals.error());
+    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open();
+    if (!kernel) return Fatal(kernel.error());
+    JournalState old;
+    Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
+    if (!journal) return Fatal(journal.error());
+    if (old.garbled > 0) Log("journal: " + std::to_string(old.garbled) + " lines left out");
+
+    SessionTable sessions(arguments_.run_dir + "/pages");
+    ServerOptions options;
+    if (arguments_.is_private) options.session_idle_ms = kPrivateIdleMs;
+    Server server(**kernel, sessions, *journal, options, Log);
+    ManualKeyManager keys(arguments_.pad, Log);
+    Options engine_options;
+    // Several brokers of one namespace (private ones) share the standing guards.
+    engine_options.shared_guards = true;
+    Engine engine(**kernel, keys, server, engine_options);
+    server.Use(engine);
+    for (auto& [id, record] : old.sessions) {
+      Result<Session*> restored = sessions.Restore(record);
+      if (!restored) {
+        Log("session not restored: " + restored.error().ToString());
+        continue;
+      }
+      (*restored)->idle_since = (*kernel)->NowMs();
+    }
+    if (Result<void> started =
+            engine.Start({old.guards.begin(), old.guards.end()}, Rebind(old, sessions));
+        !started) {
+      return Fatal(started.error());
+    }
+    journal->Compact(server.Snapshot(), /*force=*/true);
+
+    bool handed_over = false;
+    Result<UniqueFd> listener = OpenListener(arguments_.socket, &handed_over);
+    if (!listener) return Fatal(listener.error());
+    if (Result<void> dropped = DropPrivileges(); !dropped) return Fatal(dropped.error());
+    std::printf("latchkeyd: ready\n");
+    std::fflush(stdout);
+    Notify("READY=1");
+    Loop(**kernel, engine, server, keys, listener->get(), signals->get());
+    Notify("STOPPING=1");
+    engine.Stop(OtherBrokers(arguments_.run_dir));
+    if (!handed_over) unlink(arguments_.socket.c_str());
+    if (engine.database().entries().empty()) {
+      unlink((arguments_.run_dir + "/journal").c_str());
+      while (!sessions.all().empty()) sessions.Remove(sessions.all().begin()->first);
+    } else {
+      journal->Compact(server.Snapshot(), /*force=*/true);
+    }
+    return 0;
+  }
+
+ private:
+  void Loop(RealKernel& kernel, Engine& engine, Server& server, ManualKeyManager& keys,
+            int listener, int signals) {
+    const UniqueFd poll(epoll_create1(EPOLL_CLOEXEC));
+    const auto watch = [&poll](int fd) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      event.data.fd = fd;
+      epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event);
+    };
+    watch(listener);
+    watch(signals);
+    watch(kernel.EventFd());
+    const auto drain = [&] {
+      for (;;) {
+        Result<std::vector<KernelEvent>> events = kernel.ReadEvents();
+        if (!events) {
+          Log("no more kernel events: " + events.error().ToString());
+          engine.OnEvents({KernelEvent{KernelEvent::Kind::kOverrun, {}}});
+          return;
+        }
+        if (events->empty()) return;
+        engine.OnEvents(*events);
+      }
+    };
+    int64_t next_tick = 0;
+    int64_t lonely_since = kernel.NowMs();
+    bool ever_served = server.session_count() > 0;
+    for (;;) {
+      epoll_event events[64];
+      const int count = epoll_wait(poll.get(), events, 64, kTickMs);
+      // What the kernel has to say comes before any request: a decision must not be older than it.
+      drain();
+      for (int i = 0; i < count; ++i) {
+        const int fd = events[i].data.fd;
+        if (fd == signals) return;
+        if (fd == listener) {
+          for (UniqueFd fresh = AcceptConnection(listener); fresh;
+               fresh = AcceptConnection(listener)) {
+            const int number = fresh.get();
+            if (server.AddConnection(std::move(fresh))) watch(number);
+          }
+        } else if (server.HasConnection(fd)) {
+          server.OnReadable(fd);
+        }
+      }
+      const int64_t now = kernel.NowMs();
+      if (now >= next_tick) {
+        next_tick = now + kTickMs;
+        // Another answer to "who is it" counts like another SA: everything is looked at again.
+        if (keys.Refresh()) engine.OnEvents({KernelEvent{KernelEvent::Kind::kOverrun, {}}});
+        server.Tick();
+        if (server.session_count() > 0) {
+          ever_served = true;
+          lonely_since = now;
+        }
+        const int64_t patience = ever_served ? kPrivateIdleMs : kPrivatePatienceMs;
+        if (arguments_.is_private && now - lonely_since >= patience) return;
+      }
+    }
+  }
+
+  const Arguments arguments_;
+};
+
+int Main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app("latchkeyd: binds programs' connections to authenticated peers (RFC 5660)");
+  app.add_option("--socket", arguments.socket, "where programs reach it");
+  app.add_option("--system", arguments.system, "the system policy");
+  app.add_option("--pad", arguments.pad, "who is behind manually keyed SAs");
+  app.add_option("--run-dir", arguments.run_dir, "journal and shared pages");
+  app.add_option("--state-dir", arguments.state_dir, "what outlives a reboot");
+  app.add_flag("--private", arguments.is_private, "end with the last session and latch");
+  app.set_version_flag("--version", std::string("latchkeyd ") + kVersionText);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return Broker(std::move(arguments)).Run();
+}
+
+}  // namespace
+}  // namespace latchkey::broker
+
+int main(int argc, char** argv) { return latchkey::broker::Main(argc, argv); }

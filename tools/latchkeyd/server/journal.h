@@ -1,0 +1,71 @@
+// What a broker that comes after a crash must know: sessions, latches, and the SPD entries of ours.
+//
+// One JSON object a line, appended with one write before the thing is done or answered; the file is
+// in the run directory, so it does not survive a reboot (RFC 5660: nothing of a latch may). A torn
+// last line is a write that did not finish: what it speaks of was not answered yet.
+#ifndef TOOLS_LATCHKEYD_SERVER_JOURNAL_H_
+#define TOOLS_LATCHKEYD_SERVER_JOURNAL_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "policy/model/error.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/latchkeyd/latch/entry.h"
+
+namespace latchkey::broker {
+
+// A session as it is written down.
+struct SessionRecord {
+  uint64_t id = 0;
+  std::string token;  // hex
+  uint32_t uid = 0;
+  std::string program;
+  std::string policy_name;
+  std::string policy_text;
+  bool has_policy = false;
+};
+
+// What a journal says is there now. Entries lack policy and rule: they are found by session and
+// name.
+struct JournalState {
+  std::map<uint64_t, SessionRecord> sessions;
+  std::map<uint64_t, Entry> latches;
+  std::set<Guard> guards;
+  int garbled = 0;  // lines that were left out, other than a torn last one
+};
+
+// Reads a journal's text.
+JournalState ReadJournal(std::string_view text);
+
+class Journal {
+ public:
+  // Opens `path` (mode 0600), and gives what it holds in `state`.
+  static Result<Journal> Open(const std::string& path, JournalState& state);
+
+  void Add(const SessionRecord& session);
+  void EndSession(uint64_t id);
+  void Add(const Entry& entry);
+  void EndLatch(uint64_t id);
+  void Add(const Guard& guard);
+  void EndGuard(const Guard& guard);
+
+  // Writes the file anew with what is there now, once it has grown past 4 MiB or with `force`.
+  void Compact(const JournalState& state, bool force = false);
+
+ private:
+  Journal(std::string path, UniqueFd file, uint64_t size)
+      : path_(std::move(path)), file_(std::move(file)), size_(size) {}
+  void Write(const std::string& line);
+
+  std::string path_;
+  UniqueFd file_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_SERVER_JOURNAL_H_

@@ -1,0 +1,123 @@
+#include "tools/latchkeyd/server/listener.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+namespace latchkey::broker {
+namespace {
+
+constexpr int kFirstHandedOver = 3;  // SD_LISTEN_FDS_START
+
+bool Address(const std::string& path, sockaddr_un& address, socklen_t& length) {
+  address = sockaddr_un{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) return false;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  if (address.sun_path[0] == '@') {
+    address.sun_path[0] = '\0';
+    --length;
+  }
+  return true;
+}
+
+bool HandedOver() {
+  const char* count = getenv("LISTEN_FDS");
+  const char* pid = getenv("LISTEN_PID");
+  return count != nullptr && pid != nullptr && std::strcmp(count, "1") == 0 &&
+         std::to_string(getpid()) == pid;
+}
+
+}  // namespace
+
+Result<UniqueFd> LockDirectory(const std::string& directory) {
+  const std::string path = directory + "/lock";
+  UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock) return Fail(Reason::kKernelRefused, "open lock", path + ": " + strerror(errno));
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Fail(Reason::kKernelRefused, "lock", path + ": another latchkeyd is running");
+  }
+  return lock;
+}
+
+bool OtherBrokers(const std::string& own_directory) {
+  std::vector<std::string> directories = {"/run/latchkey"};
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/run/latchkey/private", error)) {
+    directories.push_back(entry.path().string());
+  }
+  return std::ranges::any_of(directories, [&](const std::string& directory) {
+    if (directory == own_directory) return false;
+    const UniqueFd lock(open((directory + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    return lock && flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  });
+}
+
+Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over) {
+  *handed_over = HandedOver();
+  if (*handed_over) {
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_PID");
+    UniqueFd socket_fd(kFirstHandedOver);
+    int type = 0;
+    socklen_t length = sizeof(type);
+    if (getsockopt(socket_fd.get(), SOL_SOCKET, SO_TYPE, &type, &length) != 0 ||
+        type != SOCK_SEQPACKET) {
+      return Fail(Reason::kKernelRefused, "take socket", "not a SOCK_SEQPACKET socket");
+    }
+    fcntl(socket_fd.get(), F_SETFD, FD_CLOEXEC);
+    fcntl(socket_fd.get(), F_SETFL, fcntl(socket_fd.get(), F_GETFL) | O_NONBLOCK);
+    return socket_fd;
+  }
+  const auto failed = [&](const char* step) {
+    return Fail(Reason::kKernelRefused, step, path + ": " + strerror(errno));
+  };
+  sockaddr_un address;
+  socklen_t length = 0;
+  if (!Address(path, address, length)) {
+    return Fail(Reason::kKernelRefused, "open socket", path + ": too long a path");
+  }
+  UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket_fd) return failed("open socket");
+  if (address.sun_path[0] != '\0') unlink(path.c_str());
+  if (bind(socket_fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) {
+    return failed("bind socket");
+  }
+  if (address.sun_path[0] != '\0' && chmod(path.c_str(), 0666) != 0) return failed("chmod socket");
+  if (listen(socket_fd.get(), SOMAXCONN) != 0) return failed("listen");
+  return socket_fd;
+}
+
+UniqueFd AcceptConnection(int listener) {
+  UniqueFd connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  const int on = 1;
+  if (connection && setsockopt(connection.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
+    connection.Reset();
+  }
+  return connection;
+}
+
+void Notify(const std::string& state) {
+  const char* path = getenv("NOTIFY_SOCKET");
+  sockaddr_un address;
+  socklen_t length = 0;
+  if (path == nullptr || !Address(path, address, length)) return;
+  const UniqueFd socket_fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket_fd) return;
+  (void)sendto(socket_fd.get(), state.data(), state.size(), MSG_NOSIGNAL,
+               reinterpret_cast<sockaddr*>(&address), length);
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,32 @@
+// The broker's own socket: made, or handed over by the service manager.
+#ifndef TOOLS_LATCHKEYD_SERVER_LISTENER_H_
+#define TOOLS_LATCHKEYD_SERVER_LISTENER_H_
+
+#include <string>
+
+#include "policy/model/error.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
+
+namespace latchkey::broker {
+
+// Locks `directory`/lock so that one broker owns the directory; held as long as the descriptor
+// lives.
+Result<UniqueFd> LockDirectory(const std::string& directory);
+
+// True when another broker runs: one whose lock, in the default directory or a private one's, is
+// held.
+bool OtherBrokers(const std::string& own_directory);
+
+// Takes the socket of LISTEN_FDS if one was handed over, else makes one at `path` (mode 0666; a
+// stale one is replaced, the caller holds the lock). Non-blocking, SOCK_SEQPACKET.
+Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over);
+
+// Accepts one connection, with SO_PASSCRED set; empty when there is none.
+UniqueFd AcceptConnection(int listener);
+
+// Tells the service manager (NOTIFY_SOCKET), if there is one.
+void Notify(const std::string& state);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_SERVER_LISTENER_H_

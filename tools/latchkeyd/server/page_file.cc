@@ -1,0 +1,90 @@
+#include "tools/latchkeyd/server/page_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "policy/compile.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
+
+namespace latchkey::broker {
+namespace {
+
+// Returns the cookie's slot; else, with `make`, a free one; else null.
+wire::PageSlot* FindSlot(wire::Page& page, uint64_t cookie, bool make) {
+  wire::PageSlot* reusable = nullptr;
+  uint32_t place = wire::SlotOf(cookie);
+  for (uint32_t i = 0; i < wire::kPageSlots; ++i, place = (place + 1) & (wire::kPageSlots - 1)) {
+    wire::PageSlot& slot = page.slots[place];
+    const uint64_t found = slot.cookie.load(std::memory_order_relaxed);
+    if (found == cookie) return &slot;
+    if (found == wire::kTombstone && reusable == nullptr) reusable = &slot;
+    if (found == 0) {
+      if (reusable == nullptr) reusable = &slot;
+      break;
+    }
+  }
+  return make ? reusable : nullptr;
+}
+
+}  // namespace
+
+void SetTrouble(wire::Page& page, uint64_t cookie, wire::Trouble trouble, Reason reason) {
+  wire::PageSlot* slot = FindSlot(page, cookie, /*make=*/true);
+  if (slot == nullptr) {
+    // No room: from now on every failed call in this session counts as broken.
+    page.flags.fetch_or(wire::kPageOverflow);
+    page.troubled.fetch_add(1);
+    return;
+  }
+  slot->reason.store(static_cast<uint32_t>(reason), std::memory_order_relaxed);
+  slot->trouble.store(trouble, std::memory_order_release);
+  if (slot->cookie.exchange(cookie, std::memory_order_acq_rel) != cookie) {
+    page.troubled.fetch_add(1);
+  }
+}
+
+void ClearTrouble(wire::Page& page, uint64_t cookie) {
+  wire::PageSlot* slot = FindSlot(page, cookie, /*make=*/false);
+  if (slot == nullptr) return;
+  slot->cookie.store(wire::kTombstone, std::memory_order_release);
+  slot->trouble.store(wire::Trouble::kFree, std::memory_order_release);
+  page.troubled.fetch_sub(1);
+}
+
+Result<PageFile> PageFile::Open(const std::string& path, const policy::Policy& policy) {
+  const auto failed = [&](const char* step) {
+    return Fail(Reason::kKernelRefused, step, path + ": " + std::strerror(errno));
+  };
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return failed("open page");
+  if (ftruncate(file.get(), sizeof(wire::Page)) != 0) return failed("size page");
+  void* mapped =
+      mmap(nullptr, sizeof(wire::Page), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  if (mapped == MAP_FAILED) return failed("map page");
+  auto* page = static_cast<wire::Page*>(mapped);
+  if (page->magic != 0 && page->magic != wire::kPageMagic) {
+    munmap(mapped, sizeof(wire::Page));
+    return Fail(Reason::kKernelRefused, "open page", path + ": not a page");
+  }
+  page->magic = wire::kPageMagic;
+  page->version = wire::kVersion;
+  policy::CompileInto(policy, *page);
+  return PageFile(path, page);
+}
+
+PageFile::~PageFile() {
+  if (page_ != nullptr) munmap(page_, sizeof(wire::Page));
+}
+
+int PageFile::OpenForClient() const {
+  return open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+void PageFile::Unlink() const { unlink(path_.c_str()); }
+
+}  // namespace latchkey::broker

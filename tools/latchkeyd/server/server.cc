@@ -1,0 +1,171 @@
+#include "tools/latchkeyd/server/server.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+namespace latchkey::broker {
+namespace {
+
+std::string Describe(const Entry& entry) {
+  const Latch& latch = entry.latch;
+  std::string text = "tcp " + latch.flow.local.ToString();
+  if (latch.flow.remote.address.family != Family::kNone) {
+    text +=
+        (latch.flow.direction == Direction::kOut ? " -> " : " <- ") + latch.flow.remote.ToString();
+  }
+  if (!latch.identity.peer_id.empty()) text += " peer \"" + latch.identity.peer_id + "\"";
+  if (!latch.rule.empty()) text += " rule \"" + latch.rule + "\"";
+  return text + " program " + latch.program + " pid " + std::to_string(latch.pid);
+}
+
+bool Exited(int pidfd) {
+  pollfd waiting{pidfd, POLLIN, 0};
+  return poll(&waiting, 1, 0) > 0;
+}
+
+}  // namespace
+
+Server::Server(KernelPort& kernel, SessionTable& sessions, Journal& journal, ServerOptions options,
+               std::function<void(const std::string&)> log)
+    : kernel_(kernel),
+      sessions_(sessions),
+      journal_(journal),
+      options_(options),
+      log_(std::move(log)) {}
+
+bool Server::AddConnection(UniqueFd fd) {
+  if (connections_.size() >= options_.connections) return false;
+  const int number = fd.get();
+  connections_[number].fd = std::move(fd);
+  return true;
+}
+
+void Server::OnReadable(int fd) {
+  auto it = connections_.find(fd);
+  if (it == connections_.end()) return;
+  wire::Received request;
+  const int error = wire::ReceiveMessage(fd, request, /*wait=*/false);
+  if (error == EAGAIN || error == EINTR) return;
+  if (error == EPIPE || error == ECONNRESET) return End(fd, nullptr);
+  if (error != 0) return End(fd, "not a message");
+  const bool served = Serve(it->second, request);
+  wire::CloseDescriptors(request);
+  if (!served) End(fd, "a request out of order, or an answer nobody took");
+}
+
+bool Server::Reply(const Connection& connection, const void* message, uint32_t size,
+                   int descriptor) {
+  return wire::SendMessage(connection.fd.get(), message, size, &descriptor, descriptor >= 0 ? 1 : 0,
+                           /*wait=*/false) == 0;
+}
+
+void Server::End(int fd, const char* why) {
+  auto it = connections_.find(fd);
+  if (it == connections_.end()) return;
+  const Connection& connection = it->second;
+  if (why != nullptr) log_(std::string("connection ended: ") + why);
+  if (Session* session = sessions_.Find(connection.session)) {
+    const int64_t now = kernel_.NowMs();
+    if (--session->connections == 0) session->idle_since = now;
+    // The launcher's connection closes at exec: from then on the shim must be heard of.
+    if (connection.launcher && !session->checked_in && session->launched) {
+      session->check_in_by = now + options_.check_in_ms;
+    }
+  }
+  connections_.erase(it);
+}
+
+void Server::Tick() {
+  const int64_t now = kernel_.NowMs();
+  std::vector<uint64_t> over;
+  for (auto& [id, session] : sessions_.all()) {
+    if (session.launched && Exited(session.launched.get())) session.launched.Reset();
+    if (session.check_in_by != 0 && session.launched && now >= session.check_in_by) {
+      syscall(SYS_pidfd_send_signal, session.launched.get(), SIGKILL, nullptr, 0);
+      log_("killed: " + session.record.program + ": " +
+           wire::ReasonWord(wire::Reason::kShimNotLoaded));
+      session.launched.Reset();
+    }
+    if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms) {
+      over.push_back(id);
+    }
+  }
+  for (const uint64_t id : over) {
+    bool latched = false;
+    for (const auto& [latch, entry] : engine_->database().entries()) {
+      latched = latched || entry.session == id;
+    }
+    if (latched) continue;
+    journal_.EndSession(id);
+    sessions_.Remove(id);
+  }
+  engine_->Tick();
+  journal_.Compact(Snapshot());
+}
+
+JournalState Server::Snapshot() {
+  JournalState state;
+  for (const auto& [id, session] : sessions_.all()) state.sessions[id] = session.record;
+  state.latches = engine_->database().entries();
+  state.guards = guards_;
+  return state;
+}
+
+void Server::OnState(const Entry& entry, State from) {
+  const Latch& latch = entry.latch;
+  Session* session = sessions_.Find(entry.session);
+  // The page first: a program whose call fails from now on must find out why.
+  if (session != nullptr && latch.state == State::kBroken) {
+    SetTrouble(session->page.page(), entry.hint.cookie, wire::Trouble::kBroken, latch.reason);
+  }
+  if (session != nullptr && latch.state == State::kClosed) {
+    ClearTrouble(session->page.page(), entry.hint.cookie);
+  }
+  if (latch.state == State::kClosed) {
+    journal_.EndLatch(latch.id);
+  } else {
+    journal_.Add(entry);
+  }
+  log_("latch " + std::to_string(latch.id) + " " + (from == latch.state ? "new" : StateName(from)) +
+       " -> " + StateName(latch.state) + ": " + wire::ReasonWord(latch.reason) + " " +
+       Describe(entry));
+}
+
+void Server::OnStall(const Entry& entry, bool stalled) {
+  if (Session* session = sessions_.Find(entry.session)) {
+    if (stalled) {
+      SetTrouble(session->page.page(), entry.hint.cookie, wire::Trouble::kNoSa,
+                 wire::Reason::kNoSa);
+    } else {
+      ClearTrouble(session->page.page(), entry.hint.cookie);
+    }
+  }
+  log_("latch " + std::to_string(entry.latch.id) + (stalled ? " stalls: " : " moves again: ") +
+       wire::ReasonWord(wire::Reason::kNoSa) + " " + Describe(entry));
+}
+
+void Server::OnGuard(const Guard& guard, bool adding) {
+  if (adding) {
+    if (guards_.insert(guard).second) journal_.Add(guard);
+  } else {
+    guards_.erase(guard);
+    journal_.EndGuard(guard);
+  }
+}
+
+void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
+                       const std::string& detail) {
+  log_(std::string("refused: ") + wire::ReasonWord(reason) + " tcp " + flow.local.ToString() +
+       (flow.direction == Direction::kOut ? " -> " : " <- ") + flow.remote.ToString() + " (" +
+       detail + ") program " + client.program + " pid " + std::to_string(client.pid));
+}
+
+void Server::OnWarning(const std::string& text) { log_("warning: " + text); }
+
+}  // namespace latchkey::broker

@@ -1,0 +1,88 @@
+// Serves sessions: takes requests off connections, hands them to the engine, and tells what happens
+// to latches (log, shared pages, journal). One thread; nothing here waits for a client.
+#ifndef TOOLS_LATCHKEYD_SERVER_SERVER_H_
+#define TOOLS_LATCHKEYD_SERVER_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "shim/wire/codec.h"
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/observer.h"
+#include "tools/latchkeyd/server/journal.h"
+#include "tools/latchkeyd/server/session.h"
+
+namespace latchkey::broker {
+
+// What a connection has shown itself to be; requests are allowed by it.
+enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4 };
+
+struct Connection {
+  UniqueFd fd;
+  Phase phase = Phase::kFresh;
+  uint64_t session = 0;  // attached to, or made by it
+  bool launcher = false;
+};
+
+struct ServerOptions {
+  int64_t check_in_ms = 5'000;          // after exec, for the shim to be heard of
+  int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
+  size_t connections = 8'192;
+};
+
+class Server : public Observer {
+ public:
+  Server(KernelPort& kernel, SessionTable& sessions, Journal& journal, ServerOptions options,
+         std::function<void(const std::string&)> log);
+
+  // The engine calls us and we call it: it is handed over once both exist.
+  void Use(Engine& engine) { engine_ = &engine; }
+
+  // Takes over a connection (SO_PASSCRED set). False when there are too many: it is closed.
+  bool AddConnection(UniqueFd fd);
+  // Serves one message of a connection; ends it for anything out of order.
+  void OnReadable(int fd);
+  bool HasConnection(int fd) const { return connections_.contains(fd); }
+
+  // Every half second: programs whose shim did not check in, idle sessions, the engine's own.
+  void Tick();
+
+  size_t session_count() { return sessions_.all().size(); }
+  JournalState Snapshot();
+
+  void OnState(const Entry& entry, State from) override;
+  void OnStall(const Entry& entry, bool stalled) override;
+  void OnGuard(const Guard& guard, bool adding) override;
+  void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
+                 const std::string& detail) override;
+  void OnWarning(const std::string& text) override;
+
+ private:
+  friend struct RequestTable;
+
+  // Handlers of requests (requests.cc): false ends the connection.
+  bool HandleOpen(Connection& connection, wire::Received& request);
+  bool HandleAttach(Connection& connection, wire::Received& request);
+  bool HandleSocket(Connection& connection, wire::Received& request);
+  bool HandleQuery(Connection& connection, wire::Received& request);
+
+  bool Serve(Connection& connection, wire::Received& request);
+  bool Reply(const Connection& connection, const void* message, uint32_t size, int descriptor = -1);
+  void End(int fd, const char* why);
+
+  KernelPort& kernel_;
+  SessionTable& sessions_;
+  Journal& journal_;
+  const ServerOptions options_;
+  const std::function<void(const std::string&)> log_;
+  Engine* engine_ = nullptr;
+  std::map<int, Connection> connections_;
+  std::set<Guard> guards_;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_SERVER_SERVER_H_

@@ -1,0 +1,100 @@
+#include "tools/latchkeyd/server/session.h"
+
+#include <sodium.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "policy/parse.h"
+#include "shim/wire/messages.h"
+
+namespace latchkey::broker {
+namespace {
+
+constexpr size_t kSessionsPerUser = 1024;
+
+Result<std::shared_ptr<const policy::Policy>> ReadPolicy(const SessionRecord& record) {
+  if (!record.has_policy) return std::make_shared<const policy::Policy>();
+  auto parsed = policy::Parse(record.policy_text, record.policy_name);
+  if (!parsed) {
+    std::string lines;
+    for (const policy::ParseError& error : parsed.error()) {
+      lines += (lines.empty() ? "" : "\n") + error.ToString();
+    }
+    return Fail(Reason::kBadPolicy, "read policy", lines);
+  }
+  const std::vector<std::string>& programs = parsed->program;
+  if (!programs.empty() && std::ranges::find(programs, record.program) == programs.end()) {
+    return Fail(Reason::kBadPolicy, "read policy",
+                record.policy_name + ": not a policy for \"" + record.program + "\"");
+  }
+  return std::make_shared<const policy::Policy>(std::move(*parsed));
+}
+
+}  // namespace
+
+std::string TokenText(const uint8_t* token) {
+  std::string text(2 * wire::kTokenSize + 1, '\0');
+  sodium_bin2hex(text.data(), text.size(), token, wire::kTokenSize);
+  text.pop_back();
+  return text;
+}
+
+Result<Session*> SessionTable::Put(SessionRecord record) {
+  Result<std::shared_ptr<const policy::Policy>> policy = ReadPolicy(record);
+  if (!policy) return std::unexpected(policy.error());
+  Result<PageFile> page = PageFile::Open(pages_ + "/" + std::to_string(record.id), **policy);
+  if (!page) return std::unexpected(page.error());
+  const uint64_t id = record.id;
+  auto [it, fresh] = sessions_.try_emplace(id, std::move(record), *policy, std::move(*page));
+  if (!fresh) return Fail(Reason::kBadRequest, "make session", "its id is in use");
+  return &it->second;
+}
+
+Result<Session*> SessionTable::Make(SessionRecord record) {
+  const auto same_user = std::ranges::count_if(
+      sessions_, [&](const auto& each) { return each.second.record.uid == record.uid; });
+  if (static_cast<size_t>(same_user) >= kSessionsPerUser) {
+    return Fail(Reason::kLimit, "make session", "too many sessions of one user");
+  }
+  std::array<uint8_t, wire::kTokenSize> token{};
+  if (getrandom(token.data(), token.size(), 0) != static_cast<ssize_t>(token.size())) {
+    return Fail(Reason::kKernelRefused, "make session", "no random numbers");
+  }
+  record.id = next_id_++;
+  record.token = TokenText(token.data());
+  return Put(std::move(record));
+}
+
+Result<Session*> SessionTable::Restore(SessionRecord record) {
+  next_id_ = std::max(next_id_, record.id + 1);
+  return Put(std::move(record));
+}
+
+Session* SessionTable::Find(uint64_t id) {
+  auto it = sessions_.find(id);
+  return it == sessions_.end() ? nullptr : &it->second;
+}
+
+Session* SessionTable::FindByToken(const uint8_t* token) {
+  const std::string text = TokenText(token);
+  Session* found = nullptr;
+  for (auto& [id, session] : sessions_) {
+    if (session.record.token.size() == text.size() &&
+        sodium_memcmp(session.record.token.data(), text.data(), text.size()) == 0) {
+      found = &session;
+    }
+  }
+  return found;
+}
+
+void SessionTable::Remove(uint64_t id) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  it->second.page.Unlink();
+  sessions_.erase(it);
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,66 @@
+// Sessions: a program, its children, their policy and their page. Named by a random token.
+#ifndef TOOLS_LATCHKEYD_SERVER_SESSION_H_
+#define TOOLS_LATCHKEYD_SERVER_SESSION_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "policy/policy.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/latchkeyd/server/journal.h"
+#include "tools/latchkeyd/server/page_file.h"
+
+namespace latchkey::broker {
+
+struct Session {
+  Session(SessionRecord from, std::shared_ptr<const policy::Policy> parsed, PageFile file)
+      : record(std::move(from)), policy(std::move(parsed)), page(std::move(file)) {}
+
+  SessionRecord record;
+  std::shared_ptr<const policy::Policy> policy;
+  PageFile page;
+  int connections = 0;     // attached ones, and the launcher's
+  int64_t idle_since = 0;  // since when it has none; 0 = it has some
+  bool checked_in = false;
+  UniqueFd launched;        // pidfd of a program whose shim must check in
+  int64_t check_in_by = 0;  // 0 = not running yet
+};
+
+class SessionTable {
+ public:
+  // `pages`: the directory the page files lie in.
+  explicit SessionTable(std::string pages) : pages_(std::move(pages)) {}
+
+  // Makes a session with a fresh token from the kernel's random source. `record` brings everything
+  // but id and token. bad-policy with every error of the text, a line each; limit for too many of
+  // one user.
+  Result<Session*> Make(SessionRecord record);
+  // Brings back one that a broker before us had, with its token and page.
+  Result<Session*> Restore(SessionRecord record);
+
+  Session* Find(uint64_t id);
+  // Finds by token, in constant time for each session.
+  Session* FindByToken(const uint8_t* token);
+  void Remove(uint64_t id);
+
+  std::map<uint64_t, Session>& all() { return sessions_; }
+
+ private:
+  Result<Session*> Put(SessionRecord record);
+
+  std::string pages_;
+  std::map<uint64_t, Session> sessions_;
+  uint64_t next_id_ = 1;
+};
+
+// Between 32 octets and 64 hex digits.
+std::string TokenText(const uint8_t* token);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_SERVER_SESSION_H_
