@@ -73,6 +73,27 @@ TEST_CASE("A default of discard denies datagrams too, and back") {
   CHECK((page.flags.load() & wire::kPageOverflow) != 0);
 }
 
+TEST_CASE("Only a policy that says nothing at all is marked so") {
+  const auto marked = [](const Policy& policy) {
+    return (Compile(policy)->flags.load() & wire::kPageNoRules) != 0;
+  };
+  Policy policy;
+  CHECK(marked(policy));
+  policy.otherwise = Action::kDiscard;
+  CHECK_FALSE(marked(policy));
+  policy.otherwise = Action::kSystem;
+  policy.rules = {Make(Action::kBypass)};
+  CHECK_FALSE(marked(policy));
+  // A rule that leaves no entry is a rule all the same.
+  policy.rules[0].direction = Direction::kIn;
+  CHECK(Compile(policy)->rule_count == 0);
+  CHECK_FALSE(marked(policy));
+  wire::Page page{};
+  CompileInto(Policy{}, page);
+  CompileInto(policy, page);
+  CHECK((page.flags.load() & wire::kPageNoRules) == 0);
+}
+
 TEST_CASE("The generation ends even, and another one each time") {
   wire::Page page{};
   CompileInto(Policy{}, page);

@@ -77,10 +77,9 @@ bool IdMatches(std::string_view pattern, std::string_view id) {
 }
 
 std::string IdFault(std::string_view id, bool wildcard) {
-  const bool printable = std::ranges::all_of(
-      id, [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
-  if (id.empty() || id.size() > kMaxId || !printable) {
-    return "expected 1 to 255 octets, none of them a control character";
+  // Key ids are any octets at all, but a NUL would end the name on the wire.
+  if (id.empty() || id.size() > kMaxId || id.find('\0') != std::string_view::npos) {
+    return "expected 1 to 255 octets without a NUL";
   }
   TypedId typed = TypeOf(id);
   if (typed.value.empty()) return "expected a name after the kind";

@@ -87,8 +87,9 @@ TEST_CASE("Names that do not match") {
 }
 
 TEST_CASE("Names without a fault") {
-  for (const char* id : {"alice", "*.db.example", "fqdn:*.db.example", "bob@example",
-                         "CN=*.example", "keyid:a*", "ip:fd00::1", "10.9.0.1", "dn:C=CH"}) {
+  for (const char* id :
+       {"alice", "*.db.example", "fqdn:*.db.example", "bob@example", "CN=*.example", "keyid:a*",
+        "keyid:\x01\t", "ip:fd00::1", "10.9.0.1", "dn:C=CH"}) {
     INFO(id);
     CHECK(IdFault(id, true).empty());
   }
@@ -96,9 +97,8 @@ TEST_CASE("Names without a fault") {
 }
 
 TEST_CASE("Names with a fault") {
-  for (const char* id :
-       {"", "a\nb", "a\x7f", "fqdn:", "email:", "keyid:", "ip:alice", "ip:10.0.0.0/8", "*", "*.",
-        "a*.example", "a.*.example", "*.*.example", "*@example"}) {
+  for (const char* id : {"", "fqdn:", "email:", "keyid:", "ip:alice", "ip:10.0.0.0/8", "*", "*.",
+                         "a*.example", "a.*.example", "*.*.example", "*@example"}) {
     INFO(id);
     CHECK(IdFault(id, true).starts_with("expected "));
   }

@@ -51,6 +51,10 @@ TEST_CASE("The head: version, application, programs") {
        {"p:4:11: program is \"/bin/x\": expected a list, [\"/bin/x\"]"}},
       {kHead + "program = [\"/bin/x\", \"curl\"]",
        {"p:4:22: program holds \"curl\": expected an absolute path of at most 255 octets"}},
+      {kHead + "program = [\"/" + std::string(255, 'x') + "\"]",
+       {"p:4:12: program holds \"/" + std::string(79, 'x') +
+        "…\": expected an absolute path of at most 255 octets"}},
+      {kHead + "program = [\"/" + std::string(254, 'x') + "\"]", {}},
       {kHead + "program = [1]", {"p:4:12: program holds 1: expected a string"}},
       {kHead + "program = []", {"p:4:11: program has 0 elements: expected 1 to 64"}},
   });
@@ -150,7 +154,7 @@ TEST_CASE("Protections: suites and key lengths") {
 TEST_CASE("Peers: names and authentication") {
   const std::string star =
       ": expected \"*\" only as the whole leftmost label of a host name, like \"*.db.example\"";
-  const std::string octets = ": expected 1 to 255 octets, none of them a control character";
+  const std::string octets = ": expected 1 to 255 octets without a NUL";
   const std::string p = kHead + "[peer.p]\n";
   Check({
       {p + "auth = [\"psk\"]", {"p:4:1: [peer.p] lacks the key \"id\""}},
@@ -162,6 +166,7 @@ TEST_CASE("Peers: names and authentication") {
       {p + "id = [\"a*.example\"]", {"p:5:7: id holds \"a*.example\"" + star}},
       {p + "id = [\"ip:alice\"]",
        {"p:5:7: id holds \"ip:alice\": expected an IP address after \"ip:\""}},
+      {kHead + "peer.p.auth = [\"psk\"]", {"p:4:6: [peer.p] lacks the key \"id\""}},
       {kPeer + "auth = [\"psk\", \"none\"]",
        {"p:6:16: auth holds \"none\": expected \"pubkey\", \"psk\", \"eap\" or \"manual\""}},
       {kHead + "peer = [1]", {"p:4:8: peer is a list: expected a table"}},
@@ -276,6 +281,15 @@ TEST_CASE("Syntax errors and duplicates come from the TOML parser, with their pl
   begins(kHead + "x = \n", "p:4:5: ", "expected value");
   begins(kHead + "x = \"y", "p:4:7: ", "end-of-file");
   begins(kHead + "x = \"\xff\"", "p:4:5: ", "invalid utf-8");
+}
+
+TEST_CASE(
+    "Texts that fail an assertion of the TOML parser are errors, not the end of the process") {
+  for (const char* text :
+       {"[[[x]]]", "[[.x]]", "[ ]", "[[ ]]", "[=]", "[\n]", "[[[peer.x]\nrule]]"}) {
+    INFO(text);
+    CHECK(Errors(kHead + text).size() == 1);
+  }
 }
 
 TEST_CASE("All errors of a file come in one run, in the order of their lines") {

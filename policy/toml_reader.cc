@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <sstream>
+#include <stdexcept>
 #include <utility>
 
 #include "policy/nesting.h"
@@ -11,8 +12,14 @@
 namespace latchkey::policy {
 namespace {
 
-// Levenshtein distance, for the names of keys.
+// What lies further apart is no slip of the keyboard.
+constexpr size_t kNear = 2;
+
+// Levenshtein distance, for the names of keys; of names that are far apart by their lengths alone
+// only that much, since a key can be as long as a file.
 size_t Distance(std::string_view a, std::string_view b) {
+  const size_t least = a.size() > b.size() ? a.size() - b.size() : b.size() - a.size();
+  if (least > kNear) return least;
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
@@ -41,6 +48,8 @@ bool Has(std::initializer_list<std::string_view> words, std::string_view word) {
 }
 
 }  // namespace
+
+void TomlAssertionFailed() { throw std::logic_error("the parser met what it does not expect"); }
 
 std::string ParseError::ToString() const {
   std::string where = file;
@@ -106,14 +115,15 @@ std::optional<toml::table> TomlReader::Load(std::string_view text) {
     WrongAt(fault->line, fault->column, fault->text);
     return std::nullopt;
   }
-  toml::parse_result result = toml::parse(text);
-  if (!result) {
-    const toml::parse_error& error = result.error();
+  try {
+    return toml::parse(text);
+  } catch (const toml::parse_error& error) {
     WrongAt(static_cast<int>(error.source().begin.line),
             static_cast<int>(error.source().begin.column), Escape(error.description()));
-    return std::nullopt;
+  } catch (const std::exception& error) {
+    WrongFile(std::string("no TOML: ") + error.what());
   }
-  return std::move(result).table();
+  return std::nullopt;
 }
 
 void TomlReader::Wrong(const toml::node& node, const std::string& text) {
@@ -146,7 +156,7 @@ void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
       text = "unknown key " + Quote(name) + " in " + std::string(where);
       const auto near = std::ranges::min_element(
           known, {}, [name](std::string_view word) { return Distance(name, word); });
-      if (near != known.end() && Distance(name, *near) <= 2) {
+      if (near != known.end() && Distance(name, *near) <= kNear) {
         text += ": did you mean " + Quote(*near) + "?";
       } else {
         text += ": expected one of " + JoinWords(known, ", ");

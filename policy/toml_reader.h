@@ -5,8 +5,20 @@
 #ifndef POLICY_TOML_READER_H_
 #define POLICY_TOML_READER_H_
 
-#define TOML_EXCEPTIONS 0
+// toml++ 3.3.0 asserts on some texts that are merely wrong ("[[[x"): by default that ends the
+// process, and the process is the broker. Here a failed assertion is an exception, which Load()
+// catches like any syntax error.
+namespace latchkey::policy {
+[[noreturn]] void TomlAssertionFailed();
+}  // namespace latchkey::policy
+#define TOML_ASSERT(expr) \
+  (static_cast<bool>(expr) ? static_cast<void>(0) : ::latchkey::policy::TomlAssertionFailed())
+#define TOML_EXCEPTIONS 1
+// With NDEBUG toml++ would drop the check and go on in a state it does not expect.
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
 #include <toml++/toml.h>
+#pragma pop_macro("NDEBUG")
 
 #include <cstdint>
 #include <functional>

@@ -138,6 +138,7 @@ TEST_CASE("Prefixes contain addresses of their own family only") {
   CHECK_FALSE(P("0.0.0.0/0").Contains(Address{}));
   CHECK_FALSE(Prefix{}.Contains(Address{}));
   // Longer than the family has: nothing, rather than octets past the end.
+  CHECK_FALSE(Prefix{A("10.9.0.1"), 40}.Contains(A("10.9.0.1")));
   CHECK_FALSE(Prefix{A("10.9.0.1"), 200}.Contains(A("10.9.0.1")));
   CHECK_FALSE(Prefix{A("fd00::1"), 200}.Contains(A("fd00::1")));
 }

@@ -170,6 +170,10 @@ TEST_CASE("With a port not known yet the strictest that might come to decide hol
   Flow bound = kOutgoing;
   bound.local.port = 22;
   Expect({bypass_ssh, block_all}, bound, true, SystemAction::kBypass);
+  Flow incoming{Direction::kIn, kProtocolTcp, kHere, S("10.9.0.1", 0)};
+  const Selector web{Family::kV4, P("0.0.0.0/0"), P("0.0.0.0/0"), 6, 0, 0, 80, 0xffff};
+  Expect({Out(1, 1, SystemAction::kBypass, 0, web), block_all}, incoming, true,
+         SystemAction::kDiscard);
   Flow nowhere = kOutgoing;
   nowhere.local = {};
   const SpdEntry bypass_here = Out(4, 1, SystemAction::kBypass, 0, Wide("10.9.0.2"));
