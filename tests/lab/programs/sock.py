@@ -1,0 +1,349 @@
+#!/usr/bin/python3
+"""sock.py [-i FIFO] [COMMAND...]: makes socket calls one by one, as told, and prints what each said.
+
+A program that knows nothing of Latchkey: every call is libc's own, on blocking sockets unless the
+command says otherwise. One line a command, "= COMMAND: RESULT", where RESULT is "ok", what was
+received, "eof", "timeout" or the name of an errno. After its arguments it reads commands from the
+FIFO, until "quit". Calls are given up after 20 s ("timeout N" changes that) by an alarm, so that no
+socket option changes what they say. Commands are the methods of Sockets below; a name's "-" is "_".
+"""
+
+import ctypes
+import errno
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+
+class GivenUp(Exception):
+    """The alarm."""
+
+
+def give_up(_signal, _frame):
+    raise GivenUp
+
+
+def word(error):
+    if isinstance(error, socket.timeout) or error.errno is None:
+        return type(error).__name__
+    return errno.errorcode.get(error.errno, str(error.errno))
+
+
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Sockets:
+    def __init__(self):
+        self.seconds = 20.0
+        self.elapsed_ms = 0
+        self.connections = {}  # by name
+        self.name = "0"
+        self.listener = None
+
+    @property
+    def socket(self):
+        return self.connections[self.name]
+
+    # --- on the side ---
+    def timeout(self, seconds):
+        self.seconds = float(seconds)
+        return "ok"
+
+    def elapsed(self):
+        """Whole milliseconds of the command before."""
+        return str(self.elapsed_ms)
+
+    def use(self, name):
+        """Makes another connection the one that the other commands are about."""
+        self.name = name
+        return "ok"
+
+    def sleep(self, seconds):
+        time.sleep(float(seconds))
+        return "ok"
+
+    def quit(self):
+        sys.exit(0)
+
+    # --- connections ---
+    def new(self, family):
+        made = socket.socket(family, socket.SOCK_STREAM)
+        self.connections[self.name] = made
+        return made
+
+    def connect(self, address, port, local_port="0", local_address=""):
+        made = self.new(family_of(address))
+        if local_port != "0" or local_address:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((local_address, int(local_port)))
+        made.connect((address, int(port)))
+        return "ok"
+
+    def nconnect(self, address, port):
+        """Non-blocking: what connect says, or after EINPROGRESS what SO_ERROR says in the end."""
+        made = self.new(family_of(address))
+        made.setblocking(False)
+        said = made.connect_ex((address, int(port)))
+        if said == errno.EINPROGRESS:
+            poll = select.poll()
+            poll.register(made, select.POLLOUT)
+            poll.poll()
+            said = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        made.setblocking(True)
+        return errno.errorcode[said] if said else "ok"
+
+    def listen(self, address, port, backlog="64"):
+        """On "::" both families, on "::only" IPv6 alone."""
+        made = socket.socket(family_of(address), socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in address:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address == "::only"))
+        made.bind(("::" if address == "::only" else address, int(port)))
+        made.listen(int(backlog))
+        self.listener = made
+        return "ok"
+
+    def accept(self):
+        made, peer = self.listener.accept()
+        self.connections[self.name] = made
+        return peer[0]
+
+    def unlisten(self):
+        self.listener.close()
+        return "ok"
+
+    def close(self):
+        self.socket.close()
+        return "ok"
+
+    def user_timeout(self, milliseconds):
+        self.socket.setsockopt(socket.IPPROTO_TCP, 18, int(milliseconds))
+        return "ok"
+
+    # --- data ---
+    def send(self, text):
+        self.socket.sendall(text.encode())
+        return "ok"
+
+    def write(self, text):
+        os.write(self.socket.fileno(), text.encode())
+        return "ok"
+
+    def recv(self):
+        return self.socket.recv(4096).decode(errors="replace") or "eof"
+
+    def read(self):
+        return os.read(self.socket.fileno(), 4096).decode(errors="replace") or "eof"
+
+    def echo(self, text):
+        """Sends, and receives as much."""
+        self.socket.sendall(text.encode())
+        got = b""
+        while len(got) < len(text.encode()):
+            more = self.socket.recv(4096)
+            if not more:
+                return "eof"
+            got += more
+        return got.decode(errors="replace")
+
+    def epoll(self):
+        """Waits for anything to happen, then asks SO_ERROR; data or end of file is told as such."""
+        poll = select.epoll()
+        poll.register(self.socket, select.EPOLLIN | select.EPOLLRDHUP)
+        poll.poll()
+        said = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if said:
+            return errno.errorcode[said]
+        return self.socket.recv(4096, socket.MSG_DONTWAIT).decode(errors="replace") or "eof"
+
+    def transfer(self, text):
+        """Sends the text over and over until something stops it."""
+        block = (text.encode() + b" ") * 64
+        while True:
+            self.socket.sendall(block)
+
+    def sink(self):
+        """Receives until the end, which it tells; "sunk" says how much there was."""
+        self.sunk_octets = 0
+        while True:
+            more = self.socket.recv(65536)
+            if not more:
+                return "eof"
+            self.sunk_octets += len(more)
+
+    def sunk(self):
+        return str(self.sunk_octets)
+
+    def serve(self):
+        """Accepts for ever and echoes everybody; says who came and what ended with an error."""
+        self.seconds = 0.0
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        poll = select.epoll()
+        poll.register(self.listener, select.EPOLLIN)
+        peers = {}
+        print("= serve: ok", flush=True)
+        while True:
+            for descriptor, _ in poll.poll():
+                try:
+                    if descriptor == self.listener.fileno():
+                        made, peer = self.listener.accept()
+                        print("accepted", peer[0], flush=True)
+                        peers[made.fileno()] = made
+                        poll.register(made, select.EPOLLIN)
+                        continue
+                    data = peers[descriptor].recv(65536)
+                    if data:
+                        peers[descriptor].sendall(data)
+                        continue
+                except OSError as error:
+                    print("error", word(error), flush=True)
+                if descriptor in peers:
+                    poll.unregister(descriptor)
+                    peers.pop(descriptor).close()
+
+    # --- TLS: its reads and writes are libssl's ---
+    def tls_connect(self, address, port):
+        import ssl
+
+        self.connect(address, port)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.connections[self.name] = context.wrap_socket(self.socket)
+        return "ok"
+
+    def tls_accept(self, certificate):
+        import ssl
+
+        peer = self.accept()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.connections[self.name] = context.wrap_socket(self.socket, server_side=True)
+        return peer
+
+    # --- datagrams ---
+    def udp_send(self, address, port, text):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_connect(self, address, port, text):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.connect((address, int(port)))
+        made.send(text.encode())
+        return "ok"
+
+    def ping(self, address):
+        """One echo request and its reply (needs CAP_NET_RAW)."""
+        family = family_of(address)
+        protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+        request, reply = (128, 129) if family == socket.AF_INET6 else (8, 0)
+        body = os.urandom(16)
+        packet = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1) + body
+        total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        packet = packet[:2] + struct.pack("!H", ~total & 0xFFFF) + packet[4:]
+        made = socket.socket(family, socket.SOCK_RAW, protocol)
+        made.sendto(packet, (address, 0))
+        while True:
+            got = made.recv(2048)
+            if family == socket.AF_INET:
+                got = got[(got[0] & 15) * 4:]
+            if got[0] == reply and got[8:] == body:
+                return "ok"
+
+    # --- processes ---
+    def in_child(self, *command):
+        """Runs one command in a forked child."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, self.do(" ".join(command)).encode())
+            os._exit(0)
+        os.close(writer)
+        said = os.read(reader, 4096).decode()
+        os.close(reader)
+        os.waitpid(child, 0)
+        return said
+
+    def daemonize(self):
+        """Goes on as a child, in place of the parent, which is gone."""
+        if os.fork() != 0:
+            os._exit(0)
+        return "ok"
+
+    def setuid(self, uid):
+        os.setgroups([])
+        os.setgid(int(uid))
+        os.setuid(int(uid))
+        return "ok"
+
+    def close_all(self):
+        """Closes every descriptor that this program did not open itself: all but 0 to 2."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        for descriptor in range(3, 4096):
+            libc.close(descriptor)
+        return "ok"
+
+    def close_range(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        return "ok" if libc.close_range(3, ctypes.c_uint(0xFFFFFFFF), 0) == 0 else "failed"
+
+    def exec(self, *arguments):
+        """Becomes this program anew, with the connection and nothing else inherited."""
+        descriptor = self.socket.fileno()
+        os.set_inheritable(descriptor, True)
+        os.execv(sys.executable, [sys.executable, "-I", "-S", __file__, *arguments,
+                                  f"adopt {descriptor}"])
+
+    def adopt(self, descriptor):
+        self.connections[self.name] = socket.socket(fileno=int(descriptor))
+        return "ok"
+
+    def capabilities(self):
+        """The effective set of capabilities, in hex, without leading zeros."""
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return line.split()[1].lstrip("0") or "0"
+        return "none"
+
+    def do(self, line):
+        command, *arguments = line.split(" ")
+        method = getattr(self, command.replace("-", "_"))
+        began = time.monotonic()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            result = method(*arguments)
+        except OSError as error:
+            result = word(error)
+        except GivenUp:
+            result = "timeout"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if command != "elapsed":
+            self.elapsed_ms = int((time.monotonic() - began) * 1000)
+        return f"{command}: {result}"
+
+
+def main(arguments):
+    signal.signal(signal.SIGALRM, give_up)
+    fifo = None
+    if arguments[:1] == ["-i"]:
+        fifo = open(os.open(arguments[1], os.O_RDWR), encoding="utf-8")
+        arguments = arguments[2:]
+    sockets = Sockets()
+    for line in arguments:
+        print("=", sockets.do(line), flush=True)
+    while fifo:
+        line = fifo.readline().rstrip("\n")
+        print("=", sockets.do(line), flush=True)
+
+
+main(sys.argv[1:])
