@@ -145,7 +145,7 @@ class Broker {
         !started) {
       return Fatal(started.error());
     }
-    journal->Compact(server.Snapshot(), /*force=*/true);
+    journal->Compact(server.Snapshot());
 
     bool handed_over = false;
     Result<UniqueFd> listener = OpenListener(arguments_.socket, &handed_over);
@@ -162,7 +162,7 @@ class Broker {
       unlink((arguments_.run_dir + "/journal").c_str());
       while (!sessions.all().empty()) sessions.Remove(sessions.all().begin()->first);
     } else {
-      journal->Compact(server.Snapshot(), /*force=*/true);
+      journal->Compact(server.Snapshot());
     }
     return 0;
   }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <utility>
 
 namespace latchkey::broker {
@@ -15,7 +16,39 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kCompactAt = 4 << 20;
+// Paths and peer names are octets, JSON strings are characters: each octet becomes the character of
+// its number, so that every string comes back as it was.
+Json ToJson(const std::string& octets) {
+  std::string text;
+  for (const char c : octets) {
+    const auto octet = static_cast<unsigned char>(c);
+    if (octet >= 0x80) text += static_cast<char>(0xc0 | octet >> 6);
+    text += static_cast<char>(octet >= 0x80 ? 0x80 | (octet & 0x3f) : octet);
+  }
+  return text;
+}
+
+std::string StringFrom(const Json& json) {
+  const auto& text = json.get_ref<const std::string&>();
+  std::string octets;
+  for (size_t i = 0; i < text.size(); ++i) {
+    auto octet = static_cast<unsigned char>(text[i]);
+    if (octet >= 0x80) {
+      if (octet > 0xc3) throw std::out_of_range("character");
+      octet = static_cast<unsigned char>(octet << 6 | (text.at(++i) & 0x3f));
+    }
+    octets += static_cast<char>(octet);
+  }
+  return octets;
+}
+
+// Reads an enumerator that is at most `last`.
+template <typename Enum>
+Enum EnumFrom(const Json& json, Enum last) {
+  const auto number = json.get<uint64_t>();
+  if (number > static_cast<uint64_t>(last)) throw std::out_of_range("enumerator");
+  return static_cast<Enum>(number);
+}
 
 Json ToJson(const SocketAddress& address) {
   if (address.address.family == Family::kNone) return nullptr;
@@ -53,12 +86,12 @@ Json ToJson(const Guard& guard) {
 Guard GuardFrom(const Json& json) {
   Guard guard;
   guard.out = json.at("out").get<bool>();
-  guard.action = static_cast<Guard::Action>(json.at("action").get<int>());
+  guard.action = EnumFrom(json.at("action"), Guard::Action::kAllow);
   guard.reqid = json.at("reqid").get<uint32_t>();
   guard.priority = json.at("priority").get<uint32_t>();
   guard.mark = json.at("mark").get<uint32_t>();
   Selector& s = guard.selector;
-  s.family = static_cast<Family>(json.at("family").get<int>());
+  s.family = EnumFrom(json.at("family"), Family::kV6);
   s.source = PrefixFrom(json.at("source"));
   s.destination = PrefixFrom(json.at("destination"));
   s.protocol = json.at("protocol").get<uint8_t>();
@@ -81,18 +114,20 @@ Json ToJson(const Entry& entry) {
           {"protocol", latch.flow.protocol},
           {"local", ToJson(latch.flow.local)},
           {"remote", ToJson(latch.flow.remote)},
-          {"identity", {latch.identity.peer_id, latch.identity.local_id, latch.identity.auth}},
+          {"identity",
+           {ToJson(latch.identity.peer_id), ToJson(latch.identity.local_id),
+            ToJson(latch.identity.auth)}},
           {"protection",
            {static_cast<int>(p.protocol), static_cast<int>(p.mode), p.encryption, p.integrity,
             p.key_bits, p.replay, p.esn}},
           {"pin", static_cast<int>(latch.pin)},
           {"reqid", latch.reqid},
           {"spi", {latch.spi_in, latch.spi_out}},
-          {"program", latch.program},
+          {"program", ToJson(latch.program)},
           {"pid", latch.pid},
           {"uid", latch.uid},
-          {"policy", latch.policy},
-          {"rule", latch.rule},
+          {"policy", ToJson(latch.policy)},
+          {"rule", ToJson(latch.rule)},
           {"since", latch.since},
           {"session", entry.session},
           {"socket", {entry.hint.cookie, entry.hint.inode, entry.hint.pid, entry.hint.fd}},
@@ -107,31 +142,32 @@ Entry EntryFrom(const Json& json) {
   Entry entry;
   Latch& latch = entry.latch;
   latch.id = json.at("id").get<uint64_t>();
-  latch.state = static_cast<State>(json.at("state").get<int>());
-  latch.reason = static_cast<Reason>(json.at("reason").get<int>());
-  latch.flow.direction = static_cast<Direction>(json.at("direction").get<int>());
+  latch.state = EnumFrom(json.at("state"), State::kBroken);
+  latch.reason = EnumFrom(json.at("reason"), static_cast<Reason>(wire::kReasonCount - 1));
+  latch.flow.direction = EnumFrom(json.at("direction"), Direction::kBoth);
   latch.flow.protocol = json.at("protocol").get<uint8_t>();
   latch.flow.local = AddressFrom(json.at("local"));
   latch.flow.remote = AddressFrom(json.at("remote"));
   const Json& identity = json.at("identity");
-  latch.identity = Identity{identity.at(0), identity.at(1), identity.at(2)};
+  latch.identity =
+      Identity{StringFrom(identity.at(0)), StringFrom(identity.at(1)), StringFrom(identity.at(2))};
   const Json& p = json.at("protection");
-  latch.protection = Protection{static_cast<SaProtocol>(p.at(0).get<int>()),
-                                static_cast<Mode>(p.at(1).get<int>()),
+  latch.protection = Protection{EnumFrom(p.at(0), SaProtocol::kAh),
+                                EnumFrom(p.at(1), Mode::kUnknown),
                                 p.at(2),
                                 p.at(3),
                                 p.at(4).get<uint16_t>(),
                                 p.at(5).get<bool>(),
                                 p.at(6).get<bool>()};
-  latch.pin = static_cast<Pin>(json.at("pin").get<int>());
+  latch.pin = EnumFrom(json.at("pin"), Pin::kSpi);
   latch.reqid = json.at("reqid").get<uint32_t>();
   latch.spi_in = json.at("spi").at(0).get<uint32_t>();
   latch.spi_out = json.at("spi").at(1).get<uint32_t>();
-  latch.program = json.at("program");
+  latch.program = StringFrom(json.at("program"));
   latch.pid = json.at("pid").get<uint32_t>();
   latch.uid = json.at("uid").get<uint32_t>();
-  latch.policy = json.at("policy");
-  latch.rule = json.at("rule");
+  latch.policy = StringFrom(json.at("policy"));
+  latch.rule = StringFrom(json.at("rule"));
   latch.since = json.at("since").get<uint64_t>();
   entry.session = json.at("session").get<uint64_t>();
   const Json& socket = json.at("socket");
@@ -149,9 +185,9 @@ Json ToJson(const SessionRecord& session) {
   return {{"id", session.id},
           {"token", session.token},
           {"uid", session.uid},
-          {"program", session.program},
-          {"name", session.policy_name},
-          {"text", session.policy_text},
+          {"program", ToJson(session.program)},
+          {"name", ToJson(session.policy_name)},
+          {"text", ToJson(session.policy_text)},
           {"has_policy", session.has_policy}};
 }
 
@@ -160,9 +196,9 @@ SessionRecord SessionFrom(const Json& json) {
   session.id = json.at("id").get<uint64_t>();
   session.token = json.at("token");
   session.uid = json.at("uid").get<uint32_t>();
-  session.program = json.at("program");
-  session.policy_name = json.at("name");
-  session.policy_text = json.at("text");
+  session.program = StringFrom(json.at("program"));
+  session.policy_name = StringFrom(json.at("name"));
+  session.policy_text = StringFrom(json.at("text"));
   session.has_policy = json.at("has_policy").get<bool>();
   return session;
 }
@@ -191,9 +227,7 @@ void Apply(const Json& line, JournalState& state) {
 }
 
 std::string Line(const char* kind, const Json& what) {
-  // Names come from users: what is no UTF-8 is replaced, never thrown about.
-  return Json{{"kind", kind}, {"what", what}}.dump(-1, ' ', false, Json::error_handler_t::replace) +
-         "\n";
+  return Json{{"kind", kind}, {"what", what}}.dump() + "\n";
 }
 
 }  // namespace
@@ -229,14 +263,23 @@ Result<Journal> Journal::Open(const std::string& path, JournalState& state) {
   }
   state = ReadJournal(text);
   Journal journal(path, std::move(file), text.size());
-  // A torn line would run into the next one.
-  if (!text.empty() && text.back() != '\n') journal.Write("\n");
+  journal.DropTorn(text.rfind('\n') + 1);
   return journal;
+}
+
+void Journal::DropTorn(uint64_t size) {
+  // A line without its end would run into the next one.
+  if (ftruncate(file_.get(), static_cast<off_t>(size)) == 0) size_ = size;
 }
 
 void Journal::Write(const std::string& line) {
   const ssize_t count = write(file_.get(), line.data(), line.size());
-  if (count > 0) size_ += static_cast<uint64_t>(count);
+  if (count == static_cast<ssize_t>(line.size())) {
+    size_ += line.size();
+    return;
+  }
+  failed_ = true;
+  if (count > 0) DropTorn(size_);
 }
 
 void Journal::Add(const SessionRecord& session) { Write(Line("session", ToJson(session))); }
@@ -246,23 +289,24 @@ void Journal::EndLatch(uint64_t id) { Write(Line("latch-end", id)); }
 void Journal::Add(const Guard& guard) { Write(Line("guard", ToJson(guard))); }
 void Journal::EndGuard(const Guard& guard) { Write(Line("guard-end", ToJson(guard))); }
 
-void Journal::Compact(const JournalState& state, bool force) {
-  if (size_ < kCompactAt && !force) return;
+bool Journal::Compact(const JournalState& state) {
   std::string text;
   for (const auto& [id, session] : state.sessions) text += Line("session", ToJson(session));
   for (const auto& [id, entry] : state.latches) text += Line("latch", ToJson(entry));
   for (const Guard& guard : state.guards) text += Line("guard", ToJson(guard));
+  compacted_ = text.size();
   const std::string fresh = path_ + ".new";
   UniqueFd file(
       open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file) return;
+  if (!file) return false;
   if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
       rename(fresh.c_str(), path_.c_str()) != 0) {
     unlink(fresh.c_str());
-    return;
+    return false;
   }
   file_ = std::move(file);
   size_ = text.size();
+  return true;
 }
 
 }  // namespace latchkey::broker

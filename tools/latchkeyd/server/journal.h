@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "policy/model/error.h"
 #include "tools/latchkeyd/kernel/unique_fd.h"
@@ -53,17 +54,28 @@ class Journal {
   void Add(const Guard& guard);
   void EndGuard(const Guard& guard);
 
-  // Writes the file anew with what is there now, once it has grown past 4 MiB or with `force`.
-  void Compact(const JournalState& state, bool force = false);
+  // True once the file has grown past 4 MiB, and twice past what the last Compact() left.
+  bool IsLong() const { return size_ >= kLong && size_ >= 2 * compacted_; }
+  // Writes the file anew with what is there now. False, and the old file stays, when it cannot.
+  bool Compact(const JournalState& state);
+
+  // True when a record could not be written since the last call: a broker that comes after us would
+  // not know of what it said.
+  bool TakeFailure() { return std::exchange(failed_, false); }
 
  private:
+  static constexpr uint64_t kLong = 4 << 20;
+
   Journal(std::string path, UniqueFd file, uint64_t size)
       : path_(std::move(path)), file_(std::move(file)), size_(size) {}
   void Write(const std::string& line);
+  void DropTorn(uint64_t size);
 
   std::string path_;
   UniqueFd file_;
   uint64_t size_ = 0;
+  uint64_t compacted_ = 0;
+  bool failed_ = false;  // a record was lost
 };
 
 }  // namespace latchkey::broker

@@ -54,20 +54,39 @@ void ClearTrouble(wire::Page& page, uint64_t cookie) {
   slot->cookie.store(wire::kTombstone, std::memory_order_release);
   slot->trouble.store(wire::Trouble::kFree, std::memory_order_release);
   page.troubled.fetch_sub(1);
+  // Tombstones at the end of a chain lead nowhere: without this they would fill the table in time.
+  auto place = static_cast<uint32_t>(slot - page.slots);
+  constexpr uint32_t kMask = wire::kPageSlots - 1;
+  if (page.slots[(place + 1) & kMask].cookie.load(std::memory_order_relaxed) != 0) return;
+  while (page.slots[place].cookie.load(std::memory_order_relaxed) == wire::kTombstone) {
+    page.slots[place].cookie.store(0, std::memory_order_release);
+    place = (place - 1) & kMask;
+  }
 }
 
-Result<PageFile> PageFile::Open(const std::string& path, const policy::Policy& policy) {
+Result<PageFile> PageFile::Make(const std::string& path, const policy::Policy& policy) {
+  // What an earlier broker left under this name is some other session's.
+  unlink(path.c_str());
+  return Map(path, policy, O_EXCL);
+}
+
+Result<PageFile> PageFile::Reopen(const std::string& path, const policy::Policy& policy) {
+  return Map(path, policy, 0);
+}
+
+Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& policy, int flags) {
   const auto failed = [&](const char* step) {
     return Fail(Reason::kKernelRefused, step, path + ": " + std::strerror(errno));
   };
-  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600));
   if (!file) return failed("open page");
   if (ftruncate(file.get(), sizeof(wire::Page)) != 0) return failed("size page");
   void* mapped =
       mmap(nullptr, sizeof(wire::Page), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (mapped == MAP_FAILED) return failed("map page");
   auto* page = static_cast<wire::Page*>(mapped);
-  if (page->magic != 0 && page->magic != wire::kPageMagic) {
+  const bool known = page->magic == wire::kPageMagic && page->version == wire::kVersion;
+  if (page->magic != 0 && !known) {
     munmap(mapped, sizeof(wire::Page));
     return Fail(Reason::kKernelRefused, "open page", path + ": not a page");
   }

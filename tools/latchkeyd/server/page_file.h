@@ -21,9 +21,11 @@ void ClearTrouble(wire::Page& page, uint64_t cookie);
 
 class PageFile {
  public:
-  // Makes the file at `path` (mode 0600), or takes over the one that is there, and compiles
-  // `policy` into it.
-  static Result<PageFile> Open(const std::string& path, const policy::Policy& policy);
+  // Makes the file at `path` (mode 0600), in place of any that is there, and compiles `policy` into
+  // it.
+  static Result<PageFile> Make(const std::string& path, const policy::Policy& policy);
+  // Takes over the file of a broker before us, with its troubles; makes it where it is gone.
+  static Result<PageFile> Reopen(const std::string& path, const policy::Policy& policy);
 
   PageFile(PageFile&& other) noexcept
       : path_(std::move(other.path_)), page_(std::exchange(other.page_, nullptr)) {}
@@ -38,6 +40,7 @@ class PageFile {
 
  private:
   PageFile(std::string path, wire::Page* page) : path_(std::move(path)), page_(page) {}
+  static Result<PageFile> Map(const std::string& path, const policy::Policy& policy, int flags);
 
   std::string path_;
   wire::Page* page_;

@@ -106,7 +106,9 @@ void Server::Tick() {
     sessions_.Remove(id);
   }
   engine_->Tick();
-  journal_.Compact(Snapshot());
+  if (journal_.IsLong()) journal_.Compact(Snapshot());
+  if (journal_.TakeFailure())
+    log_("error: the journal cannot be written: a restart would lose latches");
 }
 
 JournalState Server::Snapshot() {

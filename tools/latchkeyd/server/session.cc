@@ -2,9 +2,13 @@
 
 #include <sodium.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "policy/parse.h"
@@ -13,7 +17,8 @@
 namespace latchkey::broker {
 namespace {
 
-constexpr size_t kSessionsPerUser = 1024;
+constexpr size_t kSessionsPerUser = 64;
+constexpr size_t kSessionsOfRoot = 4096;
 
 Result<std::shared_ptr<const policy::Policy>> ReadPolicy(const SessionRecord& record) {
   if (!record.has_policy) return std::make_shared<const policy::Policy>();
@@ -42,21 +47,23 @@ std::string TokenText(const uint8_t* token) {
   return text;
 }
 
-Result<Session*> SessionTable::Put(SessionRecord record) {
+Result<Session*> SessionTable::Put(SessionRecord record, bool fresh) {
   Result<std::shared_ptr<const policy::Policy>> policy = ReadPolicy(record);
   if (!policy) return std::unexpected(policy.error());
-  Result<PageFile> page = PageFile::Open(pages_ + "/" + std::to_string(record.id), **policy);
-  if (!page) return std::unexpected(page.error());
   const uint64_t id = record.id;
-  auto [it, fresh] = sessions_.try_emplace(id, std::move(record), *policy, std::move(*page));
-  if (!fresh) return Fail(Reason::kBadRequest, "make session", "its id is in use");
+  if (sessions_.contains(id)) return Fail(Reason::kBadRequest, "make session", "its id is in use");
+  Result<PageFile> page =
+      fresh ? PageFile::Make(PagePath(id), **policy) : PageFile::Reopen(PagePath(id), **policy);
+  if (!page) return std::unexpected(page.error());
+  auto [it, added] = sessions_.try_emplace(id, std::move(record), *policy, std::move(*page));
   return &it->second;
 }
 
 Result<Session*> SessionTable::Make(SessionRecord record) {
   const auto same_user = std::ranges::count_if(
       sessions_, [&](const auto& each) { return each.second.record.uid == record.uid; });
-  if (static_cast<size_t>(same_user) >= kSessionsPerUser) {
+  const size_t limit = record.uid == 0 ? kSessionsOfRoot : kSessionsPerUser;
+  if (static_cast<size_t>(same_user) >= limit) {
     return Fail(Reason::kLimit, "make session", "too many sessions of one user");
   }
   std::array<uint8_t, wire::kTokenSize> token{};
@@ -65,12 +72,15 @@ Result<Session*> SessionTable::Make(SessionRecord record) {
   }
   record.id = next_id_++;
   record.token = TokenText(token.data());
-  return Put(std::move(record));
+  return Put(std::move(record), /*fresh=*/true);
 }
 
 Result<Session*> SessionTable::Restore(SessionRecord record) {
   next_id_ = std::max(next_id_, record.id + 1);
-  return Put(std::move(record));
+  if (record.token.size() != 2 * wire::kTokenSize) {
+    return Fail(Reason::kBadRequest, "restore session", "its token is damaged");
+  }
+  return Put(std::move(record), /*fresh=*/false);
 }
 
 Session* SessionTable::Find(uint64_t id) {
@@ -95,6 +105,17 @@ void SessionTable::Remove(uint64_t id) {
   if (it == sessions_.end()) return;
   it->second.page.Unlink();
   sessions_.erase(it);
+}
+
+void SessionTable::RemoveStrays() const {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(pages_, error)) {
+    const std::string name = file.path().filename().string();
+    uint64_t id = 0;
+    const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), id);
+    const bool ours = bad == std::errc() && end == name.data() + name.size();
+    if (ours && !sessions_.contains(id)) unlink(file.path().c_str());
+  }
 }
 
 }  // namespace latchkey::broker

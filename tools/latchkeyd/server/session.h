@@ -37,8 +37,8 @@ class SessionTable {
   explicit SessionTable(std::string pages) : pages_(std::move(pages)) {}
 
   // Makes a session with a fresh token from the kernel's random source. `record` brings everything
-  // but id and token. bad-policy with every error of the text, a line each; limit for too many of
-  // one user.
+  // but id and token. bad-policy with every error of the text, a line each; limit for more than 64
+  // of one user (root: 4096).
   Result<Session*> Make(SessionRecord record);
   // Brings back one that a broker before us had, with its token and page.
   Result<Session*> Restore(SessionRecord record);
@@ -47,11 +47,14 @@ class SessionTable {
   // Finds by token, in constant time for each session.
   Session* FindByToken(const uint8_t* token);
   void Remove(uint64_t id);
+  // Removes the page files of sessions that ended while no broker ran.
+  void RemoveStrays() const;
 
   std::map<uint64_t, Session>& all() { return sessions_; }
 
  private:
-  Result<Session*> Put(SessionRecord record);
+  Result<Session*> Put(SessionRecord record, bool fresh);
+  std::string PagePath(uint64_t id) const { return pages_ + "/" + std::to_string(id); }
 
   std::string pages_;
   std::map<uint64_t, Session> sessions_;
