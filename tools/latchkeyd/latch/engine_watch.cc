@@ -174,7 +174,7 @@ void Engine::CheckLatch(Entry& entry) {
         Break(entry, Reason::kConflictSa);
         return;
       }
-      if (known->sa.reqid != entry.latch.reqid) continue;
+      if (known->sa.reqid != entry.latch.reqid || known->sa.mark_mask != 0) continue;
       const uint32_t pinned = inbound ? entry.latch.spi_in : entry.latch.spi_out;
       if (entry.latch.pin == Pin::kSpi && known->sa.key.spi != pinned) continue;
       if (!has[inbound ? 1 : 0] && entry.latch.pin != Pin::kSpi) {
@@ -218,8 +218,10 @@ void Engine::Silence(Entry& entry) {
   entry.latch.flow.local = flow.local;
   const Result<void> aborted = kernel_.Abort(entry.hint, fd.value_or(-1), flow);
   if (fd) kernel_.GiveBack(*fd);
-  entry.silenced = blocked || aborted.has_value();
-  if (!aborted) {
+  // A socket that is in no table any more has nothing left to send.
+  const bool gone = !aborted && aborted.error().reason == Reason::kClosed;
+  entry.silenced = blocked || gone || aborted.has_value();
+  if (!aborted && !gone) {
     observer_.OnWarning("a broken latch's socket cannot be aborted: " + aborted.error().ToString());
   }
 }

@@ -59,7 +59,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     if (candidate->sa.reqid == 0) continue;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid) {
+      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0) {
         back = other;
         break;
       }

@@ -36,7 +36,7 @@ struct Sa {
   // (transport mode) and the selector matches. Marked, interface and larval SAs carry nothing of
   // ours.
   bool Carries(uint8_t flow_protocol, const SocketAddress& from, const SocketAddress& to) const {
-    if (larval || mark_mask != 0 || if_id != 0) return false;
+    if (larval || if_id != 0) return false;
     if (protection.mode == Mode::kTransport &&
         (source != from.address || key.destination != to.address)) {
       return false;

@@ -12,6 +12,8 @@ std::optional<Identity> IdentityOf(const KnownSa& known) {
 }
 
 bool Carries(const KnownSa& known, const Flow& flow) {
+  // Outbound, an SA's mark must match the packet's: ours carry the guard's, so none does.
+  if (!known.inbound && known.sa.mark_mask != 0) return false;
   return known.inbound ? known.sa.Carries(flow.protocol, flow.remote, flow.local)
                        : known.sa.Carries(flow.protocol, flow.local, flow.remote);
 }
