@@ -101,7 +101,7 @@ class Engine {
   void CheckLatch(Entry& entry);
   void CheckAll();
   void Break(Entry& entry, Reason reason);
-  void Silence(Entry& entry);
+  void Silence(Entry& entry, bool first);
   void Close(uint64_t id, Reason reason);
   Result<void> Resynchronise();
   Result<void> ReadSpd();

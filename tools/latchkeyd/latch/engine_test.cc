@@ -238,6 +238,22 @@ TEST_CASE("closed sockets are reaped; aborted ones stay as long as the program h
   CHECK(broker.StateOf(second.latch) == State::kClosed);
 }
 
+TEST_CASE("a latch without its SA outlives the time-out of its socket, and then breaks") {
+  Broker broker;
+  const std::vector<Sa> pair = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Socket();
+  const Answer answer = broker.Connect(fd);
+  broker.engine->Tick(true);  // seen
+  broker.Unkeyed(pair);
+  broker.kernel.sockets.at(fd).live = false;  // TCP_USER_TIMEOUT: closed, still held
+  broker.kernel.now += 11'000;
+  broker.engine->Tick(true);
+  CHECK(broker.StateOf(answer.latch) == State::kEstablished);
+  broker.kernel.now += 11'000;
+  broker.engine->Tick(true);
+  CHECK(broker.StateOf(answer.latch) == State::kBroken);
+}
+
 TEST_CASE("a latch whose socket has not connected yet is not reaped") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");

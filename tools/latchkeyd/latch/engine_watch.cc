@@ -16,6 +16,13 @@ namespace {
 // descriptor under /proc costs more than asking the kernel for its connections.
 constexpr int64_t kMourningMs = 10'000;
 
+// True for a latch that must outlive its socket's place in the kernel's tables as long as a program
+// holds the socket: one that broke, or lost its SA (its program goes on reading ECONNRESET after
+// TCP gave up), and one that was never seen there (it may be about to connect).
+bool Lingers(const Entry& entry) {
+  return entry.latch.state == State::kBroken || entry.stalled_since != 0 || !entry.seen;
+}
+
 }  // namespace
 
 Guard Engine::StandingBlock(Family family) const {
@@ -195,10 +202,10 @@ void Engine::CheckLatch(Entry& entry) {
 
 void Engine::Break(Entry& entry, Reason reason) {
   if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
-  Silence(entry);
+  Silence(entry, /*first=*/true);
 }
 
-void Engine::Silence(Entry& entry) {
+void Engine::Silence(Entry& entry, bool first) {
   Flow flow = entry.latch.flow;
   bool blocked = false;
   const std::optional<int> fd = kernel_.Borrow(entry.hint);
@@ -221,7 +228,7 @@ void Engine::Silence(Entry& entry) {
   // A socket that is in no table any more has nothing left to send.
   const bool gone = !aborted && aborted.error().reason == Reason::kClosed;
   entry.silenced = blocked || gone || aborted.has_value();
-  if (!aborted && !gone) {
+  if (!aborted && !gone && first) {
     observer_.OnWarning("a broken latch's socket cannot be aborted: " + aborted.error().ToString());
   }
 }
@@ -241,7 +248,7 @@ void Engine::Tick(bool reap_now) {
         now - entry.stalled_since >= options_.sa_grace_ms) {
       Break(entry, Reason::kNoSa);
     } else if (entry.latch.state == State::kBroken && !entry.silenced) {
-      Silence(entry);
+      Silence(entry, /*first=*/false);
     }
   }
   if (reap_now || now - last_reap_ >= options_.reap_ms) Reap();
@@ -263,10 +270,7 @@ void Engine::Reap() {
   for (auto& [id, entry] : database_.entries()) {
     const auto it = by_cookie.find(entry.hint.cookie);
     if (it == by_cookie.end()) {
-      // An aborted socket is in no table, yet its program must go on reading ECONNRESET; one
-      // that was never seen may be about to connect.
-      const bool lingers = entry.latch.state == State::kBroken || !entry.seen;
-      if (!lingers || mourn) missing.push_back(&entry);
+      if (!Lingers(entry) || mourn) missing.push_back(&entry);
       continue;
     }
     entry.seen = true;
@@ -282,9 +286,7 @@ void Engine::Reap() {
   }
   std::vector<uint64_t> gone;
   for (const Entry* entry : missing) {
-    const bool open = held->contains(entry->hint.inode);
-    const bool lingers = entry->latch.state == State::kBroken || !entry->seen;
-    if (open && lingers) continue;
+    if (Lingers(*entry) && held->contains(entry->hint.inode)) continue;
     gone.push_back(entry->latch.id);
   }
   for (const uint64_t id : gone) Close(id, Reason::kClosed);
