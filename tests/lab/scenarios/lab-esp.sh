@@ -1,8 +1,9 @@
 # The lab itself: what goes through ESP is seen as ESP, and what does not is seen in clear.
 set -u
 
+port_now=5000
 send() { # send CLIENT-HOST SERVER-HOST ADDRESS TEXT: over TCP, and back
-  local port=$((5000 + RANDOM % 1000))
+  local port=$((port_now += 1))
   bg "$2" "server-$port" socat "TCP6-LISTEN:$port,ipv6only=0,reuseaddr" EXEC:cat
   wait_listen "$2" "$port"
   expect_eq "the echo of $4 over $3" "$(printf %s "$4" | on "$1" socat -t5 - "TCP:$3:$port,connect-timeout=5")" "$4"
@@ -33,8 +34,9 @@ policies() { # policies HOST PEER-NUMBER NUMBER REQID: everything between the tw
   done
 }
 
+reqid=100
 for suite in aes-gcm-16:256 aes-gcm-16:128 chacha20-poly1305 aes-cbc:256/hmac-sha2-256; do
-  reqid=$((10 + RANDOM % 1000))
+  reqid=$((reqid + 1))
   for host in a b; do on $host ip xfrm policy flush; done
   policies a 2 1 $reqid
   policies b 1 2 $reqid
