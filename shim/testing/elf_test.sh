@@ -1,0 +1,35 @@
+#!/bin/sh
+# What the loader sees of the shim: its exports are the list in exports.lds and nothing else, it needs
+# libc alone, calls no function that it stands in front of, and runs on glibc 2.34.
+set -eu
+shim=$1
+exports=$2
+failed=0
+
+fail() {
+  echo "elf_test: $1"
+  failed=1
+}
+
+names() { sort -u | tr '\n' ' '; }
+
+listed=$(sed -n '/global:/,/local:/p' "$exports" | tr -d ' \n' | sed 's/global://; s/local:.*//' |
+  tr ';' '\n' | grep . | names)
+exported=$(nm -D --defined-only "$shim" | awk '{print $3}' | names)
+[ -n "$listed" ] || fail "no list in $exports"
+[ "$listed" = "$exported" ] || fail "exported: $exported; listed: $listed"
+
+undefined=$(nm -D --undefined-only "$shim" | awk '{print $NF}' | sed 's/@.*//' | names)
+for name in $listed; do
+  case " $undefined" in *" $name "*) fail "calls $name, which it interposes" ;; esac
+done
+
+needed=$(readelf -d "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '^ld-linux' | names)
+[ "$needed" = "libc.so.6 " ] || fail "needs $needed"
+
+newest=$(nm -D --undefined-only "$shim" | sed -n 's/.*@GLIBC_//p' | sort -V | tail -1)
+[ "$(printf '%s\n2.34\n' "$newest" | sort -V | tail -1)" = 2.34 ] || fail "needs glibc $newest"
+
+LD_PRELOAD=$(realpath "$shim") LATCHKEY_SOCKET=/nonexistent LATCHKEY_TOKEN=none /bin/true ||
+  fail "harms a program without sockets"
+exit $failed

@@ -1,0 +1,201 @@
+#include "shim/testing/fake_broker.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace latchkey::testing {
+namespace {
+
+using wire::Type;
+
+constexpr int kBacklog = 64;
+
+// A fake that cannot be set up has nothing to test with.
+void Must(bool good, const char* what) {
+  if (good) return;
+  std::perror(what);
+  std::abort();
+}
+
+std::array<uint8_t, wire::kTokenSize> Token() {
+  std::array<uint8_t, wire::kTokenSize> token;
+  for (size_t i = 0; i < token.size(); ++i) token[i] = static_cast<uint8_t>(0xa0 + i);
+  return token;
+}
+
+}  // namespace
+
+FakeBroker::FakeBroker() {
+  char folder[] = "/tmp/latchkey-fake.XXXXXX";
+  Must(mkdtemp(folder) != nullptr, "mkdtemp");
+  folder_ = folder;
+  path_ = folder_ + "/broker.sock";
+  MakePage();
+  Start();
+}
+
+void FakeBroker::MakePage() {
+  page_fd_ = memfd_create("page", MFD_CLOEXEC);
+  Must(page_fd_ >= 0 && ftruncate(page_fd_, sizeof(wire::Page)) == 0, "memfd");
+  void* mapped = mmap(nullptr, sizeof(wire::Page), PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_, 0);
+  Must(mapped != MAP_FAILED, "mmap");
+  page_ = static_cast<wire::Page*>(mapped);
+  page_->magic = wire::kPageMagic;
+  page_->version = wire::kVersion;
+}
+
+void FakeBroker::RenewPage() {
+  const std::lock_guard lock(mutex_);
+  munmap(page_, sizeof(wire::Page));
+  close(page_fd_);
+  MakePage();
+}
+
+FakeBroker::~FakeBroker() {
+  Stop();
+  munmap(page_, sizeof(wire::Page));
+  close(page_fd_);
+  rmdir(folder_.c_str());
+}
+
+std::string FakeBroker::token() const {
+  std::string text;
+  for (const uint8_t octet : Token()) {
+    text += "0123456789abcdef"[octet >> 4];
+    text += "0123456789abcdef"[octet & 15];
+  }
+  return text;
+}
+
+void FakeBroker::Set(Type type, Answer answer, int times) {
+  const std::lock_guard lock(mutex_);
+  Plan& plan = plans_[type];
+  (times == 0 ? plan.always : plan.first) = answer;
+  plan.times = times;
+}
+
+void FakeBroker::SetOpen(wire::Reason reason, const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  open_reason_ = reason;
+  open_text_ = text;
+}
+
+void FakeBroker::SetTrouble(wire::Trouble trouble) {
+  const std::lock_guard lock(mutex_);
+  trouble_ = trouble;
+}
+
+void FakeBroker::ForgetSession() {
+  const std::lock_guard lock(mutex_);
+  session_known_ = false;
+}
+
+int FakeBroker::Count(Type type) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = counts_.find(type);
+  return found == counts_.end() ? 0 : found->second;
+}
+
+void FakeBroker::Start() {
+  listener_ = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::strncpy(name.sun_path, path_.c_str(), sizeof(name.sun_path) - 1);
+  Must(listener_ >= 0 && bind(listener_, reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0 &&
+           listen(listener_, kBacklog) == 0,
+       "listen");
+  Must(pipe2(stop_, O_CLOEXEC) == 0, "pipe");
+  thread_ = std::thread(&FakeBroker::Serve, this);
+}
+
+void FakeBroker::Stop() {
+  if (!thread_.joinable()) return;
+  close(stop_[1]);
+  thread_.join();
+  close(stop_[0]);
+  close(listener_);
+  unlink(path_.c_str());
+}
+
+void FakeBroker::Serve() {
+  std::vector<pollfd> watched = {{stop_[0], POLLIN, 0}, {listener_, POLLIN, 0}};
+  for (;;) {
+    if (poll(watched.data(), watched.size(), -1) < 0) continue;
+    if (watched[0].revents != 0) break;
+    for (size_t i = watched.size() - 1; i >= 2; --i) {
+      if (watched[i].revents == 0 || ServeOne(watched[i].fd)) continue;
+      close(watched[i].fd);
+      watched.erase(watched.begin() + static_cast<long>(i));
+    }
+    if (watched[1].revents == 0) continue;
+    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (client >= 0) watched.push_back({client, POLLIN, 0});
+  }
+  for (size_t i = 2; i < watched.size(); ++i) close(watched[i].fd);
+}
+
+bool FakeBroker::ServeOne(int client) {
+  wire::Received request;
+  if (wire::ReceiveMessage(client, request, /*wait=*/true) != 0) return false;
+  Reply(client, request);
+  wire::CloseDescriptors(request);
+  return true;
+}
+
+void FakeBroker::Reply(int client, const wire::Received& request) {
+  const std::lock_guard lock(mutex_);
+  const Type type = request.header().type;
+  const uint32_t serial = request.header().serial;
+  ++counts_[type];
+  if (type == Type::kOpen) {
+    wire::Opened opened{};
+    opened.header = wire::MakeHeader(Type::kOpened, serial);
+    opened.reason = open_reason_;
+    std::memcpy(opened.token, Token().data(), wire::kTokenSize);
+    std::strncpy(opened.text, open_text_.c_str(), sizeof(opened.text) - 1);
+    wire::SendMessage(client, &opened, sizeof(opened), nullptr, 0, /*wait=*/true);
+    return;
+  }
+  if (type == Type::kAttach) {
+    const bool known = session_known_ && std::memcmp(request.As<wire::Attach>().token,
+                                                     Token().data(), wire::kTokenSize) == 0;
+    wire::Attached attached{};
+    attached.header = wire::MakeHeader(Type::kAttached, serial);
+    attached.reason = known ? wire::Reason::kNone : wire::Reason::kNoSession;
+    wire::SendMessage(client, &attached, sizeof(attached), &page_fd_, known ? 1 : 0,
+                      /*wait=*/true);
+    return;
+  }
+  Plan& plan = plans_[type];
+  const Answer answer = plan.times > 0 ? plan.first : plan.always;
+  if (plan.times > 0) --plan.times;
+  wire::Decision decision{};
+  decision.header = wire::MakeHeader(Type::kDecision, serial);
+  decision.verdict = answer.verdict;
+  decision.error = answer.error;
+  if (type == Type::kConnect && trouble_ != wire::Trouble::kFree && request.descriptor_count == 1) {
+    Trouble(request.descriptors[0]);
+  }
+  wire::SendMessage(client, &decision, sizeof(decision), nullptr, 0, /*wait=*/true);
+}
+
+void FakeBroker::Trouble(int socket) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof(cookie);
+  Must(getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0, "SO_COOKIE");
+  uint32_t at = wire::SlotOf(cookie);
+  while (page_->slots[at].cookie.load() != 0) at = (at + 1) & (wire::kPageSlots - 1);
+  page_->slots[at].trouble.store(trouble_);
+  page_->slots[at].cookie.store(cookie);
+  page_->troubled.fetch_add(1);
+}
+
+}  // namespace latchkey::testing
