@@ -90,8 +90,9 @@ void Blackhole() {
 
 void BadPointers() {
   const int fd = Tcp();
-  const auto bad = reinterpret_cast<sockaddr*>(uintptr_t{8});
-  Outcome("connect", connect(fd, bad, sizeof(sockaddr_in)));
+  for (const uintptr_t bad : {uintptr_t{1}, uintptr_t{64}, UINTPTR_MAX - 3}) {
+    Outcome("connect", connect(fd, reinterpret_cast<sockaddr*>(bad), sizeof(sockaddr_in)));
+  }
   Outcome("null", connect(fd, nullptr, sizeof(sockaddr_in)));
   const sockaddr_in address = Loopback(port);
   Outcome("short", connect(fd, reinterpret_cast<const sockaddr*>(&address), 4));
