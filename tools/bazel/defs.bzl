@@ -39,11 +39,12 @@ def lk_cc_test(name, deps = [], copts = [], size = "small", **kwargs):
     cc_test(
         name = name,
         copts = COPTS + copts,
+        # Hidden symbols cannot be reached across shared objects.
+        linkstatic = True,
         size = size,
         deps = deps + ["//tests:catch_main"],
         **kwargs
     )
 
 def shim_cc_library(name, copts = [], **kwargs):
-    # Hidden symbols cannot be reached across the shared objects that tests are linked from by default.
     cc_library(name = name, copts = SHIM_COPTS + copts, linkstatic = True, **kwargs)

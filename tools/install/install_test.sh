@@ -29,7 +29,7 @@ grep -q "^ExecStart=$base/there/sbin/latchkeyd" \
   fail "the unit does not name the installed broker"
 grep -r -q '@PREFIX@' "$base/there/lib/systemd" && fail "a unit has a place left open"
 # The launcher finds the installed shim: it gets as far as the broker that is not there.
-said=$("$base/there/bin/latchkey" run --socket "$base/none" true 2>&1) &&
+said=$("$base/there/bin/latchkey" run --socket /nowhere/none true 2>&1) &&
   fail "ran without a broker"
 case $said in "latchkey: no broker at "*) ;; *) fail "instead of missing the broker: $said" ;; esac
 # Installing again and uninstalling once leaves nothing either.
