@@ -59,9 +59,11 @@ wire::Settle Settle(const wire::Endpoint& remote) {
 bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
   if (address == nullptr || !DatagramsDenied()) return false;
   wire::Endpoint remote;
-  if (!ReadEndpoint(address, length, remote)) return false;
-  if (CurrentPage() == nullptr && IsLoopback(remote)) return false;
-  return IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
+  // Sent to or bound, AF_UNSPEC means AF_INET to an IPv4 socket.
+  const bool inet = ReadEndpoint(address, length, remote);
+  if (!inet && (length < sizeof(sa_family_t) || address->sa_family != AF_UNSPEC)) return false;
+  if (inet && CurrentPage() == nullptr && IsLoopback(remote)) return false;
+  return IsInet(fd) && IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
 }
 
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags) {
@@ -78,6 +80,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(copy)) {
     return RealConnect(fd, address, length);
   }
+  if (!IsReadable(address, length)) return RealConnect(fd, nullptr, length);
   // From here on only the copy counts: another thread may change the program's own.
   for (socklen_t i = 0; i < length; ++i) {
     reinterpret_cast<char*>(&copy)[i] = reinterpret_cast<const char*>(address)[i];
@@ -107,7 +110,8 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (settle == wire::Settle::kDiscard) return Refuse(EACCES);
   if (protocol == kProtocolMptcp || protocol != IPPROTO_TCP) return Refuse(EPROTONOSUPPORT);
   // Asked again about a connect in progress, the kernel answers (EALREADY, EISCONN, success).
-  if (TcpState(fd) != kTcpClose) return RealConnect(fd, &copy.base, length);
+  const int state = TcpState(fd);
+  if (state >= 0 && state != kTcpClose) return RealConnect(fd, &copy.base, length);
   const int saved = errno;
   const Permission permission = AskAbout(wire::Type::kConnect, fd, remote);
   if (!permission.granted) return Refuse(permission.error);

@@ -29,8 +29,8 @@ struct Slot {
   std::atomic<bool> busy;
   std::atomic<int> fd;  // 0: none (a connection never gets number 0)
   std::atomic<int> pid;
-  uint64_t device;
-  uint64_t inode;
+  uint64_t device = 0;
+  uint64_t inode = 0;
 };
 
 struct Connection {
@@ -39,7 +39,8 @@ struct Connection {
   uint64_t inode = 0;
 };
 
-Slot slots[kSlots];
+// constinit: an initializer at run time would come after Start() and wipe what that put here.
+constinit Slot slots[kSlots];
 sockaddr_un broker_address;
 uint8_t session_token[wire::kTokenSize];
 bool token_known;

@@ -22,6 +22,8 @@ using wire::RawSyscall;
 constexpr char kDefaultSocket[] = "/run/latchkey/broker.sock";
 
 std::atomic<const wire::Page*> page;
+std::atomic<uint64_t> page_device;
+std::atomic<uint64_t> page_inode;
 std::atomic<int> closed_errno{EHOSTUNREACH};
 bool debug;
 
@@ -138,10 +140,14 @@ __attribute__((constructor(102))) void Start() {
 const wire::Page* CurrentPage() { return page.load(std::memory_order_acquire); }
 
 int MapPage(int fd) {
-  if (CurrentPage() != nullptr) return 0;
   struct stat status;
   if (RawSyscall(SYS_fstat, fd, reinterpret_cast<long>(&status)) < 0) return EPROTO;
   if (status.st_size < static_cast<off_t>(sizeof(wire::Page))) return EPROTO;
+  // A broker that was restarted hands out another page; the old one would never tell of trouble.
+  if (CurrentPage() != nullptr && page_device.load() == status.st_dev &&
+      page_inode.load() == status.st_ino) {
+    return 0;
+  }
   const long mapped = RawSyscall(SYS_mmap, 0, sizeof(wire::Page), PROT_READ, MAP_SHARED, fd, 0);
   if (mapped < 0 && mapped > -4096) return ENOMEM;
   const auto* fresh = reinterpret_cast<const wire::Page*>(mapped);
@@ -149,10 +155,10 @@ int MapPage(int fd) {
     RawSyscall(SYS_munmap, mapped, sizeof(wire::Page));
     return EPROTO;
   }
-  const wire::Page* expected = nullptr;
-  if (!page.compare_exchange_strong(expected, fresh, std::memory_order_acq_rel)) {
-    RawSyscall(SYS_munmap, mapped, sizeof(wire::Page));
-  }
+  page_device.store(status.st_dev);
+  page_inode.store(status.st_ino);
+  // The one before stays mapped: another thread may be reading it.
+  page.store(fresh, std::memory_order_release);
   return 0;
 }
 

@@ -9,7 +9,7 @@ namespace latchkey::shim {
 // Returns the session's page, null while there is none: then nothing may be assumed.
 const wire::Page* CurrentPage();
 
-// Maps the page behind `fd` unless one is mapped already. 0 or the errno.
+// Maps the page behind `fd` unless it is the one in force. 0 or the errno.
 int MapPage(int fd);
 
 // Returns the errno for what cannot be asked: EACCES when the policy was bad, EHOSTUNREACH when

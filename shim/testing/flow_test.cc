@@ -40,6 +40,7 @@ TEST_CASE("a connection that the broker allows passes, and errno is kept") {
   broker.Set(Type::kConnect, {GENERATE(Verdict::kLatched, Verdict::kBypass, Verdict::kLocal), 0});
   CHECK(Run("connect", broker, server) == kServed);
   CHECK(broker.Count(Type::kConnect) == 1);
+  CHECK(broker.Count(Type::kAttach) == 1);
 }
 
 TEST_CASE("a connection that the broker refuses fails with its errno") {
@@ -92,6 +93,15 @@ TEST_CASE("a second connect is the kernel's") {
   Server server;
   CHECK(Run("twice", broker, server) == "first 0\n" + Line("second", EISCONN));
   CHECK(broker.Count(Type::kConnect) == 1);
+}
+
+TEST_CASE("addresses that the kernel refuses are refused by it") {
+  FakeBroker broker;
+  Server server;
+  const std::string unreadable = Line("connect", EFAULT);
+  CHECK(Run("pointers", broker, server) == unreadable + unreadable + unreadable +
+                                               Line("null", EFAULT) + Line("short", EINVAL) +
+                                               Line("no-socket", ENOTSOCK) + Line("closed", EBADF));
 }
 
 TEST_CASE("disconnecting is told to the broker") {

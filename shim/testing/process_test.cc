@@ -27,9 +27,11 @@ TEST_CASE("a program that closes everything keeps its connection to the broker")
   Server server;
   SECTION("one by one") {
     CHECK(Run("close-loop", broker, server) == "connect 0\n");
+    CHECK(broker.Count(Type::kAttach) == 1);
   }
   SECTION("in ranges") {
     CHECK(Run("close-range", broker, server) == "close_range 0\nconnect 0\nunshare 0\nconnect 0\n");
+    CHECK(broker.Count(Type::kAttach) == 1);
   }
 }
 
@@ -44,12 +46,14 @@ TEST_CASE("parent and child each ask on a connection of their own") {
   FakeBroker broker;
   Server server;
   CHECK(Run("fork", broker, server) == "parent 0\nchild 0\nagain 0\n");
+  CHECK(broker.Count(Type::kAttach) == 2);
 }
 
 TEST_CASE("a vfork child that closes everything and execs harms nobody") {
   FakeBroker broker;
   Server server;
   CHECK(Run("vfork", broker, server) == "errno 77\nconnect 0\nread 5\nend 0\nstatus 0\nparent 0\n");
+  CHECK(broker.Count(Type::kAttach) == 2);
 }
 
 TEST_CASE("sixteen threads ask at the same time") {
@@ -57,6 +61,13 @@ TEST_CASE("sixteen threads ask at the same time") {
   Server server;
   CHECK(Run("threads", broker, server) == "good 320\n");
   CHECK(broker.Count(Type::kConnect) == 320);
+}
+
+TEST_CASE("no descriptor stays behind") {
+  FakeBroker broker;
+  Server server;
+  broker.Set(Type::kConnect, {GENERATE(Verdict::kLatched, Verdict::kRefused), 0});
+  CHECK(Run("count", broker, server) == "more 0\n");
 }
 
 TEST_CASE("a broken latch says ECONNRESET, not end of file") {
@@ -83,6 +94,20 @@ TEST_CASE("when slots ran out an end of file counts as broken") {
   broker.page().flags = wire::kPageOverflow;
   broker.page().troubled = wire::kPageSlots;
   CHECK(Run("ended", broker, server).starts_with("connect 0\n" + Line("read", ECONNRESET)));
+}
+
+TEST_CASE("after a restart of the broker its new page counts") {
+  FakeBroker broker;
+  Server server;
+  Probe probe("wait-end", server.port(),
+              {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}});
+  REQUIRE(probe.ReadUntil("ready") == "ready\n");
+  broker.Stop();
+  broker.RenewPage();
+  broker.SetTrouble(wire::Trouble::kBroken);
+  broker.Start();
+  probe.Continue();
+  CHECK(probe.Finish() == "connect 0\n" + Line("end", ECONNRESET));
 }
 
 TEST_CASE("a latch in good order ends as TCP does") {
@@ -127,6 +152,13 @@ TEST_CASE("datagrams go where the default is not to discard") {
     broker.page().flags = wire::kPageDenyDatagrams;
     CHECK(Run("datagrams", broker, server) == Line("sendto", EACCES) + Line("connect", EACCES));
   }
+}
+
+TEST_CASE("denied datagrams do not go under another family's name") {
+  FakeBroker broker;
+  Server server;
+  broker.page().flags = wire::kPageDenyDatagrams;
+  CHECK(Run("unspecified", broker, server) == Line("sendto", EACCES));
 }
 
 TEST_CASE("fast open on a latched flow is left to connect") {
