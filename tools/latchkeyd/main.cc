@@ -9,11 +9,14 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tools/latchkeyd/kernel/real_kernel.h"
 #include "tools/latchkeyd/keymgr/manual/manual.h"
@@ -21,6 +24,8 @@
 #include "tools/latchkeyd/server/listener.h"
 #include "tools/latchkeyd/server/privileges.h"
 #include "tools/latchkeyd/server/server.h"
+#include "tools/latchkeyd/server/system_file.h"
+#include "tools/latchkeyd/server/takeover.h"
 #include "tools/version.h"
 
 namespace latchkey::broker {
@@ -29,6 +34,9 @@ namespace {
 constexpr int kTickMs = 500;
 constexpr int64_t kPrivateIdleMs = 3'000;
 constexpr int64_t kPrivatePatienceMs = 30'000;
+constexpr rlim_t kMostDescriptors = 65'536;
+constexpr rlim_t kOtherDescriptors = 256;  // those that are no connections, and some to spare
+constexpr size_t kFewestConnections = 64;
 
 struct Arguments {
   std::string socket = "/run/latchkey/broker.sock";
@@ -75,22 +83,15 @@ Result<UniqueFd> Signals() {
   return fd;
 }
 
-// The latches of a journal, with their sessions' policies bound to them again.
-std::vector<Entry> Rebind(JournalState& state, SessionTable& sessions) {
-  std::vector<Entry> entries;
-  for (auto& [id, entry] : state.latches) {
-    const Session* session = sessions.Find(entry.session);
-    if (session == nullptr) {
-      Log("a latch without a session is left alone: " + std::to_string(id));
-      continue;
-    }
-    entry.policy = session->policy;
-    for (const policy::Rule& rule : entry.policy->rules) {
-      if (rule.name == entry.latch.rule) entry.rule = &rule;
-    }
-    entries.push_back(std::move(entry));
-  }
-  return entries;
+// Raises the limit of open descriptors as far as it goes, and returns how many connections that is
+// good for.
+size_t RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kFewestConnections;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, kMostDescriptors);
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur <= 2 * kOtherDescriptors) return kFewestConnections;
+  return limit.rlim_cur - kOtherDescriptors;
 }
 
 class Broker {
@@ -102,10 +103,8 @@ class Broker {
       Log("needs CAP_NET_ADMIN: run it as root");
       return 1;
     }
-    if (access(arguments_.system.c_str(), F_OK) == 0) {
-      Log(arguments_.system + ": a system policy file is not supported yet: remove it");
-      return 1;
-    }
+    const Result<uint32_t> mark_mask = ReadSystemFile(arguments_.system);
+    if (!mark_mask) return Fatal(mark_mask.error());
     if (!MakeDirectories(arguments_.run_dir, 0755) ||
         !MakeDirectories(arguments_.run_dir + "/pages", 0700)) {
       Log(arguments_.run_dir + ": cannot be made: " + strerror(errno));
@@ -120,32 +119,30 @@ class Broker {
     JournalState old;
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
     if (!journal) return Fatal(journal.error());
-    if (old.garbled > 0) Log("journal: " + std::to_string(old.garbled) + " lines left out");
 
     SessionTable sessions(arguments_.run_dir + "/pages");
     ServerOptions options;
+    options.connections = RaiseDescriptorLimit();
+    // Half of them stay for others, whatever one user does.
+    options.connections_per_user = std::min(options.connections_per_user, options.connections / 2);
     if (arguments_.is_private) options.session_idle_ms = kPrivateIdleMs;
     Server server(**kernel, sessions, *journal, options, Log);
     ManualKeyManager keys(arguments_.pad, Log);
     Options engine_options;
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
+    engine_options.guard_mark = GuardBit(*mark_mask);
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
-    for (auto& [id, record] : old.sessions) {
-      Result<Session*> restored = sessions.Restore(record);
-      if (!restored) {
-        Log("session not restored: " + restored.error().ToString());
-        continue;
-      }
-      (*restored)->idle_since = (*kernel)->NowMs();
-    }
+    std::vector<Entry> latches = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
     if (Result<void> started =
-            engine.Start({old.guards.begin(), old.guards.end()}, Rebind(old, sessions));
+            engine.Start({old.guards.begin(), old.guards.end()}, std::move(latches));
         !started) {
       return Fatal(started.error());
     }
-    journal->Compact(server.Snapshot());
+    if (!journal->Compact(server.Snapshot())) {
+      Log("error: the journal cannot be written anew: it goes on growing");
+    }
 
     bool handed_over = false;
     Result<UniqueFd> listener = OpenListener(arguments_.socket, &handed_over);
@@ -158,11 +155,12 @@ class Broker {
     Notify("STOPPING=1");
     engine.Stop(OtherBrokers(arguments_.run_dir));
     if (!handed_over) unlink(arguments_.socket.c_str());
-    if (engine.database().entries().empty()) {
+    // What still lives is written down for the next broker: programs keep their tokens.
+    server.EndIdleSessions();
+    if (sessions.all().empty() && engine.database().entries().empty()) {
       unlink((arguments_.run_dir + "/journal").c_str());
-      while (!sessions.all().empty()) sessions.Remove(sessions.all().begin()->first);
-    } else {
-      journal->Compact(server.Snapshot());
+    } else if (!journal->Compact(server.Snapshot())) {
+      Log("error: the journal cannot be written anew");
     }
     return 0;
   }
@@ -177,6 +175,13 @@ class Broker {
       event.data.fd = fd;
       epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event);
     };
+    const auto listen_to = [&poll, listener](uint32_t what) {
+      epoll_event event{};
+      event.events = what;
+      event.data.fd = listener;
+      epoll_ctl(poll.get(), EPOLL_CTL_MOD, listener, &event);
+    };
+    bool paused = false;
     watch(listener);
     watch(signals);
     watch(kernel.EventFd());
@@ -194,7 +199,7 @@ class Broker {
     };
     int64_t next_tick = 0;
     int64_t lonely_since = kernel.NowMs();
-    bool ever_served = server.session_count() > 0;
+    bool ever_served = false;
     for (;;) {
       epoll_event events[64];
       const int count = epoll_wait(poll.get(), events, 64, kTickMs);
@@ -204,10 +209,16 @@ class Broker {
         const int fd = events[i].data.fd;
         if (fd == signals) return;
         if (fd == listener) {
-          for (UniqueFd fresh = AcceptConnection(listener); fresh;
-               fresh = AcceptConnection(listener)) {
+          UniqueFd fresh = AcceptConnection(listener);
+          const int error = errno;
+          if (fresh) {
             const int number = fresh.get();
             if (server.AddConnection(std::move(fresh))) watch(number);
+          } else if (error != EAGAIN && error != ECONNABORTED && error != EINTR) {
+            // No descriptor left: asking again at once would be all that we do.
+            Log(std::string("error: no connection can be taken for a while: ") + strerror(error));
+            listen_to(0);
+            paused = true;
           }
         } else if (server.HasConnection(fd)) {
           server.OnReadable(fd);
@@ -216,10 +227,11 @@ class Broker {
       const int64_t now = kernel.NowMs();
       if (now >= next_tick) {
         next_tick = now + kTickMs;
+        if (std::exchange(paused, false)) listen_to(EPOLLIN);
         // Another answer to "who is it" counts like another SA: everything is looked at again.
         if (keys.Refresh()) engine.OnEvents({KernelEvent{KernelEvent::Kind::kOverrun, {}}});
         server.Tick();
-        if (server.session_count() > 0) {
+        if (server.session_count() > 0 || !engine.database().entries().empty()) {
           ever_served = true;
           lonely_since = now;
         }

@@ -33,6 +33,32 @@ bool Address(const std::string& path, sockaddr_un& address, socklen_t& length) {
   return true;
 }
 
+// Set on the listener too: kernels from 6.16 on let connections inherit it, so that no message
+// comes without its sender.
+bool PassCredentials(int fd) {
+  const int on = 1;
+  return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0;
+}
+
+// Makes way for our socket at `path`: takes away one that nobody listens on any more.
+Result<void> RemoveStale(const std::string& path, const sockaddr_un& address, socklen_t length) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0) return {};
+  if (!S_ISSOCK(status.st_mode)) {
+    return Fail(Reason::kKernelRefused, "make socket", path + ": is there, and is no socket");
+  }
+  const UniqueFd probe(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  // EAGAIN: somebody listens, and has no time.
+  if (probe && (connect(probe.get(), name, length) == 0 || errno == EAGAIN)) {
+    return Fail(Reason::kKernelRefused, "make socket", path + ": another latchkeyd serves it");
+  }
+  if (unlink(path.c_str()) != 0) {
+    return Fail(Reason::kKernelRefused, "remove old socket", path + ": " + strerror(errno));
+  }
+  return {};
+}
+
 bool HandedOver() {
   const char* count = getenv("LISTEN_FDS");
   const char* pid = getenv("LISTEN_PID");
@@ -77,6 +103,9 @@ Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over) {
         type != SOCK_SEQPACKET) {
       return Fail(Reason::kKernelRefused, "take socket", "not a SOCK_SEQPACKET socket");
     }
+    if (!PassCredentials(socket_fd.get())) {
+      return Fail(Reason::kKernelRefused, "take socket", strerror(errno));
+    }
     fcntl(socket_fd.get(), F_SETFD, FD_CLOEXEC);
     fcntl(socket_fd.get(), F_SETFL, fcntl(socket_fd.get(), F_GETFL) | O_NONBLOCK);
     return socket_fd;
@@ -91,7 +120,12 @@ Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over) {
   }
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket_fd) return failed("open socket");
-  if (address.sun_path[0] != '\0') unlink(path.c_str());
+  if (!PassCredentials(socket_fd.get())) return failed("set SO_PASSCRED");
+  if (address.sun_path[0] != '\0') {
+    if (Result<void> gone = RemoveStale(path, address, length); !gone) {
+      return std::unexpected(gone.error());
+    }
+  }
   if (bind(socket_fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) {
     return failed("bind socket");
   }
@@ -102,10 +136,7 @@ Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over) {
 
 UniqueFd AcceptConnection(int listener) {
   UniqueFd connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  const int on = 1;
-  if (connection && setsockopt(connection.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
-    connection.Reset();
-  }
+  if (connection && !PassCredentials(connection.get())) connection.Reset();
   return connection;
 }
 

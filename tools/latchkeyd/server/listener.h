@@ -17,11 +17,12 @@ Result<UniqueFd> LockDirectory(const std::string& directory);
 // held.
 bool OtherBrokers(const std::string& own_directory);
 
-// Takes the socket of LISTEN_FDS if one was handed over, else makes one at `path` (mode 0666; a
-// stale one is replaced, the caller holds the lock). Non-blocking, SOCK_SEQPACKET.
+// Takes the socket of LISTEN_FDS if one was handed over, else makes one at `path` (mode 0666; one
+// that nobody listens on any more is replaced, anything else there is an error). Non-blocking,
+// SOCK_SEQPACKET.
 Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over);
 
-// Accepts one connection, with SO_PASSCRED set; empty when there is none.
+// Accepts one connection, with SO_PASSCRED set; empty, and errno says why, when there is none.
 UniqueFd AcceptConnection(int listener);
 
 // Tells the service manager (NOTIFY_SOCKET), if there is one.

@@ -1,31 +1,25 @@
-// The table of requests, and their handlers. What has no row in it ends the connection.
+#include "tools/latchkeyd/server/requests.h"
 
+#include <sodium.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "policy/model/latch.h"
-#include "tools/latchkeyd/server/server.h"
 
 namespace latchkey::broker {
-
-struct RequestTable {
-  struct Row {
-    wire::Type type;
-    uint8_t phases;
-    int fewest_descriptors;
-    int most_descriptors;
-    bool (Server::*handler)(Connection&, wire::Received&);
-  };
-  static const Row* Find(wire::Type type);
-};
 
 namespace {
 
 constexpr off_t kMaxPolicy = 1 << 20;
+constexpr uint32_t kOverflowUser = 65534;  // what the kernel shows for "none"
 constexpr auto kFresh = static_cast<uint8_t>(Phase::kFresh);
 constexpr auto kControl = static_cast<uint8_t>(Phase::kControl);
 constexpr auto kAttached = static_cast<uint8_t>(Phase::kAttached);
@@ -57,6 +51,19 @@ Result<std::string> ReadPolicyText(int fd) {
   return text;
 }
 
+// The process that a descriptor received as a pidfd stands for; -1 for one that has ended, or for
+// what is no pidfd.
+int32_t ProcessOf(int pidfd) {
+  std::ifstream info("/proc/self/fdinfo/" + std::to_string(pidfd));
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("Pid:\t")) continue;
+    int32_t pid = -1;
+    std::from_chars(line.data() + 5, line.data() + line.size(), pid);
+    return pid;
+  }
+  return -1;
+}
+
 }  // namespace
 
 const RequestTable::Row* RequestTable::Find(wire::Type type) {
@@ -76,10 +83,28 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
 
 bool Server::Serve(Connection& connection, wire::Received& request) {
   const RequestTable::Row* row = RequestTable::Find(request.header().type);
-  return row != nullptr && (row->phases & static_cast<uint8_t>(connection.phase)) != 0 &&
+  return row != nullptr && CompleteCredentials(connection, request) &&
+         (row->phases & static_cast<uint8_t>(connection.phase)) != 0 &&
          request.descriptor_count >= row->fewest_descriptors &&
          request.descriptor_count <= row->most_descriptors &&
          (this->*row->handler)(connection, request);
+}
+
+bool Server::CompleteCredentials(const Connection& connection, wire::Received& request) {
+  if (!request.has_credentials) return false;
+  if (request.pid != 0 || request.uid != kOverflowUser || connection.phase != Phase::kFresh) {
+    return true;
+  }
+  // Sent in the moment between accept() and SO_PASSCRED (kernels before 6.16, which do not inherit
+  // the option from the listener): nobody's. Who connected said it, then; no later message can be
+  // of that kind.
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(connection.fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  request.pid = peer.pid;
+  request.uid = peer.uid;
+  request.gid = peer.gid;
+  return true;
 }
 
 bool Server::HandleOpen(Connection& connection, wire::Received& request) {
@@ -89,9 +114,13 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
   record.has_policy = (open.flags & wire::kOpenNoPolicy) == 0;
   const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
   const int expected = (record.has_policy ? 1 : 0) + (launcher ? 1 : 0);
-  if ((open.flags & ~(wire::kOpenLauncher | wire::kOpenNoPolicy)) != 0 ||
+  if ((open.flags & ~(wire::kOpenLauncher | wire::kOpenNoPolicy)) != 0 || open.reserved != 0 ||
       request.descriptor_count != expected || !Text(open.program, record.program) ||
       !Text(open.policy, record.policy_name)) {
+    return false;
+  }
+  // It will be killed if its shim is not heard of: nobody may name another's process here.
+  if (launcher && ProcessOf(request.descriptors[request.descriptor_count - 1]) != request.pid) {
     return false;
   }
   wire::Opened reply{};
@@ -111,10 +140,9 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
     std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
     log_("session refused: " + session.error().ToString());
   } else {
-    for (size_t i = 0; i < wire::kTokenSize; ++i) {
-      reply.token[i] =
-          static_cast<uint8_t>(std::stoul((*session)->record.token.substr(2 * i, 2), nullptr, 16));
-    }
+    const std::string& token = (*session)->record.token;
+    sodium_hex2bin(reply.token, sizeof(reply.token), token.data(), token.size(), nullptr, nullptr,
+                   nullptr);
     connection.session = (*session)->record.id;
     connection.launcher = launcher;
     ++(*session)->connections;
@@ -151,8 +179,9 @@ bool Server::HandleAttach(Connection& connection, wire::Received& request) {
 
 bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   const auto& asked = request.As<wire::SocketRequest>();
+  if ((asked.flags & ~wire::kRequestNonblocking) != 0) return false;
   const Session* session = sessions_.Find(connection.session);
-  if (session == nullptr || !request.has_credentials) return false;
+  if (session == nullptr) return false;
   Client client;
   client.session = session->record.id;
   client.policy = session->policy;
@@ -196,7 +225,7 @@ bool Server::HandleQuery(Connection& connection, wire::Received& request) {
   const auto& query = request.As<wire::Query>();
   connection.phase = Phase::kControl;
   const auto visible = [&](const Entry& entry) {
-    return request.has_credentials && (request.uid == 0 || request.uid == entry.latch.uid);
+    return request.uid == 0 || request.uid == entry.latch.uid;
   };
   const Entry* entry = nullptr;
   if (query.header.type == wire::Type::kShow) {

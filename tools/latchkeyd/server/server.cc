@@ -2,9 +2,11 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 #include <vector>
@@ -40,9 +42,18 @@ Server::Server(KernelPort& kernel, SessionTable& sessions, Journal& journal, Ser
       log_(std::move(log)) {}
 
 bool Server::AddConnection(UniqueFd fd) {
-  if (connections_.size() >= options_.connections) return false;
-  const int number = fd.get();
-  connections_[number].fd = std::move(fd);
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  const auto of_user = std::ranges::count_if(
+      connections_, [&](const auto& each) { return each.second.uid == peer.uid; });
+  if (connections_.size() >= options_.connections ||
+      (peer.uid != 0 && static_cast<size_t>(of_user) >= options_.connections_per_user)) {
+    return false;
+  }
+  Connection& connection = connections_[fd.get()];
+  connection.uid = peer.uid;
+  connection.fd = std::move(fd);
   return true;
 }
 
@@ -92,23 +103,35 @@ void Server::Tick() {
            wire::ReasonWord(wire::Reason::kShimNotLoaded));
       session.launched.Reset();
     }
-    if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms) {
+    if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms &&
+        !HasLatch(id)) {
       over.push_back(id);
     }
   }
-  for (const uint64_t id : over) {
-    bool latched = false;
-    for (const auto& [latch, entry] : engine_->database().entries()) {
-      latched = latched || entry.session == id;
-    }
-    if (latched) continue;
-    journal_.EndSession(id);
-    sessions_.Remove(id);
-  }
+  for (const uint64_t id : over) EndSession(id);
   engine_->Tick();
   if (journal_.IsLong()) journal_.Compact(Snapshot());
   if (journal_.TakeFailure())
     log_("error: the journal cannot be written: a restart would lose latches");
+}
+
+bool Server::HasLatch(uint64_t session) const {
+  return std::ranges::any_of(engine_->database().entries(), [session](const auto& latch) {
+    return latch.second.session == session;
+  });
+}
+
+void Server::EndSession(uint64_t id) {
+  journal_.EndSession(id);
+  sessions_.Remove(id);
+}
+
+void Server::EndIdleSessions() {
+  std::vector<uint64_t> over;
+  for (const auto& [id, session] : sessions_.all()) {
+    if (session.connections == 0 && !HasLatch(id)) over.push_back(id);
+  }
+  for (const uint64_t id : over) EndSession(id);
 }
 
 JournalState Server::Snapshot() {

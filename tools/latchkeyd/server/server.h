@@ -22,6 +22,7 @@ enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4 };
 
 struct Connection {
   UniqueFd fd;
+  uint32_t uid = 0;  // of who connected: for the caps
   Phase phase = Phase::kFresh;
   uint64_t session = 0;  // attached to, or made by it
   bool launcher = false;
@@ -30,7 +31,8 @@ struct Connection {
 struct ServerOptions {
   int64_t check_in_ms = 5'000;          // after exec, for the shim to be heard of
   int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
-  size_t connections = 8'192;
+  size_t connections = 8'192;           // in all
+  size_t connections_per_user = 4'096;  // root is not counted
 };
 
 class Server : public Observer {
@@ -41,7 +43,8 @@ class Server : public Observer {
   // The engine calls us and we call it: it is handed over once both exist.
   void Use(Engine& engine) { engine_ = &engine; }
 
-  // Takes over a connection (SO_PASSCRED set). False when there are too many: it is closed.
+  // Takes over a connection (SO_PASSCRED set). False when there are too many, in all or of one
+  // user: it is closed.
   bool AddConnection(UniqueFd fd);
   // Serves one message of a connection; ends it for anything out of order.
   void OnReadable(int fd);
@@ -49,6 +52,9 @@ class Server : public Observer {
 
   // Every half second: programs whose shim did not check in, idle sessions, the engine's own.
   void Tick();
+
+  // Ends the sessions that have neither a connection nor a latch: at a clean stop.
+  void EndIdleSessions();
 
   size_t session_count() { return sessions_.all().size(); }
   JournalState Snapshot();
@@ -69,7 +75,11 @@ class Server : public Observer {
   bool HandleSocket(Connection& connection, wire::Received& request);
   bool HandleQuery(Connection& connection, wire::Received& request);
 
+  // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
+  bool CompleteCredentials(const Connection& connection, wire::Received& request);
   bool Serve(Connection& connection, wire::Received& request);
+  void EndSession(uint64_t id);
+  bool HasLatch(uint64_t session) const;
   bool Reply(const Connection& connection, const void* message, uint32_t size, int descriptor = -1);
   void End(int fd, const char* why);
 

@@ -1,0 +1,41 @@
+#include "tools/latchkeyd/server/takeover.h"
+
+#include <algorithm>
+#include <memory>
+
+namespace latchkey::broker {
+
+std::vector<Entry> TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
+                            const std::function<void(const std::string&)>& warn) {
+  if (old.garbled > 0) {
+    warn("error: the journal has " + std::to_string(old.garbled) + " garbled lines: left out");
+  }
+  for (const auto& [id, record] : old.sessions) {
+    Result<Session*> restored = sessions.Restore(record);
+    if (restored) {
+      (*restored)->idle_since = now;
+    } else {
+      warn("error: session " + std::to_string(id) +
+           " is not restored: " + restored.error().ToString());
+    }
+  }
+  sessions.RemoveStrays();
+
+  policy::Policy nothing;
+  nothing.otherwise = policy::Action::kDiscard;
+  const auto orphaned = std::make_shared<const policy::Policy>(std::move(nothing));
+  std::vector<Entry> entries;
+  for (const auto& [id, from] : old.latches) {
+    Entry entry = from;
+    const Session* session = sessions.Find(entry.session);
+    entry.policy = session != nullptr ? session->policy : orphaned;
+    const auto& rules = entry.policy->rules;
+    const auto rule = std::ranges::find(rules, entry.latch.rule, &policy::Rule::name);
+    if (rule != rules.end()) entry.rule = &*rule;
+    if (session == nullptr) warn("error: latch " + std::to_string(id) + " has lost its session");
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+}  // namespace latchkey::broker
