@@ -206,17 +206,7 @@ class Sockets:
                     poll.unregister(descriptor)
                     peers.pop(descriptor).close()
 
-    # --- TLS: its reads and writes are libssl's ---
-    def tls_connect(self, address, port):
-        import ssl
-
-        self.connect(address, port)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        self.connections[self.name] = context.wrap_socket(self.socket)
-        return "ok"
-
+    # --- TLS ---
     def tls_accept(self, certificate):
         import ssl
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """workers.py ADDRESS PORT UID COUNT: listens as root, then COUNT workers drop to UID, accept and echo."""
 
+import errno
 import os
 import socket
 import sys
@@ -17,12 +18,12 @@ for _ in range(count):
         while True:
             made, peer = listener.accept()
             print("accepted", peer[0], "by uid", os.getuid(), flush=True)
-            with made:
-                while True:
-                    data = made.recv(4096)
-                    if not data:
-                        break
-                    made.sendall(data)
+            try:
+                with made:
+                    while data := made.recv(4096):
+                        made.sendall(data)
+            except OSError as error:
+                print("error", errno.errorcode[error.errno], flush=True)
     children.append(child)
 print("ready", flush=True)
 for child in children:

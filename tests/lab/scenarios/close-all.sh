@@ -8,15 +8,15 @@ capture wire
 serve b srv "$LAB/in.toml" :: 8080
 for closing in close-all close-range; do
   once_latched a "$LAB/out.toml" 'timeout 5' $closing 'connect 10.9.0.2 8080' "echo canary-$closing-1" \
-    $closing 'connect fd00::2 8080' "echo canary-$closing-2" "in-child $closing" 'in-child connect 10.9.0.2 8080' >"$LAB/said"
+    'use 2' $closing 'connect fd00::2 8080' "echo canary-$closing-2" 'in-child connect 10.9.0.2 8080' >"$LAB/said"
   expect_eq "after $closing" "$(cat "$LAB/said")" "= timeout: ok
 = $closing: ok
 = connect: ok
 = echo: canary-$closing-1
+= use: ok
 = $closing: ok
 = connect: ok
 = echo: canary-$closing-2
-= in-child: $closing: ok
 = in-child: connect: ok"
 done
 latched b closer "$LAB/in.toml" close-all 'listen :: 8081' accept 'send canary-close-listener' recv

@@ -13,7 +13,7 @@ want_latches a 200 'ESTABLISHED [0-9]+ 10\.9\.0\.2 bob alice transport aes-gcm-1
 want_latches b 200 'ESTABLISHED 8080 10\.9\.0\.1 alice bob transport aes-gcm-16:256 -'
 wire_protected wire a b canary-
 end many
-want_latches a 0 '.*'
-want_latches b 1 '.*'
+all_gone() { _shows a '.*' 0 && _shows b '.*' 1; }
+check "all are gone at both ends" retry 40 all_gone
 end srv
 stop_pair

@@ -27,6 +27,7 @@ want cli 'echo canary-worker-dropped' canary-worker-dropped
 tell cli recv
 impostor
 expect cli ECONNRESET
-want_latches b 1 'BROKEN 8080 .* conflict-sa'
+check "so does the worker" retry 5 grep -q 'error ECONNRESET' "$LAB/workers.log"
+want_refusal b conflict-sa
 expect_eq "no canary in clear" "$(clear_octets wire canary-worker)" 0
 expect_eq "no payload in clear" "$(clear_payload wire)" 0
