@@ -20,7 +20,7 @@ _lab_pcap() {
 capture() {
   local name=$1 i
   rm -f "$LAB/$name.pcap" "$LAB/$name.capture"
-  tcpdump -i wire -n -U --immediate-mode -B 16384 -s 0 -Z root -w "$LAB/$name.pcap" \
+  tcpdump -i wire -n -U --immediate-mode -B 131072 -s 0 -Z root -w "$LAB/$name.pcap" \
     </dev/null >/dev/null 2>"$LAB/$name.tcpdump" &
   echo $! >"$LAB/$name.capture"
   for ((i = 0; i < 200; i++)); do
