@@ -54,7 +54,7 @@ static_assert(sizeof(PageSlot) == 16);
 
 inline constexpr uint32_t kPageDenyDatagrams = 1;  // default = discard: UDP gets EACCES
 inline constexpr uint32_t kPageOverflow = 2;       // slots ran out: treat every failure as broken
-inline constexpr uint32_t kPageNoRules = 4;  // nothing can be latched or refused here
+inline constexpr uint32_t kPageNoRules = 4;        // nothing can be latched or refused here
 
 struct Page {
   uint32_t magic;
