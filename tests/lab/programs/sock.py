@@ -27,10 +27,12 @@ def give_up(_signal, _frame):
     raise GivenUp
 
 
+def name_of(number):
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode.get(number, str(number))
+
+
 def word(error):
-    if isinstance(error, socket.timeout) or error.errno is None:
-        return type(error).__name__
-    return errno.errorcode.get(error.errno, str(error.errno))
+    return type(error).__name__ if error.errno is None else name_of(error.errno)
 
 
 def family_of(address):
@@ -95,16 +97,62 @@ class Sockets:
             poll.poll()
             said = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         made.setblocking(True)
-        return errno.errorcode[said] if said else "ok"
+        return name_of(said) if said else "ok"
+
+    def again(self, address, port):
+        """Connects the socket of a connect that failed once more."""
+        self.socket.connect((address, int(port)))
+        return "ok"
+
+    def syscall_connect(self, address, port):
+        """connect through libc's syscall()."""
+        made = self.new(socket.AF_INET)
+        name = struct.pack("=H", socket.AF_INET) + struct.pack("!H", int(port)) + socket.inet_aton(address)
+        return self.syscall(42, made.fileno(), name + bytes(8), 16)
+
+    @staticmethod
+    def syscall(number, *arguments):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syscall(ctypes.c_long(number), *arguments) < 0:
+            return name_of(ctypes.get_errno())
+        return "ok"
+
+    def fastopen(self, address, port, text):
+        """Sends with the SYN: the first call on a socket is sendto(MSG_FASTOPEN)."""
+        made = self.new(family_of(address))
+        made.sendto(text.encode(), socket.MSG_FASTOPEN, (address, int(port)))
+        return "ok"
+
+    def fastopen_connect(self, address, port, text):
+        """The same by TCP_FASTOPEN_CONNECT: connect says yes at once, the first send does it."""
+        made = self.new(family_of(address))
+        made.setsockopt(socket.IPPROTO_TCP, 30, 1)
+        made.connect((address, int(port)))
+        made.sendall(text.encode())
+        return "ok"
+
+    def fastopen_listen(self, address, port):
+        """Listens, then asks for server-side Fast Open."""
+        self.listen(address, port)
+        self.listener.setsockopt(socket.IPPROTO_TCP, 23, 5)
+        return "ok"
+
+    def listen_unbound(self, family):
+        """listen() without bind(): on a port of the kernel's choice, which it tells."""
+        made = socket.socket(socket.AF_INET6 if family == "6" else socket.AF_INET, socket.SOCK_STREAM)
+        made.listen(8)
+        self.listener = made
+        return str(made.getsockname()[1])
 
     def listen(self, address, port, backlog="64"):
-        """On "::" both families, on "::only" IPv6 alone."""
+        """On "::" both families, on "::only" IPv6 alone; a BACKLOG of "shared" is SO_REUSEPORT."""
         made = socket.socket(family_of(address), socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(backlog == "shared"))
         if ":" in address:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address == "::only"))
         made.bind(("::" if address == "::only" else address, int(port)))
-        made.listen(int(backlog))
+        made.listen(64 if backlog == "shared" else int(backlog))
         self.listener = made
         return "ok"
 
@@ -158,7 +206,7 @@ class Sockets:
         poll.poll()
         said = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if said:
-            return errno.errorcode[said]
+            return name_of(said)
         return self.socket.recv(4096, socket.MSG_DONTWAIT).decode(errors="replace") or "eof"
 
     def transfer(self, text):
