@@ -170,8 +170,12 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   FillOwner(entry, client, facts, fd_hint, kernel_);
   entry.rule = verdict.rule;
   entry.latch.rule = verdict.rule->name;
+  // An entry of another reqid may stand there still: then those answers are blocked, no more.
+  const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+  if (guards_.Hold(guard)) entry.guards.push_back(guard);
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
+    guards_.Drop(guard);
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
   }

@@ -7,10 +7,12 @@
 #define TOOLS_LATCHKEYD_LATCH_ENGINE_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/latchkeyd/latch/database.h"
@@ -26,6 +28,7 @@ namespace latchkey::broker {
 struct Options {
   uint32_t guard_mark = 0x80000000;  // one bit of SO_MARK
   int64_t sa_grace_ms = 15'000;      // how long a latch may lack its SA before it breaks (no-sa)
+  int64_t linger_ms = 65'000;        // how long a closed flow's SPD entry stays: TIME_WAIT is 60 s
   int64_t reap_ms = 2'000;           // how often closed sockets are looked for
   size_t latches_per_uid = 65'536;
   bool shared_guards = false;  // another broker's standing guards may serve us too
@@ -103,6 +106,7 @@ class Engine {
   void Break(Entry& entry, Reason reason);
   void Silence(Entry& entry, bool first);
   void Close(uint64_t id, Reason reason);
+  void DropLingering(int64_t until);
   Result<void> Resynchronise();
   Result<void> ReadSpd();
   void Reap();
@@ -118,6 +122,7 @@ class Engine {
   SaTable sas_;
   GuardSet guards_;
   std::vector<SpdEntry> spd_;
+  std::deque<std::pair<int64_t, Guard>> lingering_;  // until when; oldest first
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -87,6 +87,8 @@ class Walk {
     broker_.kernel.now += 60'000;
     broker_.engine->Tick(true);
     CHECK(broker_.engine->database().entries().empty());
+    broker_.kernel.now += 70'000;
+    broker_.engine->Tick();
     CHECK(broker_.kernel.guards.size() == 2);
     broker_.engine->Stop();
     CHECK(broker_.kernel.guards.empty());

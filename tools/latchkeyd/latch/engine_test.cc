@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tools/latchkeyd/latch/engine_fixture.h"
+#include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
 namespace {
@@ -254,6 +255,36 @@ TEST_CASE("a latch without its SA outlives the time-out of its socket, and then 
   CHECK(broker.StateOf(answer.latch) == State::kBroken);
 }
 
+TEST_CASE("what the kernel answers for a flow leaves under its SA, until TIME_WAIT is over") {
+  Broker broker;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Socket();
+  const Answer answer = broker.Connect(fd);
+  Latch latch = broker.engine->database().Find(answer.latch)->latch;
+  const Guard guard = FlowGuard(latch, Options{}.guard_mark);
+  CHECK(guard.reqid == 7);
+  CHECK(guard.selector.destination_port == 443);
+  CHECK(broker.kernel.HasGuard(guard));
+  broker.engine->Tick(true);
+  broker.kernel.sockets.at(fd).live = broker.kernel.sockets.at(fd).held = false;
+  broker.engine->Tick(true);
+  CHECK(broker.StateOf(answer.latch) == State::kClosed);
+  broker.kernel.now += 60'000;
+  broker.engine->Tick();
+  CHECK(broker.kernel.HasGuard(guard));
+  broker.kernel.now += 5'000;
+  broker.engine->Tick();
+  CHECK_FALSE(broker.kernel.HasGuard(guard));
+
+  // A broken one answers nothing at all.
+  const int other = broker.Socket();
+  const Answer second = broker.Connect(other);
+  CHECK(broker.kernel.HasGuard(guard));
+  broker.Keyed(9, "mallory", "10.9.0.2");
+  CHECK(broker.StateOf(second.latch) == State::kBroken);
+  CHECK_FALSE(broker.kernel.HasGuard(guard));
+}
+
 TEST_CASE("a latch whose socket has not connected yet is not reaped") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");
@@ -303,7 +334,7 @@ TEST_CASE("after a restart each latch is verified again, or broken") {
   CHECK(broker.StateOf(gone.latch) == State::kClosed);
   CHECK(broker.StateOf(lost.latch) == State::kBroken);
   CHECK(broker.kernel.sockets.at(lost_fd).aborted);
-  CHECK(broker.kernel.guards.size() == 2);
+  CHECK(broker.kernel.guards.size() == 3);  // the standing ones, and the kept latch's
 }
 
 TEST_CASE("one user cannot have more latches than allowed") {

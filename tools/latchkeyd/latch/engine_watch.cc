@@ -1,6 +1,7 @@
 // What happens without being asked: SAs and SPD entries that come and go, closed sockets, restarts.
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -77,6 +78,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
         observer_.OnWarning("a listener's guard is missing: " + done.error().ToString());
       }
     }
+  } else if (entry.latch.state == State::kEstablished && !was_broken) {
+    const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+    if (guards_.Hold(guard)) entry.guards.push_back(guard);
   }
   Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
@@ -202,6 +206,8 @@ void Engine::CheckLatch(Entry& entry) {
 
 void Engine::Break(Entry& entry, Reason reason) {
   if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
+  // Nothing leaves for it any more, not even by the SPD.
+  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
   Silence(entry, /*first=*/true);
 }
 
@@ -237,12 +243,27 @@ void Engine::Close(uint64_t id, Reason reason) {
   Entry* entry = database_.Find(id);
   if (entry == nullptr) return;
   for (const Guard& guard : entry->sa_guards) guards_.Drop(guard);
-  for (const Guard& guard : entry->guards) guards_.Drop(guard);
+  const bool listener = entry->latch.state == State::kListener;
+  for (const Guard& guard : entry->guards) {
+    if (listener) {
+      guards_.Drop(guard);
+    } else {
+      lingering_.emplace_back(kernel_.NowMs() + options_.linger_ms, guard);
+    }
+  }
   database_.Remove(id, reason);
+}
+
+void Engine::DropLingering(int64_t until) {
+  while (!lingering_.empty() && lingering_.front().first <= until) {
+    guards_.Drop(lingering_.front().second);
+    lingering_.pop_front();
+  }
 }
 
 void Engine::Tick(bool reap_now) {
   const int64_t now = kernel_.NowMs();
+  DropLingering(now);
   for (auto& [id, entry] : database_.entries()) {
     if (entry.latch.state == State::kEstablished && entry.stalled_since != 0 &&
         now - entry.stalled_since >= options_.sa_grace_ms) {
@@ -293,6 +314,7 @@ void Engine::Reap() {
 }
 
 void Engine::Stop(bool others) {
+  DropLingering(std::numeric_limits<int64_t>::max());
   for (auto& [id, entry] : database_.entries()) {
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);
     for (const Guard& guard : entry.guards) guards_.Drop(guard);

@@ -104,6 +104,28 @@ void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int
   entry.latch.since = kernel.WallSeconds();
 }
 
+Guard FlowGuard(const Latch& latch, uint32_t mark) {
+  const auto host = [](const Address& address) {
+    return Prefix{address, static_cast<uint8_t>(address.Bits())};
+  };
+  Guard guard;
+  guard.action = Guard::Action::kEsp;
+  guard.reqid = latch.reqid;
+  guard.mark = mark;
+  guard.selector.family = latch.flow.remote.address.family;
+  guard.selector.source = host(latch.flow.local.address);
+  guard.selector.destination = host(latch.flow.remote.address);
+  guard.selector.protocol = latch.flow.protocol;
+  if (latch.flow.direction == Direction::kIn) {
+    guard.selector.source_port = latch.flow.local.port;
+    guard.selector.source_mask = 0xffff;
+  } else {
+    guard.selector.destination_port = latch.flow.remote.port;
+    guard.selector.destination_mask = 0xffff;
+  }
+  return guard;
+}
+
 std::string DescribeRule(const policy::Rule* rule) {
   return rule == nullptr ? "default" : "rule " + rule->name;
 }

@@ -41,6 +41,12 @@ void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family);
 void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int fd_hint,
                KernelPort& kernel);
 
+// Returns the outgoing SPD entry under which the kernel may answer for a latched flow without
+// asking its socket (the ACKs of TIME_WAIT above all, without which the peer's socket would linger
+// for minutes): the marked, exact addresses, the server's port, the latch's reqid. The same for
+// every connection to one server, and for a listener's children the same as their listener's.
+Guard FlowGuard(const Latch& latch, uint32_t mark);
+
 // Returns "rule NAME" or "default".
 std::string DescribeRule(const policy::Rule* rule);
 
