@@ -123,7 +123,14 @@ std::vector<uint8_t> BuildNewSa(const Address& source, const Address& destinatio
   info.id.spi = htonl(keys.spi);
   info.id.proto = IPPROTO_ESP;
   info.saddr = ToXfrm(source);
+  // The kernel finds an inbound SA by its SPI and does not compare the source address in transport
+  // mode (net/xfrm/xfrm_input.c); its selector is all that keeps this peer from sending under
+  // another's address (xfrm_policy.c, __xfrm_policy_check).
   info.sel.family = info.family;
+  info.sel.saddr = info.saddr;
+  info.sel.prefixlen_s = static_cast<uint8_t>(source.Bits());
+  info.sel.daddr = info.id.daddr;
+  info.sel.prefixlen_d = static_cast<uint8_t>(destination.Bits());
   info.lft.soft_byte_limit = info.lft.hard_byte_limit = XFRM_INF;
   info.lft.soft_packet_limit = info.lft.hard_packet_limit = XFRM_INF;
   info.reqid = reqid;

@@ -33,6 +33,11 @@ TEST_CASE("The request says what the suite's name says") {
     CHECK(sa->key == SaKey{destination, keys->spi, SaProtocol::kEsp});
     CHECK(sa->source == source);
     CHECK(sa->reqid == 7);
+    // Only packets between the two, whatever other addresses the key's owner writes on them.
+    CHECK(sa->selector.Matches(kProtocolTcp, {source, 1}, {destination, 2}));
+    CHECK_FALSE(
+        sa->selector.Matches(kProtocolTcp, {*Address::Parse("fd00::3"), 1}, {destination, 2}));
+    CHECK_FALSE(sa->selector.Matches(kProtocolTcp, {source, 1}, {*Address::Parse("fd00::3"), 2}));
     CHECK(sa->protection.mode == Mode::kTransport);
     CHECK(sa->protection.replay);
     CHECK(sa->protection.encryption == suite.cipher->name);
