@@ -109,7 +109,7 @@ class Engine {
   void DropLingering(int64_t until);
   Result<void> Resynchronise();
   Result<void> ReadSpd();
-  void Reap();
+  void Reap(bool thorough);
   void Adopt(Entry entry, const std::vector<LiveSocket>& live,
              const std::unordered_set<uint64_t>& held);
   Guard StandingBlock(Family family) const;

@@ -272,10 +272,10 @@ void Engine::Tick(bool reap_now) {
       Silence(entry, /*first=*/false);
     }
   }
-  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap();
+  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap(reap_now);
 }
 
-void Engine::Reap() {
+void Engine::Reap(bool thorough) {
   const int64_t now = kernel_.NowMs();
   last_reap_ = now;
   if (database_.entries().empty()) return;
@@ -287,7 +287,7 @@ void Engine::Reap() {
   std::unordered_map<uint64_t, const LiveSocket*> by_cookie;
   for (const LiveSocket& socket : *live) by_cookie.emplace(socket.cookie, &socket);
   std::vector<Entry*> missing;
-  const bool mourn = now - last_mourning_ >= kMourningMs;
+  const bool mourn = thorough || now - last_mourning_ >= kMourningMs;
   for (auto& [id, entry] : database_.entries()) {
     const auto it = by_cookie.find(entry.hint.cookie);
     if (it == by_cookie.end()) {
