@@ -1,6 +1,5 @@
 # TLS inside: openssl's s_server and s_client, which read through libssl.
 needs=openssl
-encrypts=1
 serve() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=nobody -days 2 \
     -keyout "$folder/key" -out "$folder/cert" 2>/dev/null
