@@ -146,8 +146,13 @@ class Broker {
 
     bool handed_over = false;
     Result<UniqueFd> listener = OpenListener(arguments_.socket, &handed_over);
-    if (!listener) return Fatal(listener.error());
-    if (Result<void> dropped = DropPrivileges(); !dropped) return Fatal(dropped.error());
+    Result<void> ready = {};
+    if (!listener) ready = std::unexpected(listener.error());
+    if (ready) ready = DropPrivileges();
+    if (!ready) {
+      engine.Stop(OtherBrokers(arguments_.run_dir));
+      return Fatal(ready.error());
+    }
     std::printf("latchkeyd: ready\n");
     std::fflush(stdout);
     Notify("READY=1");
@@ -185,6 +190,7 @@ class Broker {
     watch(listener);
     watch(signals);
     watch(kernel.EventFd());
+    watch(server.TextsFd());
     const auto drain = [&] {
       for (;;) {
         Result<std::vector<KernelEvent>> events = kernel.ReadEvents();
@@ -220,8 +226,13 @@ class Broker {
             listen_to(0);
             paused = true;
           }
+        } else if (fd == server.TextsFd()) {
+          server.OnTexts();
         } else if (server.HasConnection(fd)) {
           server.OnReadable(fd);
+        } else {
+          // Ended, and not closed yet: it would go on being reported.
+          epoll_ctl(poll.get(), EPOLL_CTL_DEL, fd, nullptr);
         }
       }
       const int64_t now = kernel.NowMs();

@@ -1,16 +1,9 @@
 #include "tools/latchkeyd/server/requests.h"
 
-#include <sodium.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cstring>
-#include <fstream>
-#include <string>
 
 #include "policy/model/latch.h"
 
@@ -18,51 +11,11 @@ namespace latchkey::broker {
 
 namespace {
 
-constexpr off_t kMaxPolicy = 1 << 20;
+constexpr size_t kMostPending = 1024;
 constexpr uint32_t kOverflowUser = 65534;  // what the kernel shows for "none"
 constexpr auto kFresh = static_cast<uint8_t>(Phase::kFresh);
 constexpr auto kControl = static_cast<uint8_t>(Phase::kControl);
 constexpr auto kAttached = static_cast<uint8_t>(Phase::kAttached);
-
-template <size_t N>
-bool Text(const char (&field)[N], std::string& text) {
-  const char* end = std::find(field, field + N, '\0');
-  if (end == field + N) return false;
-  text.assign(field, end);
-  return true;
-}
-
-Result<std::string> ReadPolicyText(int fd) {
-  struct stat status {};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    return Fail(Reason::kBadPolicy, "read policy", "not a regular file");
-  }
-  if (status.st_size > kMaxPolicy) {
-    return Fail(Reason::kBadPolicy, "read policy", "larger than 1 MiB");
-  }
-  std::string text(static_cast<size_t>(status.st_size), '\0');
-  size_t have = 0;
-  while (have < text.size()) {
-    const ssize_t count =
-        pread(fd, text.data() + have, text.size() - have, static_cast<off_t>(have));
-    if (count <= 0) return Fail(Reason::kBadPolicy, "read policy", "cannot be read");
-    have += static_cast<size_t>(count);
-  }
-  return text;
-}
-
-// The process that a descriptor received as a pidfd stands for; -1 for one that has ended, or for
-// what is no pidfd.
-int32_t ProcessOf(int pidfd) {
-  std::ifstream info("/proc/self/fdinfo/" + std::to_string(pidfd));
-  for (std::string line; std::getline(info, line);) {
-    if (!line.starts_with("Pid:\t")) continue;
-    int32_t pid = -1;
-    std::from_chars(line.data() + 5, line.data() + line.size(), pid);
-    return pid;
-  }
-  return -1;
-}
 
 }  // namespace
 
@@ -107,56 +60,6 @@ bool Server::CompleteCredentials(const Connection& connection, wire::Received& r
   return true;
 }
 
-bool Server::HandleOpen(Connection& connection, wire::Received& request) {
-  const auto& open = request.As<wire::Open>();
-  SessionRecord record;
-  record.uid = request.uid;
-  record.has_policy = (open.flags & wire::kOpenNoPolicy) == 0;
-  const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
-  const int expected = (record.has_policy ? 1 : 0) + (launcher ? 1 : 0);
-  if ((open.flags & ~(wire::kOpenLauncher | wire::kOpenNoPolicy)) != 0 || open.reserved != 0 ||
-      request.descriptor_count != expected || !Text(open.program, record.program) ||
-      !Text(open.policy, record.policy_name)) {
-    return false;
-  }
-  // It will be killed if its shim is not heard of: nobody may name another's process here.
-  if (launcher && ProcessOf(request.descriptors[request.descriptor_count - 1]) != request.pid) {
-    return false;
-  }
-  wire::Opened reply{};
-  reply.header = wire::MakeHeader(wire::Type::kOpened, open.header.serial);
-  Result<Session*> session = Fail(Reason::kBadPolicy, "open session");
-  Result<std::string> text = std::string();
-  if (record.has_policy) text = ReadPolicyText(request.descriptors[0]);
-  if (text) {
-    record.policy_text = std::move(*text);
-    session = sessions_.Make(std::move(record));
-  } else {
-    session = std::unexpected(text.error());
-  }
-  if (!session) {
-    reply.reason = session.error().reason;
-    const std::string& why = session.error().value;
-    std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
-    log_("session refused: " + session.error().ToString());
-  } else {
-    const std::string& token = (*session)->record.token;
-    sodium_hex2bin(reply.token, sizeof(reply.token), token.data(), token.size(), nullptr, nullptr,
-                   nullptr);
-    connection.session = (*session)->record.id;
-    connection.launcher = launcher;
-    ++(*session)->connections;
-    if (launcher) {
-      int& pidfd = request.descriptors[request.descriptor_count - 1];
-      (*session)->launched.Reset(pidfd);
-      --request.descriptor_count;
-    }
-    journal_.Add((*session)->record);
-  }
-  connection.phase = Phase::kControl;
-  return Reply(connection, &reply, sizeof(reply));
-}
-
 bool Server::HandleAttach(Connection& connection, wire::Received& request) {
   const auto& attach = request.As<wire::Attach>();
   wire::Attached reply{};
@@ -191,8 +94,10 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   client.requester.uid = request.uid;
   client.requester.root = request.uid == 0 && session->record.uid == 0;
   const int fd = request.descriptors[0];
-  Answer answer;
-  switch (asked.header.type) {
+  Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0};
+  // Descriptors of his that do not close are held against a user before there are too many.
+  const bool stalls = request.uid != 0 && offload_.Pending(request.uid) >= kMostPending;
+  switch (stalls ? wire::Type::kDecision : asked.header.type) {
     case wire::Type::kConnect:
       answer = engine_->Connect(client, fd, asked.fd, FromWire(asked.remote));
       break;
@@ -206,9 +111,9 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
       answer = engine_->Release(client, fd);
       break;
     default:
-      return false;
+      log_("refused: limit: too many descriptors of uid " + std::to_string(request.uid) +
+           " do not close");
   }
-  wire::CloseDescriptors(request);
   wire::Decision reply{};
   reply.header = wire::MakeHeader(wire::Type::kDecision, asked.header.serial);
   reply.verdict = answer.verdict;

@@ -20,7 +20,9 @@ constexpr Type kRequests[] = {Type::kOpen,   Type::kAttach,  Type::kConnect, Typ
                               Type::kAccept, Type::kRelease, Type::kList,    Type::kShow};
 constexpr Type kReplies[] = {Type::kOpened, Type::kAttached, Type::kDecision, Type::kLatch};
 
-size_t OpenDescriptors() {
+// Once the server has closed what it is to close.
+size_t OpenDescriptors(const Rig& rig) {
+  rig.Settle();
   const std::filesystem::directory_iterator all("/proc/self/fd");
   return static_cast<size_t>(std::distance(begin(all), end(all)));
 }
@@ -42,7 +44,7 @@ bool Ends(Rig& rig, const Peer& peer, const std::vector<char>& octets,
           const std::vector<int>& descriptors = {}) {
   REQUIRE(wire::SendMessage(peer.fd.get(), octets.data(), static_cast<uint32_t>(octets.size()),
                             descriptors.data(), static_cast<int>(descriptors.size()), false) == 0);
-  rig.server->OnReadable(peer.number);
+  rig.Serve(peer);
   return peer.Ended() && !rig.server->HasConnection(peer.number);
 }
 
@@ -85,14 +87,14 @@ TEST_CASE("A session is opened, a process attached, a socket latched and shown")
   close(page);
 
   const int socket = rig.kernel.NewSocket();
-  const size_t before = OpenDescriptors();
+  const size_t before = OpenDescriptors(rig);
   const auto decision =
       rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kConnect, "10.9.0.2"), {socket});
   REQUIRE(decision);
   CHECK(decision->verdict == Verdict::kLatched);
   CHECK(decision->reason == Reason::kNone);
   CHECK(decision->error == 0);
-  CHECK(OpenDescriptors() == before);
+  CHECK(OpenDescriptors(rig) == before);
   // Written down before it was answered.
   CHECK(rig.Written().latches.contains(decision->latch));
 
@@ -184,12 +186,54 @@ TEST_CASE("Malformed messages end the connection, and nothing else") {
   SECTION("a type there is not") { header.type = static_cast<Type>(99); }
   SECTION("type 0") { header.type = static_cast<Type>(0); }
   SECTION("a reply's type") { header.type = Type::kDecision; }
-  const size_t before = OpenDescriptors();
+  const size_t before = OpenDescriptors(rig);
   const UniqueFd file = FileWith(kProtectAll);
   CHECK(Ends(rig, peer, octets, {file.get()}));
-  CHECK(OpenDescriptors() == before);  // one connection less, one file more
+  CHECK(OpenDescriptors(rig) == before);  // one connection less, one file more
   // Others go on.
   rig.Latch(bystander, rig.kernel.NewSocket());
+}
+
+TEST_CASE("More descriptors than any message has are all closed") {
+  Rig rig;
+  Peer peer = rig.Connect();
+  const size_t before = OpenDescriptors(rig) - 1;  // the server's end goes
+  const auto type = GENERATE(Type::kAttach, Type::kOpen, Type::kConnect);
+  const std::vector<char> octets = Message(type);
+  const size_t count = GENERATE(3U, 253U);
+  std::vector<char> control(CMSG_SPACE(sizeof(int) * count));
+  iovec part{const_cast<char*>(octets.data()), octets.size()};
+  msghdr out{};
+  out.msg_iov = &part;
+  out.msg_iovlen = 1;
+  out.msg_control = control.data();
+  out.msg_controllen = control.size();
+  cmsghdr* header = CMSG_FIRSTHDR(&out);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+  const std::vector<int> same(count, peer.fd.get());
+  std::memcpy(CMSG_DATA(header), same.data(), sizeof(int) * count);
+  REQUIRE(sendmsg(peer.fd.get(), &out, 0) == static_cast<ssize_t>(octets.size()));
+  rig.Serve(peer);
+  CHECK_FALSE(rig.server->HasConnection(peer.number));
+  CHECK(OpenDescriptors(rig) == before);
+}
+
+TEST_CASE("A second request before the session is opened ends the connection, and the session") {
+  Rig rig;
+  Peer peer = rig.Connect();
+  const UniqueFd file = FileWith(kProtectAll);
+  REQUIRE(peer.Send(Rig::OpenRequest(), {file.get()}));
+  REQUIRE(peer.Send(Rig::Query(Type::kList, 0)));
+  rig.server->OnReadable(peer.number);
+  REQUIRE(rig.server->IsOpening(peer.number));
+  rig.server->OnReadable(peer.number);
+  CHECK_FALSE(rig.server->HasConnection(peer.number));
+  pollfd text{rig.server->TextsFd(), POLLIN, 0};
+  REQUIRE(poll(&text, 1, 10'000) == 1);
+  rig.server->OnTexts();
+  CHECK(rig.sessions->all().empty());
 }
 
 TEST_CASE("Replies are no requests") {

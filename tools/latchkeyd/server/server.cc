@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include <cerrno>
 #include <utility>
 #include <vector>
+
+#include "tools/latchkeyd/server/receive.h"
 
 namespace latchkey::broker {
 namespace {
@@ -39,7 +42,10 @@ Server::Server(KernelPort& kernel, SessionTable& sessions, Journal& journal, Ser
       sessions_(sessions),
       journal_(journal),
       options_(options),
-      log_(std::move(log)) {}
+      log_(std::move(log)),
+      texts_(std::make_shared<ReadTexts>()) {
+  texts_->event.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
 
 bool Server::AddConnection(UniqueFd fd) {
   ucred peer{};
@@ -49,6 +55,7 @@ bool Server::AddConnection(UniqueFd fd) {
       connections_, [&](const auto& each) { return each.second.uid == peer.uid; });
   if (connections_.size() >= options_.connections ||
       (peer.uid != 0 && static_cast<size_t>(of_user) >= options_.connections_per_user)) {
+    offload_.Close(peer.uid, fd.Release());
     return false;
   }
   Connection& connection = connections_[fd.get()];
@@ -61,13 +68,20 @@ void Server::OnReadable(int fd) {
   auto it = connections_.find(fd);
   if (it == connections_.end()) return;
   wire::Received request;
-  const int error = wire::ReceiveMessage(fd, request, /*wait=*/false);
-  if (error == EAGAIN || error == EINTR) return;
-  if (error == EPIPE || error == ECONNRESET) return End(fd, nullptr);
-  if (error != 0) return End(fd, "not a message");
-  const bool served = Serve(it->second, request);
-  wire::CloseDescriptors(request);
-  if (!served) End(fd, "a request out of order, or an answer nobody took");
+  std::vector<int> descriptors;
+  const int error = ReceiveRequest(fd, request, descriptors);
+  const uint32_t uid = it->second.uid;
+  if (error == 0 && it->second.opening == 0) {
+    const bool served = Serve(it->second, request);
+    // What the handler took for itself is not there any more.
+    descriptors.assign(request.descriptors, request.descriptors + request.descriptor_count);
+    if (!served) End(fd, "a request out of order, or an answer nobody took");
+  } else if (error == EPIPE || error == ECONNRESET) {
+    End(fd, nullptr);
+  } else if (error != EAGAIN && error != EINTR) {
+    End(fd, error == 0 ? "a request before the last was answered" : "not a message");
+  }
+  for (const int descriptor : descriptors) offload_.Close(uid, descriptor);
 }
 
 bool Server::Reply(const Connection& connection, const void* message, uint32_t size,
@@ -89,6 +103,9 @@ void Server::End(int fd, const char* why) {
       session->check_in_by = now + options_.check_in_ms;
     }
   }
+  openings_.erase(connection.opening);
+  // What lies unread in it may bring descriptors of its own.
+  offload_.Close(connection.uid, it->second.fd.Release());
   connections_.erase(it);
 }
 

@@ -7,12 +7,16 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "shim/wire/codec.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/server/journal.h"
+#include "tools/latchkeyd/server/offload.h"
 #include "tools/latchkeyd/server/session.h"
 
 namespace latchkey::broker {
@@ -26,6 +30,28 @@ struct Connection {
   Phase phase = Phase::kFresh;
   uint64_t session = 0;  // attached to, or made by it
   bool launcher = false;
+  uint64_t opening = 0;  // ticket of the open that is under way; 0: none
+};
+
+// A session whose policy is being read.
+struct Opening {
+  SessionRecord record;
+  UniqueFd launched;
+  uint32_t serial = 0;
+};
+
+// A policy's text, or why there is none.
+struct ReadText {
+  int connection = -1;
+  uint64_t ticket = 0;
+  Result<std::string> text;
+};
+
+// What the threads that read policies hand back. It outlives the server if it must.
+struct ReadTexts {
+  std::mutex mutex;
+  std::vector<ReadText> done;
+  UniqueFd event;  // readable when there is one
 };
 
 struct ServerOptions {
@@ -44,11 +70,23 @@ class Server : public Observer {
   void Use(Engine& engine) { engine_ = &engine; }
 
   // Takes over a connection (SO_PASSCRED set). False when there are too many, in all or of one
-  // user: it is closed.
+  // user: it is closed. Descriptors of clients are closed beside (offload.h).
   bool AddConnection(UniqueFd fd);
   // Serves one message of a connection; ends it for anything out of order.
   void OnReadable(int fd);
   bool HasConnection(int fd) const { return connections_.contains(fd); }
+
+  // For epoll: readable when OnTexts() has something to do.
+  int TextsFd() const { return texts_->event.get(); }
+  // Goes on with the sessions whose policies have been read.
+  void OnTexts();
+  bool IsOpening(int fd) const {
+    const auto it = connections_.find(fd);
+    return it != connections_.end() && it->second.opening != 0;
+  }
+
+  // How many descriptors of a user's, connections included, are let go and not closed yet.
+  size_t Unclosed(uint32_t uid) const { return offload_.Pending(uid); }
 
   // Every half second: programs whose shim did not check in, idle sessions, the engine's own.
   void Tick();
@@ -78,6 +116,7 @@ class Server : public Observer {
   // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
   bool CompleteCredentials(const Connection& connection, wire::Received& request);
   bool Serve(Connection& connection, wire::Received& request);
+  bool FinishOpen(Connection& connection, Opening opening, Result<std::string> text);
   void EndSession(uint64_t id);
   bool HasLatch(uint64_t session) const;
   bool Reply(const Connection& connection, const void* message, uint32_t size, int descriptor = -1);
@@ -91,6 +130,10 @@ class Server : public Observer {
   Engine* engine_ = nullptr;
   std::map<int, Connection> connections_;
   std::set<Guard> guards_;
+  Offload offload_;
+  std::shared_ptr<ReadTexts> texts_;
+  std::map<uint64_t, Opening> openings_;
+  uint64_t last_ticket_ = 0;
 };
 
 }  // namespace latchkey::broker

@@ -4,6 +4,7 @@
 #define TOOLS_LATCHKEYD_SERVER_SERVER_FIXTURE_H_
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -82,8 +83,10 @@ struct Peer {
   }
   // True when the server closed the connection, and said nothing before it did.
   bool Ended() const {
+    // It is closed beside the server's thread: soon, if it is.
+    pollfd hung{fd.get(), POLLIN, 0};
     char octet = 0;
-    return recv(fd.get(), &octet, 1, MSG_DONTWAIT) == 0;
+    return poll(&hung, 1, 200) == 1 && recv(fd.get(), &octet, 1, MSG_DONTWAIT) == 0;
   }
 };
 
@@ -161,7 +164,7 @@ struct Rig {
                            int* page = nullptr) {
     request.header.serial = ++peer.serial;
     if (!peer.Send(request, descriptors)) return std::nullopt;
-    server->OnReadable(peer.number);
+    Serve(peer);
     wire::Received answer;
     if (wire::ReceiveMessage(peer.fd.get(), answer, /*wait=*/false) != 0) return std::nullopt;
     CHECK(answer.header().serial == peer.serial);
@@ -172,6 +175,23 @@ struct Rig {
     }
     wire::CloseDescriptors(answer);
     return answer.As<Reply>();
+  }
+
+  // Waits until the server has closed, beside, all that it let go.
+  void Settle() const {
+    int tries = 0;
+    while (server->Unclosed(getuid()) > 0 && ++tries < 10'000) usleep(1000);
+    REQUIRE(server->Unclosed(getuid()) == 0);
+  }
+
+  // Lets the server take one message, and finish what it began.
+  void Serve(const Peer& peer) const {
+    server->OnReadable(peer.number);
+    while (server->IsOpening(peer.number)) {
+      pollfd text{server->TextsFd(), POLLIN, 0};
+      REQUIRE(poll(&text, 1, 10'000) == 1);
+      server->OnTexts();
+    }
   }
 
   std::optional<wire::Opened> Open(Peer& peer, const std::string& policy = kProtectAll) {

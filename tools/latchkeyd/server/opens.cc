@@ -1,0 +1,156 @@
+// Opening sessions. The policy's file is the client's, and reading it may take as long as it likes:
+// that is done beside, and the session made when the text is there.
+
+#include <sodium.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "tools/latchkeyd/server/server.h"
+
+namespace latchkey::broker {
+namespace {
+
+constexpr off_t kMaxPolicy = 1 << 20;
+
+template <size_t N>
+bool Text(const char (&field)[N], std::string& text) {
+  const char* end = std::find(field, field + N, '\0');
+  if (end == field + N) return false;
+  text.assign(field, end);
+  return true;
+}
+
+Result<std::string> ReadPolicyText(int fd) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    return Fail(Reason::kBadPolicy, "read policy", "not a regular file");
+  }
+  if (status.st_size > kMaxPolicy) {
+    return Fail(Reason::kBadPolicy, "read policy", "larger than 1 MiB");
+  }
+  std::string text(static_cast<size_t>(status.st_size), '\0');
+  size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t count =
+        pread(fd, text.data() + have, text.size() - have, static_cast<off_t>(have));
+    if (count <= 0) return Fail(Reason::kBadPolicy, "read policy", "cannot be read");
+    have += static_cast<size_t>(count);
+  }
+  return text;
+}
+
+// The process that a descriptor received as a pidfd stands for; -1 for one that has ended, or for
+// what is no pidfd.
+int32_t ProcessOf(int pidfd) {
+  std::ifstream info("/proc/self/fdinfo/" + std::to_string(pidfd));
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("Pid:\t")) continue;
+    int32_t pid = -1;
+    std::from_chars(line.data() + 5, line.data() + line.size(), pid);
+    return pid;
+  }
+  return -1;
+}
+
+}  // namespace
+
+bool Server::HandleOpen(Connection& connection, wire::Received& request) {
+  const auto& open = request.As<wire::Open>();
+  Opening opening;
+  opening.serial = open.header.serial;
+  SessionRecord& record = opening.record;
+  record.uid = request.uid;
+  record.has_policy = (open.flags & wire::kOpenNoPolicy) == 0;
+  const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
+  const int expected = (record.has_policy ? 1 : 0) + (launcher ? 1 : 0);
+  if ((open.flags & ~(wire::kOpenLauncher | wire::kOpenNoPolicy)) != 0 || open.reserved != 0 ||
+      request.descriptor_count != expected || !Text(open.program, record.program) ||
+      !Text(open.policy, record.policy_name)) {
+    return false;
+  }
+  if (launcher) {
+    // It will be killed if its shim is not heard of: nobody may name another's process here.
+    int& pidfd = request.descriptors[request.descriptor_count - 1];
+    if (ProcessOf(pidfd) != request.pid) return false;
+    opening.launched.Reset(std::exchange(pidfd, -1));
+  }
+  connection.phase = Phase::kControl;
+  if (!record.has_policy) return FinishOpen(connection, std::move(opening), std::string());
+
+  const uint64_t ticket = ++last_ticket_;
+  connection.opening = ticket;
+  openings_[ticket] = std::move(opening);
+  const int fd = std::exchange(request.descriptors[0], -1);
+  offload_.Run(request.uid, [fd, ticket, number = connection.fd.get(), texts = texts_] {
+    Result<std::string> text = ReadPolicyText(fd);
+    {
+      const std::lock_guard lock(texts->mutex);
+      texts->done.push_back({number, ticket, std::move(text)});
+      const uint64_t one = 1;
+      (void)!write(texts->event.get(), &one, sizeof(one));
+    }
+    close(fd);
+  });
+  return true;
+}
+
+void Server::OnTexts() {
+  std::vector<ReadText> done;
+  {
+    const std::lock_guard lock(texts_->mutex);
+    uint64_t count = 0;
+    (void)!read(texts_->event.get(), &count, sizeof(count));
+    done.swap(texts_->done);
+  }
+  for (ReadText& text : done) {
+    auto opening = openings_.extract(text.ticket);
+    auto connection = connections_.find(text.connection);
+    // Whoever asked may be gone, and his number another's.
+    if (opening.empty() || connection == connections_.end() ||
+        connection->second.opening != text.ticket) {
+      continue;
+    }
+    connection->second.opening = 0;
+    if (!FinishOpen(connection->second, std::move(opening.mapped()), std::move(text.text))) {
+      End(text.connection, "an answer nobody took");
+    }
+  }
+}
+
+bool Server::FinishOpen(Connection& connection, Opening opening, Result<std::string> text) {
+  wire::Opened reply{};
+  reply.header = wire::MakeHeader(wire::Type::kOpened, opening.serial);
+  Result<Session*> session = nullptr;
+  if (text) {
+    opening.record.policy_text = std::move(*text);
+    session = sessions_.Make(std::move(opening.record));
+  } else {
+    session = std::unexpected(text.error());
+  }
+  if (!session) {
+    reply.reason = session.error().reason;
+    const std::string& why = session.error().value;
+    std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
+    log_("session refused: " + session.error().ToString());
+  } else {
+    const std::string& token = (*session)->record.token;
+    sodium_hex2bin(reply.token, sizeof(reply.token), token.data(), token.size(), nullptr, nullptr,
+                   nullptr);
+    connection.session = (*session)->record.id;
+    connection.launcher = static_cast<bool>(opening.launched);
+    ++(*session)->connections;
+    (*session)->launched = std::move(opening.launched);
+    journal_.Add((*session)->record);
+  }
+  return Reply(connection, &reply, sizeof(reply));
+}
+
+}  // namespace latchkey::broker
