@@ -194,6 +194,16 @@ struct Rig {
     }
   }
 
+  // Lets the server take one message, and takes its answer; nothing when there is none.
+  template <typename Reply>
+  std::optional<Reply> Take(const Peer& peer) const {
+    Serve(peer);
+    wire::Received answer;
+    if (wire::ReceiveMessage(peer.fd.get(), answer, false) != 0) return std::nullopt;
+    wire::CloseDescriptors(answer);
+    return answer.As<Reply>();
+  }
+
   std::optional<wire::Opened> Open(Peer& peer, const std::string& policy = kProtectAll) {
     const UniqueFd file = FileWith(policy);
     return Ask<wire::Opened>(peer, OpenRequest(), {file.get()});
