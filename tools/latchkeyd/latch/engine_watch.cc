@@ -206,6 +206,7 @@ void Engine::CheckLatch(Entry& entry) {
 
 void Engine::Break(Entry& entry, Reason reason) {
   if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
+  entry.broken_since = kernel_.NowMs();
   // Nothing leaves for it any more, not even by the SPD.
   for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
   Silence(entry, /*first=*/true);
@@ -291,7 +292,10 @@ void Engine::Reap(bool thorough) {
   for (auto& [id, entry] : database_.entries()) {
     const auto it = by_cookie.find(entry.hint.cookie);
     if (it == by_cookie.end()) {
-      if (!Lingers(entry) || mourn) missing.push_back(&entry);
+      // A broken one stays to be seen for a while, even when its program has closed the socket.
+      const bool broken = entry.latch.state == State::kBroken;
+      const bool due = broken ? now - entry.broken_since >= kMourningMs && mourn : mourn;
+      if (!Lingers(entry) || due) missing.push_back(&entry);
       continue;
     }
     entry.seen = true;

@@ -36,6 +36,7 @@ struct Entry {
   int64_t stalled_since = 0;      // NowMs() when its last SA went; 0 = it has one
   int64_t created = 0;            // NowMs()
   bool seen = false;              // its socket was once in the kernel's tables
+  int64_t broken_since = 0;       // NowMs() when it broke
   bool silenced = false;          // kBroken: BLOCK set or socket aborted
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
