@@ -86,7 +86,7 @@ class Walk {
     for (auto& [fd, socket] : broker_.kernel.sockets) socket.live = socket.held = false;
     broker_.kernel.now += 60'000;
     broker_.engine->Tick(true);
-    broker_.kernel.now += 11'000;  // what only broke now is shown for ten seconds
+    broker_.kernel.now += 31'000;  // what only broke now is shown for half a minute
     broker_.engine->Tick(true);
     CHECK(broker_.engine->database().entries().empty());
     broker_.kernel.now += 70'000;

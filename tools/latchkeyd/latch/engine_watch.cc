@@ -16,6 +16,8 @@ namespace {
 // Broken latches whose socket the program still holds are looked at more rarely: finding a
 // descriptor under /proc costs more than asking the kernel for its connections.
 constexpr int64_t kMourningMs = 10'000;
+// How long a broken latch is shown at least.
+constexpr int64_t kShownMs = 30'000;
 
 // True for a latch that must outlive its socket's place in the kernel's tables as long as a program
 // holds the socket: one that broke, or lost its SA (its program goes on reading ECONNRESET after
@@ -294,7 +296,7 @@ void Engine::Reap(bool thorough) {
     if (it == by_cookie.end()) {
       // A broken one stays to be seen for a while, even when its program has closed the socket.
       const bool broken = entry.latch.state == State::kBroken;
-      const bool due = broken ? now - entry.broken_since >= kMourningMs && mourn : mourn;
+      const bool due = broken ? now - entry.broken_since >= kShownMs && mourn : mourn;
       if (!Lingers(entry) || due) missing.push_back(&entry);
       continue;
     }
