@@ -22,6 +22,4 @@ impostor
 expect cli8080 ECONNRESET
 want_latches a 1 'BROKEN .* conflict-sa'
 want cli8080 'in-child read' 'read: ECONNRESET'
-tell cli8080 quit
-want_latches a 0 '.*'
 expect_eq "no payload in clear" "$(clear_payload wire)" 0
