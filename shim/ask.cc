@@ -27,20 +27,6 @@ bool IsInet(int fd) {
   return domain == AF_INET || domain == AF_INET6;
 }
 
-bool IsReadable(const void* data, size_t size) {
-  constexpr uintptr_t kSet = 8;  // octets of a signal set
-  constexpr uintptr_t kPage = 4096;
-  const auto first = reinterpret_cast<uintptr_t>(data);
-  // Nothing is ever mapped at the bottom, and a null set would not be read.
-  if (first < kPage || first > UINTPTR_MAX - kPage - size) return false;
-  // rt_sigprocmask reads the set before it finds that there is no such operation.
-  for (uintptr_t at = first; at < first + size; at = (at | (kPage - 1)) + 1) {
-    const long set = static_cast<long>(at & ~(kSet - 1));
-    if (RawSyscall(SYS_rt_sigprocmask, ~0, set, 0, kSet) == -EFAULT) return false;
-  }
-  return true;
-}
-
 int TcpState(int fd) {
   tcp_info info{};
   socklen_t length = sizeof(info);

@@ -14,9 +14,6 @@ int IntOption(int fd, int level, int option);
 // True for AF_INET and AF_INET6 sockets.
 bool IsInet(int fd);
 
-// True when all of [data, data+size) can be read: a bad pointer is the kernel's to refuse (EFAULT).
-bool IsReadable(const void* data, size_t size);
-
 // Returns the kernel's TCP state of the socket (7 = closed), or -1.
 int TcpState(int fd);
 

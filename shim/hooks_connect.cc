@@ -10,6 +10,7 @@
 #include "shim/hook.h"
 #include "shim/hooks.h"
 #include "shim/page_view.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/session.h"
 

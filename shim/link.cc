@@ -1,11 +1,11 @@
 #include "shim/link.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -63,16 +63,17 @@ int64_t NowMs() {
 }
 
 int Receive(int fd, wire::Type answer, uint32_t serial, wire::Received& received) {
-  const int64_t deadline = NowMs() + kPatienceMs;
+  int64_t deadline = 0;
   for (;;) {
-    const int64_t left = deadline - NowMs();
-    if (left <= 0) return ETIMEDOUT;
-    pollfd waiting{fd, POLLIN, 0};
-    const long ready = RawSyscall(SYS_poll, reinterpret_cast<long>(&waiting), 1, left);
-    if (ready == -EINTR || ready == 0) continue;
-    if (ready < 0) return static_cast<int>(-ready);
-    const int error = wire::ReceiveMessage(fd, received, /*wait=*/false);
-    if (error == EAGAIN || error == EINTR) continue;
+    const int error = wire::ReceiveMessage(fd, received, /*wait=*/true);
+    if (error == EAGAIN) return ETIMEDOUT;  // SO_RCVTIMEO
+    if (error == EINTR) {
+      // The wait starts over, yet not for ever in a program with a busy timer.
+      const int64_t now = NowMs();
+      if (deadline == 0) deadline = now + kPatienceMs;
+      if (now >= deadline) return ETIMEDOUT;
+      continue;
+    }
     if (error != 0) return error;
     if (received.header().type == answer && received.header().serial == serial) return 0;
     wire::CloseDescriptors(received);
@@ -86,7 +87,7 @@ int Exchange(int fd, const void* request, uint32_t size, int descriptor, wire::T
   if (const int error = wire::SendMessage(fd, request, size, &descriptor, descriptor >= 0 ? 1 : 0,
                                           /*wait=*/true);
       error != 0) {
-    return error;
+    return error == EAGAIN ? ETIMEDOUT : error;
   }
   return Receive(fd, answer, header->serial, received);
 }
@@ -94,6 +95,12 @@ int Exchange(int fd, const void* request, uint32_t size, int descriptor, wire::T
 int Connect(Connection& connection) {
   long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return static_cast<int>(-fd);
+  // A broker that hangs is a refusal, not a program that hangs: connecting, asking, waiting.
+  const timeval patience{kPatienceMs / 1000, 0};
+  for (const int option : {SO_SNDTIMEO, SO_RCVTIMEO}) {
+    RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, option, reinterpret_cast<long>(&patience),
+               sizeof(patience));
+  }
   const long result =
       RawSyscall(SYS_connect, fd, reinterpret_cast<long>(&broker_address), sizeof(broker_address));
   if (result < 0 && result != -EINTR) {

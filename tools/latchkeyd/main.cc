@@ -47,13 +47,24 @@ struct Arguments {
   bool is_private = false;
 };
 
+// Lines of the log that are not written yet: programs get their answers first.
+std::string unwritten;
+
+void WriteLog() {
+  if (!unwritten.empty()) (void)!write(STDERR_FILENO, unwritten.data(), unwritten.size());
+  unwritten.clear();
+}
+
 // One line; what a client made us say cannot make it two.
 void Log(const std::string& text) {
+  constexpr size_t kMost = 65'536;  // octets
   static const bool journal = getenv("JOURNAL_STREAM") != nullptr;
-  std::string line = journal ? "<6>latchkeyd: " : "latchkeyd: ";
-  for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  line += '\n';
-  (void)!write(STDERR_FILENO, line.data(), line.size());
+  unwritten += journal ? "<6>latchkeyd: " : "latchkeyd: ";
+  for (const char c : text) {
+    unwritten += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  unwritten += '\n';
+  if (unwritten.size() > kMost) WriteLog();
 }
 
 int Fatal(const Error& error) {
@@ -153,6 +164,7 @@ class Broker {
       engine.Stop(OtherBrokers(arguments_.run_dir));
       return Fatal(ready.error());
     }
+    WriteLog();
     std::printf("latchkeyd: ready\n");
     std::fflush(stdout);
     Notify("READY=1");
@@ -208,6 +220,7 @@ class Broker {
     bool ever_served = false;
     for (;;) {
       epoll_event events[64];
+      WriteLog();
       const int count = epoll_wait(poll.get(), events, 64, kTickMs);
       // What the kernel has to say comes before any request: a decision must not be older than it.
       drain();
@@ -270,7 +283,9 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return Broker(std::move(arguments)).Run();
+  const int status = Broker(std::move(arguments)).Run();
+  WriteLog();
+  return status;
 }
 
 }  // namespace

@@ -10,7 +10,6 @@
 
 #include "tools/latchkeyd/kernel/borrow.h"
 #include "tools/latchkeyd/kernel/modules.h"
-#include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
 #include "tools/latchkeyd/kernel/xfrm_parse.h"
 
@@ -167,7 +166,7 @@ Result<std::vector<LiveSocket>> RealKernel::LiveTcp() { return diag_.ListTcp(); 
 Result<std::unordered_set<uint64_t>> RealKernel::HeldSocketInodes() { return ListHeldSockets(); }
 
 std::optional<Address> RealKernel::SourceAddress(const Address& remote, uint32_t scope) {
-  return FindSourceAddress(remote, scope);
+  return source_finder_.Find(remote, scope);
 }
 
 Result<void> RealKernel::BindAny(int fd, const SocketFacts& facts) { return BindToAny(fd, facts); }

@@ -14,6 +14,7 @@
 #include "tools/latchkeyd/kernel/inet_diag.h"
 #include "tools/latchkeyd/kernel/local_addresses.h"
 #include "tools/latchkeyd/kernel/netlink_socket.h"
+#include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
 namespace latchkey::broker {
@@ -63,6 +64,7 @@ class RealKernel : public KernelPort {
   InetDiag diag_;
   LocalAddresses addresses_;
   AbortMeans means_;
+  SourceFinder source_finder_;
 };
 
 }  // namespace latchkey::broker

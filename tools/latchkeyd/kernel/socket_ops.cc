@@ -63,6 +63,7 @@ Result<void> ReadInet(int fd, SocketFacts* facts) {
     return Refused("getsockname");
   }
   facts->local = FromSockaddr(address, length);
+  if (facts->stream_tcp && facts->tcp_state == TCP_CLOSE) return {};  // nobody at the other end
   length = sizeof(address);
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) {
     facts->remote = FromSockaddr(address, length);
@@ -140,14 +141,21 @@ Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask) {
   return {};
 }
 
-std::optional<Address> FindSourceAddress(const Address& remote, uint32_t scope) {
+std::optional<Address> SourceFinder::Find(const Address& remote, uint32_t scope) {
   if (remote.family == Family::kNone) return std::nullopt;
   const bool v6 = remote.family == Family::kV6;
-  const UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd) return std::nullopt;
-  if (!SetPolicyValue(fd.get(), v6, BuildSocketBypass(remote.family, /*out=*/true), "out")) {
-    return std::nullopt;
+  UniqueFd& fd = v6 ? v6_ : v4_;
+  if (!fd) {
+    UniqueFd fresh(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!fresh) return std::nullopt;
+    if (!SetPolicyValue(fresh.get(), v6, BuildSocketBypass(remote.family, /*out=*/true), "out")) {
+      return std::nullopt;
+    }
+    fd = std::move(fresh);
   }
+  // What the last answer left would be kept as the source address.
+  const sockaddr nothing{AF_UNSPEC, {}};
+  if (connect(fd.get(), &nothing, sizeof(nothing)) != 0) return std::nullopt;
   sockaddr_storage address{};
   // The port does not matter: nothing is ever sent.
   socklen_t length = ToSockaddr(SocketAddress{remote, 9}, v6, scope, &address);

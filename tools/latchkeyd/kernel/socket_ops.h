@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "policy/model/error.h"
+#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
 namespace latchkey::broker {
@@ -34,9 +35,18 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
 // Implements KernelPort::SetMark().
 Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask);
 
-// Implements KernelPort::SourceAddress(). The socket asked has a policy that lets it past the SPD,
-// so that asking triggers no key exchange. `scope`: interface of a link-local IPv6 address, else 0.
-std::optional<Address> FindSourceAddress(const Address& remote, uint32_t scope);
+// Implements KernelPort::SourceAddress(). The sockets that ask have a policy that lets them past
+// the SPD, so that asking triggers no key exchange; they are kept, since making one is what takes
+// time.
+class SourceFinder {
+ public:
+  // `scope`: interface of a link-local IPv6 address, else 0.
+  std::optional<Address> Find(const Address& remote, uint32_t scope);
+
+ private:
+  UniqueFd v4_;
+  UniqueFd v6_;
+};
 
 // Implements KernelPort::BindAny().
 Result<void> BindToAny(int fd, const SocketFacts& facts);

@@ -8,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstdlib>
 
 #include "tools/latchkeyd/kernel/test_netns.h"
 
@@ -152,10 +153,18 @@ TEST_CASE("SetMark leaves the other bits") {
 
 TEST_CASE("Source addresses and ports of the kernel's choice") {
   TestNetns netns;
-  CHECK(FindSourceAddress(*Address::Parse("127.0.0.1"), 0) == Address::Parse("127.0.0.1"));
-  CHECK(FindSourceAddress(*Address::Parse("::1"), 0) == Address::Parse("::1"));
-  CHECK_FALSE(FindSourceAddress(*Address::Parse("192.0.2.1"), 0));  // no route
-  CHECK_FALSE(FindSourceAddress(Address{}, 0));
+  SourceFinder finder;
+  CHECK(finder.Find(*Address::Parse("127.0.0.1"), 0) == Address::Parse("127.0.0.1"));
+  CHECK(finder.Find(*Address::Parse("::1"), 0) == Address::Parse("::1"));
+  CHECK_FALSE(finder.Find(*Address::Parse("192.0.2.1"), 0));  // no route
+  CHECK_FALSE(finder.Find(Address{}, 0));
+  // One answer leaves nothing behind for the next.
+  REQUIRE(system("ip addr add 10.1.0.1/24 dev lo && ip addr add 10.2.0.1/24 dev lo") == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(finder.Find(*Address::Parse("10.1.0.9"), 0) == Address::Parse("10.1.0.1"));
+    CHECK_FALSE(finder.Find(*Address::Parse("192.0.2.1"), 0));
+    CHECK(finder.Find(*Address::Parse("10.2.0.9"), 0) == Address::Parse("10.2.0.1"));
+  }
   for (const int domain : {AF_INET, AF_INET6}) {
     const UniqueFd fd = TcpSocket(domain);
     REQUIRE(BindToAny(fd.get(), FactsOf(fd.get())));

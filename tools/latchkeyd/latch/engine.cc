@@ -97,13 +97,17 @@ Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAd
 
 void Engine::IdentifyAgain(const Flow& flow) {
   // The key manager may have learnt, or unlearnt, who is behind an SA since the SA's own event.
-  const int64_t now = kernel_.NowMs();
-  std::vector<KnownSa> carrying;
+  std::vector<KnownSa> changed;
   for (const bool inbound : {false, true}) {
-    for (const KnownSa* known : sas_.Carrying(flow, inbound)) carrying.push_back(*known);
+    for (const KnownSa* known : sas_.Carrying(flow, inbound)) {
+      std::optional<Verified> verified = keys_.Identify(known->sa, inbound);
+      if (verified == known->verified) continue;
+      changed.push_back(*known);
+      changed.back().verified = std::move(verified);
+    }
   }
-  for (const KnownSa& known : carrying) {
-    sas_.Put(known.sa, known.inbound, keys_.Identify(known.sa, known.inbound), now);
+  for (KnownSa& known : changed) {
+    sas_.Put(known.sa, known.inbound, std::move(known.verified), kernel_.NowMs());
   }
 }
 

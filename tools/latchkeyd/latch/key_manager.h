@@ -13,6 +13,7 @@ namespace latchkey::broker {
 struct Verified {
   Identity identity;
   bool static_reqid = false;  // the reqid is bound to this one identity and never re-used
+  bool operator==(const Verified&) const = default;
 };
 
 class KeyManager {

@@ -16,18 +16,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Paths and peer names are octets, JSON strings are characters: each octet becomes the character of
-// its number, so that every string comes back as it was.
-Json ToJson(const std::string& octets) {
-  std::string text;
-  for (const char c : octets) {
-    const auto octet = static_cast<unsigned char>(c);
-    if (octet >= 0x80) text += static_cast<char>(0xc0 | octet >> 6);
-    text += static_cast<char>(octet >= 0x80 ? 0x80 | (octet & 0x3f) : octet);
-  }
-  return text;
-}
-
+// Undoes what PutString() of journal_line.cc does.
 std::string StringFrom(const Json& json) {
   const auto& text = json.get_ref<const std::string&>();
   std::string octets;
@@ -50,37 +39,13 @@ Enum EnumFrom(const Json& json, Enum last) {
   return static_cast<Enum>(number);
 }
 
-Json ToJson(const SocketAddress& address) {
-  if (address.address.family == Family::kNone) return nullptr;
-  return {address.address.ToString(), address.port};
-}
-
 SocketAddress AddressFrom(const Json& json) {
   if (json.is_null()) return {};
   return {Address::Parse(json.at(0).get<std::string>()).value(), json.at(1).get<uint16_t>()};
 }
 
-Json ToJson(const Prefix& prefix) {
-  if (prefix.base.family == Family::kNone) return nullptr;
-  return prefix.ToString();
-}
-
 Prefix PrefixFrom(const Json& json) {
   return json.is_null() ? Prefix{} : Prefix::Parse(json.get<std::string>()).value();
-}
-
-Json ToJson(const Guard& guard) {
-  const Selector& s = guard.selector;
-  return {{"out", guard.out},
-          {"action", static_cast<int>(guard.action)},
-          {"reqid", guard.reqid},
-          {"priority", guard.priority},
-          {"mark", guard.mark},
-          {"family", static_cast<int>(s.family)},
-          {"source", ToJson(s.source)},
-          {"destination", ToJson(s.destination)},
-          {"protocol", s.protocol},
-          {"ports", {s.source_port, s.source_mask, s.destination_port, s.destination_mask}}};
 }
 
 Guard GuardFrom(const Json& json) {
@@ -100,42 +65,6 @@ Guard GuardFrom(const Json& json) {
   s.destination_port = json.at("ports").at(2).get<uint16_t>();
   s.destination_mask = json.at("ports").at(3).get<uint16_t>();
   return guard;
-}
-
-Json ToJson(const Entry& entry) {
-  const Latch& latch = entry.latch;
-  const Protection& p = latch.protection;
-  Json guards = Json::array();
-  for (const Guard& guard : entry.guards) guards.push_back(ToJson(guard));
-  return {{"id", latch.id},
-          {"state", static_cast<int>(latch.state)},
-          {"reason", static_cast<int>(latch.reason)},
-          {"direction", static_cast<int>(latch.flow.direction)},
-          {"protocol", latch.flow.protocol},
-          {"local", ToJson(latch.flow.local)},
-          {"remote", ToJson(latch.flow.remote)},
-          {"identity",
-           {ToJson(latch.identity.peer_id), ToJson(latch.identity.local_id),
-            ToJson(latch.identity.auth)}},
-          {"protection",
-           {static_cast<int>(p.protocol), static_cast<int>(p.mode), p.encryption, p.integrity,
-            p.key_bits, p.replay, p.esn}},
-          {"pin", static_cast<int>(latch.pin)},
-          {"reqid", latch.reqid},
-          {"spi", {latch.spi_in, latch.spi_out}},
-          {"program", ToJson(latch.program)},
-          {"pid", latch.pid},
-          {"uid", latch.uid},
-          {"policy", ToJson(latch.policy)},
-          {"rule", ToJson(latch.rule)},
-          {"since", latch.since},
-          {"session", entry.session},
-          {"socket", {entry.hint.cookie, entry.hint.inode, entry.hint.pid, entry.hint.fd}},
-          {"v6", entry.v6_socket},
-          {"static", entry.static_reqid},
-          {"created", entry.created},
-          {"root", entry.requester.root},
-          {"guards", guards}};
 }
 
 Entry EntryFrom(const Json& json) {
@@ -181,16 +110,6 @@ Entry EntryFrom(const Json& json) {
   return entry;
 }
 
-Json ToJson(const SessionRecord& session) {
-  return {{"id", session.id},
-          {"token", session.token},
-          {"uid", session.uid},
-          {"program", ToJson(session.program)},
-          {"name", ToJson(session.policy_name)},
-          {"text", ToJson(session.policy_text)},
-          {"has_policy", session.has_policy}};
-}
-
 SessionRecord SessionFrom(const Json& json) {
   SessionRecord session;
   session.id = json.at("id").get<uint64_t>();
@@ -224,10 +143,6 @@ void Apply(const Json& line, JournalState& state) {
   } else {
     throw std::out_of_range("kind");
   }
-}
-
-std::string Line(const char* kind, const Json& what) {
-  return Json{{"kind", kind}, {"what", what}}.dump() + "\n";
 }
 
 }  // namespace
@@ -282,18 +197,18 @@ void Journal::Write(const std::string& line) {
   if (count > 0) DropTorn(size_);
 }
 
-void Journal::Add(const SessionRecord& session) { Write(Line("session", ToJson(session))); }
-void Journal::EndSession(uint64_t id) { Write(Line("session-end", id)); }
-void Journal::Add(const Entry& entry) { Write(Line("latch", ToJson(entry))); }
-void Journal::EndLatch(uint64_t id) { Write(Line("latch-end", id)); }
-void Journal::Add(const Guard& guard) { Write(Line("guard", ToJson(guard))); }
-void Journal::EndGuard(const Guard& guard) { Write(Line("guard-end", ToJson(guard))); }
+void Journal::Add(const SessionRecord& session) { Write(JournalLine(session)); }
+void Journal::EndSession(uint64_t id) { Write(JournalEndLine("session", id)); }
+void Journal::Add(const Entry& entry) { Write(JournalLine(entry)); }
+void Journal::EndLatch(uint64_t id) { Write(JournalEndLine("latch", id)); }
+void Journal::Add(const Guard& guard) { Write(JournalLine(guard)); }
+void Journal::EndGuard(const Guard& guard) { Write(JournalEndLine(guard)); }
 
 bool Journal::Compact(const JournalState& state) {
   std::string text;
-  for (const auto& [id, session] : state.sessions) text += Line("session", ToJson(session));
-  for (const auto& [id, entry] : state.latches) text += Line("latch", ToJson(entry));
-  for (const Guard& guard : state.guards) text += Line("guard", ToJson(guard));
+  for (const auto& [id, session] : state.sessions) text += JournalLine(session);
+  for (const auto& [id, entry] : state.latches) text += JournalLine(entry);
+  for (const Guard& guard : state.guards) text += JournalLine(guard);
   compacted_ = text.size();
   const std::string fresh = path_ + ".new";
   UniqueFd file(

@@ -16,19 +16,9 @@
 #include "policy/model/error.h"
 #include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/server/journal_line.h"
 
 namespace latchkey::broker {
-
-// A session as it is written down.
-struct SessionRecord {
-  uint64_t id = 0;
-  std::string token;  // hex
-  uint32_t uid = 0;
-  std::string program;
-  std::string policy_name;
-  std::string policy_text;
-  bool has_policy = false;
-};
 
 // What a journal says is there now. Entries lack policy and rule: they are found by session and
 // name.

@@ -123,6 +123,8 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
     const int error = wire::ReasonErrno(answer.reason);
     reply.error = error != 0 ? error : EACCES;
   }
+  // Ours goes before the program goes on: it may close its own, or bind anew, at once.
+  if (prompt_close_.Close(fd)) request.descriptor_count = 0;
   return Reply(connection, &reply, sizeof(reply));
 }
 

@@ -1,5 +1,6 @@
 #include "tools/latchkeyd/server/server.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -17,16 +19,22 @@
 namespace latchkey::broker {
 namespace {
 
+// What a line of the log says of a latch.
 std::string Describe(const Entry& entry) {
   const Latch& latch = entry.latch;
-  std::string text = "tcp " + latch.flow.local.ToString();
+  std::string text = fmt::format("tcp {}", latch.flow.local.ToString());
   if (latch.flow.remote.address.family != Family::kNone) {
-    text +=
-        (latch.flow.direction == Direction::kOut ? " -> " : " <- ") + latch.flow.remote.ToString();
+    const char* arrow = latch.flow.direction == Direction::kOut ? "->" : "<-";
+    fmt::format_to(std::back_inserter(text), " {} {}", arrow, latch.flow.remote.ToString());
   }
-  if (!latch.identity.peer_id.empty()) text += " peer \"" + latch.identity.peer_id + "\"";
-  if (!latch.rule.empty()) text += " rule \"" + latch.rule + "\"";
-  return text + " program " + latch.program + " pid " + std::to_string(latch.pid);
+  if (!latch.identity.peer_id.empty()) {
+    fmt::format_to(std::back_inserter(text), " peer \"{}\"", latch.identity.peer_id);
+  }
+  if (!latch.rule.empty()) {
+    fmt::format_to(std::back_inserter(text), " rule \"{}\"", latch.rule);
+  }
+  fmt::format_to(std::back_inserter(text), " program {} pid {}", latch.program, latch.pid);
+  return text;
 }
 
 bool Exited(int pidfd) {
@@ -174,9 +182,9 @@ void Server::OnState(const Entry& entry, State from) {
   } else {
     journal_.Add(entry);
   }
-  log_("latch " + std::to_string(latch.id) + " " + (from == latch.state ? "new" : StateName(from)) +
-       " -> " + StateName(latch.state) + ": " + wire::ReasonWord(latch.reason) + " " +
-       Describe(entry));
+  log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
+                   from == latch.state ? "new" : StateName(from), StateName(latch.state),
+                   wire::ReasonWord(latch.reason), Describe(entry)));
 }
 
 void Server::OnStall(const Entry& entry, bool stalled) {

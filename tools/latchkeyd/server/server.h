@@ -17,6 +17,7 @@
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/offload.h"
+#include "tools/latchkeyd/server/prompt_close.h"
 #include "tools/latchkeyd/server/session.h"
 
 namespace latchkey::broker {
@@ -131,6 +132,7 @@ class Server : public Observer {
   std::map<int, Connection> connections_;
   std::set<Guard> guards_;
   Offload offload_;
+  PromptClose prompt_close_;
   std::shared_ptr<ReadTexts> texts_;
   std::map<uint64_t, Opening> openings_;
   uint64_t last_ticket_ = 0;

@@ -1,0 +1,61 @@
+// The running kernel, for measuring where it has no ESP: everything real but what ESP is needed
+// for.
+//
+// An SA that does not exist is reported for every pair in question, and a socket policy that would
+// ask for ESP is set as one that allows without templates, through the same socket option. Nothing
+// is protected: for benchmarks, never for use.
+#ifndef TESTS_BENCH_BENCH_KERNEL_H_
+#define TESTS_BENCH_BENCH_KERNEL_H_
+
+#include <memory>
+#include <optional>
+#include <unordered_set>
+#include <vector>
+
+#include "tools/latchkeyd/kernel/real_kernel.h"
+
+namespace latchkey::broker {
+
+class BenchKernel : public KernelPort {
+ public:
+  // Reports SAs between `local` and `remote`, both ways, AES-256-GCM, under reqid 7.
+  BenchKernel(std::unique_ptr<RealKernel> real, Address local, Address remote);
+
+  RealKernel& real() { return *real_; }
+
+  Result<SocketFacts> Inspect(int fd) override { return real_->Inspect(fd); }
+  Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
+  Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override {
+    return real_->SetMark(fd, facts, value, mask);
+  }
+  Result<std::vector<Sa>> DumpSad() override { return sad_; }
+  Result<std::vector<SpdEntry>> DumpSpd() override { return real_->DumpSpd(); }
+  Result<void> AddGuard(const Guard& guard) override { return real_->AddGuard(guard); }
+  Result<void> DeleteGuard(const Guard& guard) override { return real_->DeleteGuard(guard); }
+  bool IsLocalAddress(const Address& address) override { return real_->IsLocalAddress(address); }
+  std::optional<int> Borrow(const SocketHint& hint) override { return real_->Borrow(hint); }
+  void GiveBack(int fd) override { real_->GiveBack(fd); }
+  Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override {
+    return real_->Abort(hint, fd, flow);
+  }
+  Result<std::vector<LiveSocket>> LiveTcp() override { return real_->LiveTcp(); }
+  Result<std::unordered_set<uint64_t>> HeldSocketInodes() override {
+    return real_->HeldSocketInodes();
+  }
+  std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override {
+    return real_->SourceAddress(remote, scope);
+  }
+  Result<void> BindAny(int fd, const SocketFacts& facts) override {
+    return real_->BindAny(fd, facts);
+  }
+  int64_t NowMs() override { return real_->NowMs(); }
+  uint64_t WallSeconds() override { return real_->WallSeconds(); }
+
+ private:
+  std::unique_ptr<RealKernel> real_;
+  std::vector<Sa> sad_;
+};
+
+}  // namespace latchkey::broker
+
+#endif  // TESTS_BENCH_BENCH_KERNEL_H_

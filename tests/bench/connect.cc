@@ -1,0 +1,294 @@
+// connect: what Latchkey adds to system calls. Run under `latchkey run`, it makes each call twice,
+// by turns: as any program does, and by the address of libc's own function, past the shim.
+//
+// (Past libc too would not do: its wrappers have a cost of their own, 50 to 200 ns on some
+// machines.)
+//
+//   connect serve ADDRESS PORT             accepts, sends one octet, closes when the client does
+//   connect measure ADDRESS PORT N         connects N times each way (bare: to PORT + 1); then the
+//                                          other calls
+//   connect trace ADDRESS PORT             500 rounds of data calls between two getppid() calls
+//
+// Times are CLOCK_MONOTONIC, in nanoseconds; the table goes to standard output.
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <string>
+#include <vector>
+
+namespace {
+
+// libc's own functions, past whatever was preloaded.
+struct Libc {
+  decltype(&::connect) connect;
+  decltype(&::close) close;
+  decltype(&::dup) dup;
+  decltype(&::send) send;
+  decltype(&::recv) recv;
+};
+
+template <typename Function>
+void Find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  if (function == nullptr) {
+    std::fprintf(stderr, "%s: not in libc\n", name);
+    std::exit(1);
+  }
+}
+
+Libc LoadLibc() {
+  void* library = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+  Libc libc{};
+  Find(library, "connect", libc.connect);
+  Find(library, "close", libc.close);
+  Find(library, "dup", libc.dup);
+  Find(library, "send", libc.send);
+  Find(library, "recv", libc.recv);
+  return libc;
+}
+
+const Libc kBare = LoadLibc();
+// What a call by name reaches: the shim's, when there is one.
+const Libc kSeen = {::connect, ::close, ::dup, ::send, ::recv};
+
+// What any function between a program and libc costs, whatever it does: one that does nothing.
+template <auto Member>
+struct Wrapper;
+template <typename Result, bool kNoexcept, typename... Arguments,
+          Result (*Libc::*Member)(Arguments...) noexcept(kNoexcept)>
+struct Wrapper<Member> {
+  __attribute__((noinline)) static Result Call(Arguments... arguments) noexcept(kNoexcept) {
+    Result result = (kBare.*Member)(arguments...);
+    __asm__ volatile("" : "+r"(result));  // no tail call
+    return result;
+  }
+};
+
+const Libc kWrapped = {Wrapper<&Libc::connect>::Call, Wrapper<&Libc::close>::Call,
+                       Wrapper<&Libc::dup>::Call, Wrapper<&Libc::send>::Call,
+                       Wrapper<&Libc::recv>::Call};
+
+int64_t Now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+[[noreturn]] void Die(const char* what) {
+  std::perror(what);
+  std::exit(1);
+}
+
+sockaddr_in Endpoint(const char* address, const char* port) {
+  sockaddr_in endpoint{};
+  endpoint.sin_family = AF_INET;
+  endpoint.sin_port = htons(static_cast<uint16_t>(std::atoi(port)));
+  if (inet_pton(AF_INET, address, &endpoint.sin_addr) != 1) Die(address);
+  return endpoint;
+}
+
+int Serve(const sockaddr_in& endpoint) {
+  signal(SIGCHLD, SIG_IGN);
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&endpoint), sizeof(endpoint)) != 0 ||
+      listen(listener, 1000) != 0) {
+    Die("listen");
+  }
+  // A connection is looked after until the next one comes: its client has closed it by then, or is
+  // one of the last, which want the octet and nothing more.
+  int last[16];
+  std::fill(std::begin(last), std::end(last), -1);
+  for (size_t i = 0;; i = (i + 1) % std::size(last)) {
+    const int client = accept(listener, nullptr, nullptr);
+    if (client < 0) continue;
+    send(client, "x", 1, MSG_NOSIGNAL);
+    if (last[i] >= 0) close(last[i]);
+    last[i] = client;
+  }
+}
+
+int NewSocket() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) Die("socket");
+  const linger hard{1, 0};  // no TIME_WAIT: ports do not run out
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+  return fd;
+}
+
+int64_t TimedConnect(const sockaddr_in& to, const Libc& libc) {
+  const int fd = NewSocket();
+  const auto* address = reinterpret_cast<const sockaddr*>(&to);
+  const int64_t start = Now();
+  const int result = libc.connect(fd, address, sizeof(to));
+  const int64_t taken = Now() - start;
+  if (result != 0) {
+    std::fprintf(stderr, "connect (%s): %s\n", &libc == &kBare ? "bare" : "by name",
+                 std::strerror(errno));
+    std::exit(1);
+  }
+  libc.close(fd);
+  return taken;
+}
+
+int64_t Percentile(std::vector<int64_t>& values, int percent) {
+  const size_t at = std::min(values.size() - 1, values.size() * static_cast<size_t>(percent) / 100);
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
+  return values[at];
+}
+
+double Micro(int64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1000; }
+
+// A process that answers each message at once: what asking any other process costs.
+class Echo {
+ public:
+  Echo() {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) Die("socketpair");
+    const pid_t child = fork();
+    if (child < 0) Die("fork");
+    if (child == 0) {
+      kBare.close(ends[0]);
+      char message[64];
+      for (ssize_t size; (size = kBare.recv(ends[1], message, sizeof(message), 0)) > 0;) {
+        kBare.send(ends[1], message, static_cast<size_t>(size), MSG_NOSIGNAL);
+      }
+      _exit(0);
+    }
+    kBare.close(ends[1]);
+    fd_ = ends[0];
+  }
+  ~Echo() { kBare.close(fd_); }
+  Echo(const Echo&) = delete;
+  Echo& operator=(const Echo&) = delete;
+
+  int64_t TimedExchange() const {
+    char message[48] = {};
+    const int64_t start = Now();
+    kBare.send(fd_, message, sizeof(message), MSG_NOSIGNAL);
+    if (kBare.recv(fd_, message, sizeof(message), 0) != sizeof(message)) Die("echo");
+    return Now() - start;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+void MeasureConnect(const sockaddr_in& to, int rounds) {
+  sockaddr_in plain_to = to;
+  plain_to.sin_port = htons(static_cast<uint16_t>(ntohs(to.sin_port) + 1));
+  std::vector<int64_t> bare;
+  std::vector<int64_t> seen;
+  std::vector<int64_t> asked;
+  const Echo echo;
+  for (int i = -100; i < rounds; ++i) {
+    const int64_t first = TimedConnect(plain_to, kBare);
+    const int64_t second = TimedConnect(to, kSeen);
+    const int64_t third = echo.TimedExchange();
+    if (i < 0) continue;
+    asked.push_back(third);
+    bare.push_back(first);
+    seen.push_back(second);
+  }
+  for (const auto& [percent, aim] : {std::pair{50, 60}, std::pair{99, 250}}) {
+    const int64_t plain = Percentile(bare, percent);
+    const int64_t through = Percentile(seen, percent);
+    std::printf(
+        "connect, p%d              %10.1f us %10.1f us %+10.1f us   (aim: %d us; a message to "
+        "an idle process and back: %.1f us)\n",
+        percent, Micro(plain), Micro(through), Micro(through - plain), aim,
+        Micro(Percentile(asked, percent)));
+  }
+}
+
+// Times `call(libc)` in blocks by turns; prints the medians of a call's time.
+template <typename Call>
+void MeasureCall(const char* name, int aim, Call call) {
+  constexpr int kBlocks = 300;
+  constexpr int kCalls = 500;
+  const Libc* const ways[] = {&kBare, &kSeen, &kWrapped};
+  std::vector<int64_t> times[std::size(ways)];
+  for (int block = 0; block < kBlocks; ++block) {
+    for (size_t way = 0; way < std::size(ways); ++way) {
+      const int64_t start = Now();
+      for (int i = 0; i < kCalls; ++i) call(*ways[way]);
+      times[way].push_back((Now() - start) * 10 / kCalls);
+    }
+  }
+  double median[std::size(ways)];
+  for (size_t way = 0; way < std::size(ways); ++way) {
+    median[way] = static_cast<double>(Percentile(times[way], 50)) / 10;
+  }
+  std::printf("%-25s %10.1f ns %10.1f ns %+10.1f ns   (aim: %d ns; an empty wrapper: %+.1f ns)\n",
+              name, median[0], median[1], median[1] - median[0], aim, median[2] - median[0]);
+}
+
+void MeasureCalls(const sockaddr_in& to) {
+  const int local = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un nobody{};
+  nobody.sun_family = AF_UNIX;
+  std::strcpy(nobody.sun_path + 1, "latchkey-bench-nobody");
+  MeasureCall("connect, AF_UNIX, refused", 50, [&](const Libc& libc) {
+    libc.connect(local, reinterpret_cast<const sockaddr*>(&nobody), sizeof(nobody));
+  });
+  const int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in loopback = Endpoint("127.0.0.1", "9");
+  MeasureCall("connect, bypassed", 50, [&](const Libc& libc) {
+    libc.connect(datagram, reinterpret_cast<const sockaddr*>(&loopback), sizeof(loopback));
+  });
+  MeasureCall("dup and close, no socket", 50,
+              [&](const Libc& libc) { libc.close(libc.dup(STDOUT_FILENO)); });
+  const int fd = NewSocket();
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) Die("connect");
+  char octet = 0;
+  if (recv(fd, &octet, 1, MSG_PEEK) != 1) Die("recv");
+  MeasureCall("send, latched", 5, [&](const Libc& libc) {
+    if (libc.send(fd, &octet, 0, MSG_DONTWAIT | MSG_NOSIGNAL) != 0) Die("send");
+  });
+  MeasureCall("recv, latched", 5, [&](const Libc& libc) {
+    if (libc.recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) != 1) Die("recv");
+  });
+}
+
+int Trace(const sockaddr_in& to) {
+  const int fd = NewSocket();
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) Die("connect");
+  char octets[64] = {};
+  getppid();
+  for (int i = 0; i < 500; ++i) {
+    if (send(fd, octets, sizeof(octets), MSG_NOSIGNAL) < 0) Die("send");
+    if (write(fd, octets, 1) < 0) Die("write");
+    if (recv(fd, octets, 1, MSG_PEEK) != 1) Die("recv");
+  }
+  if (read(fd, octets, 1) != 1) Die("read");
+  getppid();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string verb = argc >= 4 ? argv[1] : "";
+  if (verb == "serve") return Serve(Endpoint(argv[2], argv[3]));
+  if (verb == "trace") return Trace(Endpoint(argv[2], argv[3]));
+  if (verb == "measure" && argc == 5) {
+    MeasureConnect(Endpoint(argv[2], argv[3]), std::max(100, std::atoi(argv[4])));
+    MeasureCalls(Endpoint(argv[2], argv[3]));
+    return 0;
+  }
+  std::fprintf(stderr, "usage: connect serve|measure|trace ADDRESS PORT [N]\n");
+  return 2;
+}

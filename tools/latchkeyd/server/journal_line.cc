@@ -1,0 +1,152 @@
+#include "tools/latchkeyd/server/journal_line.h"
+
+#include <fmt/compile.h>
+#include <fmt/format.h>
+
+#include <iterator>
+
+namespace latchkey::broker {
+namespace {
+
+using Text = fmt::memory_buffer;
+
+template <typename Format, typename... Arguments>
+void Put(Text& text, const Format& format, const Arguments&... arguments) {
+  fmt::format_to(std::back_inserter(text), format, arguments...);
+}
+
+template <typename Enum>
+int Number(Enum value) {
+  return static_cast<int>(value);
+}
+
+// Paths and peer names are octets, JSON strings are characters: each octet becomes the character of
+// its number, so that every string comes back as it was.
+void PutString(Text& text, std::string_view octets) {
+  text.push_back('"');
+  for (const char c : octets) {
+    const auto octet = static_cast<unsigned char>(c);
+    if (octet < 0x20) {
+      Put(text, FMT_COMPILE("\\u{:04x}"), octet);
+    } else if (octet >= 0x80) {
+      text.push_back(static_cast<char>(0xc0 | octet >> 6));
+      text.push_back(static_cast<char>(0x80 | (octet & 0x3f)));
+    } else {
+      if (c == '"' || c == '\\') text.push_back('\\');
+      text.push_back(c);
+    }
+  }
+  text.push_back('"');
+}
+
+void PutNamed(Text& text, std::string_view name, std::string_view octets) {
+  Put(text, FMT_COMPILE(",\"{}\":"), name);
+  PutString(text, octets);
+}
+
+void PutAddress(Text& text, std::string_view name, const SocketAddress& address) {
+  if (address.address.family == Family::kNone) {
+    Put(text, FMT_COMPILE(",\"{}\":null"), name);
+  } else {
+    Put(text, FMT_COMPILE(",\"{}\":[\"{}\",{}]"), name, address.address.ToString(), address.port);
+  }
+}
+
+void PutPrefix(Text& text, std::string_view name, const Prefix& prefix) {
+  if (prefix.base.family == Family::kNone) {
+    Put(text, FMT_COMPILE(",\"{}\":null"), name);
+  } else {
+    Put(text, FMT_COMPILE(",\"{}\":\"{}\""), name, prefix.ToString());
+  }
+}
+
+void PutGuard(Text& text, const Guard& guard) {
+  const Selector& s = guard.selector;
+  Put(text, FMT_COMPILE("{{\"out\":{},\"action\":{},\"reqid\":{},\"priority\":{},\"mark\":{}"),
+      guard.out, Number(guard.action), guard.reqid, guard.priority, guard.mark);
+  PutPrefix(text, "source", s.source);
+  PutPrefix(text, "destination", s.destination);
+  Put(text, FMT_COMPILE(",\"family\":{},\"protocol\":{},\"ports\":[{},{},{},{}]}}"),
+      Number(s.family), s.protocol, s.source_port, s.source_mask, s.destination_port,
+      s.destination_mask);
+}
+
+void PutEntry(Text& text, const Entry& entry) {
+  const Latch& latch = entry.latch;
+  const Protection& p = latch.protection;
+  Put(text, FMT_COMPILE("{{\"id\":{},\"state\":{},\"reason\":{},\"direction\":{},\"protocol\":{}"),
+      latch.id, Number(latch.state), Number(latch.reason), Number(latch.flow.direction),
+      latch.flow.protocol);
+  PutAddress(text, "local", latch.flow.local);
+  PutAddress(text, "remote", latch.flow.remote);
+  Put(text, FMT_COMPILE(",\"identity\":["));
+  PutString(text, latch.identity.peer_id);
+  text.push_back(',');
+  PutString(text, latch.identity.local_id);
+  text.push_back(',');
+  PutString(text, latch.identity.auth);
+  Put(text, FMT_COMPILE("],\"protection\":[{},{},"), Number(p.protocol), Number(p.mode));
+  PutString(text, p.encryption);
+  text.push_back(',');
+  PutString(text, p.integrity);
+  Put(text, FMT_COMPILE(",{},{},{}],\"pin\":{},\"reqid\":{},\"spi\":[{},{}]"), p.key_bits, p.replay,
+      p.esn, Number(latch.pin), latch.reqid, latch.spi_in, latch.spi_out);
+  PutNamed(text, "program", latch.program);
+  PutNamed(text, "policy", latch.policy);
+  PutNamed(text, "rule", latch.rule);
+  Put(text, FMT_COMPILE(",\"pid\":{},\"uid\":{},\"since\":{},\"session\":{}"), latch.pid, latch.uid,
+      latch.since, entry.session);
+  Put(text, FMT_COMPILE(",\"socket\":[{},{},{},{}]"), entry.hint.cookie, entry.hint.inode,
+      entry.hint.pid, entry.hint.fd);
+  Put(text, FMT_COMPILE(",\"v6\":{},\"static\":{},\"created\":{},\"root\":{},\"guards\":["),
+      entry.v6_socket, entry.static_reqid, entry.created, entry.requester.root);
+  for (size_t i = 0; i < entry.guards.size(); ++i) {
+    if (i > 0) text.push_back(',');
+    PutGuard(text, entry.guards[i]);
+  }
+  Put(text, FMT_COMPILE("]}}"));
+}
+
+void PutSession(Text& text, const SessionRecord& session) {
+  Put(text, FMT_COMPILE("{{\"id\":{},\"uid\":{},\"has_policy\":{}"), session.id, session.uid,
+      session.has_policy);
+  PutNamed(text, "token", session.token);
+  PutNamed(text, "program", session.program);
+  PutNamed(text, "name", session.policy_name);
+  PutNamed(text, "text", session.policy_text);
+  text.push_back('}');
+}
+
+// A whole line; `put` writes what it is about.
+template <typename PutBody>
+std::string Line(std::string_view kind, PutBody put) {
+  Text text;
+  Put(text, FMT_COMPILE("{{\"kind\":\"{}\",\"what\":"), kind);
+  put(text);
+  Put(text, FMT_COMPILE("}}\n"));
+  return fmt::to_string(text);
+}
+
+}  // namespace
+
+std::string JournalLine(const SessionRecord& session) {
+  return Line("session", [&](Text& text) { PutSession(text, session); });
+}
+
+std::string JournalLine(const Entry& entry) {
+  return Line("latch", [&](Text& text) { PutEntry(text, entry); });
+}
+
+std::string JournalLine(const Guard& guard) {
+  return Line("guard", [&](Text& text) { PutGuard(text, guard); });
+}
+
+std::string JournalEndLine(std::string_view kind, uint64_t id) {
+  return fmt::format(FMT_COMPILE("{{\"kind\":\"{}-end\",\"what\":{}}}\n"), kind, id);
+}
+
+std::string JournalEndLine(const Guard& guard) {
+  return Line("guard-end", [&](Text& text) { PutGuard(text, guard); });
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,36 @@
+// The lines of the journal as they are written: one JSON object each. Written for every connection
+// before it is answered, hence put together as text and not as a tree (journal.h reads them).
+#ifndef TOOLS_LATCHKEYD_SERVER_JOURNAL_LINE_H_
+#define TOOLS_LATCHKEYD_SERVER_JOURNAL_LINE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tools/latchkeyd/latch/entry.h"
+
+namespace latchkey::broker {
+
+// A session as it is written down.
+struct SessionRecord {
+  uint64_t id = 0;
+  std::string token;  // hex
+  uint32_t uid = 0;
+  std::string program;
+  std::string policy_name;
+  std::string policy_text;
+  bool has_policy = false;
+};
+
+// Returns the line, with its end, that says that something is there now.
+std::string JournalLine(const SessionRecord& session);
+std::string JournalLine(const Entry& entry);
+std::string JournalLine(const Guard& guard);
+
+// Returns the line that says that something is there no more. `kind`: "session" or "latch".
+std::string JournalEndLine(std::string_view kind, uint64_t id);
+std::string JournalEndLine(const Guard& guard);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_SERVER_JOURNAL_LINE_H_
