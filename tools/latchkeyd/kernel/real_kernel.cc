@@ -155,7 +155,10 @@ std::optional<int> RealKernel::Borrow(const SocketHint& hint) {
   return fd.Release();
 }
 
-void RealKernel::GiveBack(int fd) { UniqueFd{fd}.Reset(); }
+void RealKernel::GiveBack(int fd) {
+  // The program may have let go of it meanwhile, and have told it to linger.
+  if (!prompt_close_.CloseAnyway(fd)) close(fd);
+}
 
 Result<void> RealKernel::Abort(const SocketHint& hint, int fd, const Flow& flow) {
   return AbortSocket(diag_, means_, hint, fd, flow);

@@ -14,6 +14,7 @@
 #include "tools/latchkeyd/kernel/inet_diag.h"
 #include "tools/latchkeyd/kernel/local_addresses.h"
 #include "tools/latchkeyd/kernel/netlink_socket.h"
+#include "tools/latchkeyd/kernel/prompt_close.h"
 #include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
@@ -65,6 +66,7 @@ class RealKernel : public KernelPort {
   LocalAddresses addresses_;
   AbortMeans means_;
   SourceFinder source_finder_;
+  PromptClose prompt_close_;
 };
 
 }  // namespace latchkey::broker

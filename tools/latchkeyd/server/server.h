@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "shim/wire/codec.h"
+#include "tools/latchkeyd/kernel/prompt_close.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/offload.h"
-#include "tools/latchkeyd/server/prompt_close.h"
 #include "tools/latchkeyd/server/session.h"
 
 namespace latchkey::broker {

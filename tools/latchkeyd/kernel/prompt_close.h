@@ -2,10 +2,10 @@
 //
 // A socket that the broker still holds when the program goes on would keep its port taken and its
 // FIN unsent for that while. Closing one can wait (SO_LINGER, inet_release()): a socket that says
-// it would is left to offload.h. Between the question and the close a hostile program can change
+// it would is left to server/offload.h. Between the question and the close a hostile program can change
 // the answer; a timer then interrupts the wait.
-#ifndef TOOLS_LATCHKEYD_SERVER_PROMPT_CLOSE_H_
-#define TOOLS_LATCHKEYD_SERVER_PROMPT_CLOSE_H_
+#ifndef TOOLS_LATCHKEYD_KERNEL_PROMPT_CLOSE_H_
+#define TOOLS_LATCHKEYD_KERNEL_PROMPT_CLOSE_H_
 
 #include <time.h>
 
@@ -32,4 +32,4 @@ class PromptClose {
 
 }  // namespace latchkey::broker
 
-#endif  // TOOLS_LATCHKEYD_SERVER_PROMPT_CLOSE_H_
+#endif  // TOOLS_LATCHKEYD_KERNEL_PROMPT_CLOSE_H_

@@ -1,4 +1,4 @@
-#include "tools/latchkeyd/server/prompt_close.h"
+#include "tools/latchkeyd/kernel/prompt_close.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
