@@ -68,11 +68,14 @@ class Scanner {
         return;
       case '"':
       case '\'':
+        if (!MayOpen(c)) return;
         String(c);
+        before_ = c;
         return;
       case '[':
       case '{':
         dots_ = 0;
+        if (!MayOpen(c)) return;
         if (++depth_ > limit_) {
           Fault("nested too deep: expected at most " + std::to_string(limit_) + " open brackets");
         }
@@ -92,10 +95,26 @@ class Scanner {
         }
         break;
       default:
+        if ((static_cast<unsigned char>(c) & 0x80) != 0 && !AtByteOrderMark()) {
+          Fault("a character beyond ASCII: expected one only in quotes or in a comment");
+        }
         break;
     }
+    if (c != ' ' && c != '\t' && c != '\r') before_ = c;
     Skip();
   }
+
+  // Elsewhere the parser takes what is a quote or bracket to us for a part of a value, and the rest
+  // would not be what we think it is.
+  bool MayOpen(char c) {
+    const std::string_view before = c == '[' || c == '{' ? "\n=,[" : "\n=,[{.";
+    if (before.find(before_) != std::string_view::npos) return true;
+    Fault(std::string(1, c) + " within a value: expected it only at the beginning of one");
+    return false;
+  }
+
+  // An editor's mark that the text is UTF-8: allowed at its beginning.
+  bool AtByteOrderMark() const { return at_ < 3 && text_.starts_with("\xef\xbb\xbf"); }
 
   std::string_view text_;
   int limit_;
@@ -104,6 +123,7 @@ class Scanner {
   int column_ = 1;
   int depth_ = 0;
   int dots_ = 0;
+  char before_ = '\n';  // the last one that is no blank
   std::optional<NestingFault> fault_;
 };
 

@@ -16,9 +16,11 @@ struct NestingFault {
 };
 
 // Returns the first place of `text` with more than `limit` brackets open or more than `limit` dots
-// in one key (each part of a dotted key is a table within the one before), or with a control
-// character that TOML allows nowhere: on the last the parser's idea of a line could differ from
-// ours. Linear time, no recursion.
+// in one key (each part of a dotted key is a table within the one before), with a control character
+// that TOML allows nowhere (on it the parser's idea of a line could differ from ours), or with a
+// character beyond ASCII outside strings and comments: TOML has no use for one there, and toml++
+// 3.3.0 has undefined behaviour on some. Likewise a quote or bracket in the middle of a value: it
+// opens nothing. Linear time, no recursion.
 std::optional<NestingFault> FindNestingFault(std::string_view text, int limit);
 
 }  // namespace latchkey::policy

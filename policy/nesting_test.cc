@@ -30,7 +30,7 @@ void Refuse(const std::string& text, int line, int column, const std::string& wo
 TEST_CASE("Brackets up to the limit pass, one more does not") {
   Accept("a = " + Times(4, "[") + Times(4, "]"));
   Refuse("a = " + Times(5, "[") + Times(5, "]"), 1, 9, "nested too deep");
-  Refuse("x = 1\na = [{[{[", 2, 9, "nested too deep");
+  Refuse("x = 1\na = [{b=[{b=[", 2, 13, "nested too deep");
   Refuse("a = [\n[\n[\n[\n[\n", 5, 1, "nested too deep");
   Accept(Times(100, "[[rule]]\n"));
   Accept(Times(100, "a = [[1], [2]]\n"));
@@ -55,9 +55,9 @@ TEST_CASE("Nothing hides brackets") {
   const std::string deep = Times(5, "[");
   Refuse("a = [\"]]]]]]]]\", " + Times(4, "["), 1, 21, "nested too deep");
   Refuse("a = ['\\', " + Times(4, "["), 1, 14, "nested too deep");
-  Refuse("a = \"\" " + deep, 1, 12, "nested too deep");
-  Refuse("a = \"\"\"x\"\"\"\"\" " + deep, 1, 19, "nested too deep");
-  Refuse("a = '''x'''' " + deep, 1, 18, "nested too deep");
+  Refuse("a = \"\"," + deep, 1, 12, "nested too deep");
+  Refuse("a = \"\"\"x\"\"\"\"\"," + deep, 1, 19, "nested too deep");
+  Refuse("a = '''x''''," + deep, 1, 18, "nested too deep");
   Refuse("a = \"not ended\n" + deep, 2, 5, "nested too deep");
   Refuse("# \"\"\"\n" + deep, 2, 5, "nested too deep");
 }
@@ -79,6 +79,27 @@ TEST_CASE("Control characters are refused wherever they stand") {
   Refuse("a = \"\"\"\nx\x7f\"\"\"", 2, 2, "\\x7f");
   Refuse(std::string("a\0b", 3), 1, 2, "\\x00");
   Accept("a = 1\r\nb\t= 2\r\n");
+}
+
+TEST_CASE("Beyond ASCII are only strings and comments") {
+  Refuse("a=\xcd\x9b", 1, 3, "beyond ASCII");
+  Refuse("\xef\xb7\xbf = 1", 1, 1, "beyond ASCII");
+  Refuse("a = 1 \xc2\xa0", 1, 7, "beyond ASCII");
+  Refuse(" \xef\xbb\xbf", 1, 2, "beyond ASCII");
+  Accept("\xef\xbb\xbf# \xc3\xa9\n\"\xc3\xa9\" = '\xc3\xa9'\nb = \'\'\'\xc3\xa9\'\'\'");
+}
+
+TEST_CASE(
+    "A quote or bracket opens something at the beginning of a value or key, and nowhere else") {
+  Refuse("a = 197e00-27T\"\xc9\xa2", 1, 15, "within a value");
+  Refuse("a = 1 'x'", 1, 7, "within a value");
+  Refuse("a = \"x\" \"y\"", 1, 9, "within a value");
+  Refuse("a\"b\" = 1", 1, 2, "within a value");
+  Refuse("a = 197e00-27l{", 1, 15, "within a value");
+  Refuse("a = 1 [", 1, 7, "within a value");
+  Refuse("a = b[1]", 1, 6, "within a value");
+  Accept("\"a\".'b' . \"c\" = ['x', \"y\", {\"z\" = 'u', 'v' = \"w\"}]");
+  Accept("[\"a\"]\n[['b']]\r\n  'c' = \"\"\nd = [\n  # 'e'\n  'f',\n]\n");
 }
 
 TEST_CASE("Columns count characters") {

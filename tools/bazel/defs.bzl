@@ -48,3 +48,15 @@ def lk_cc_test(name, deps = [], copts = [], size = "small", **kwargs):
 
 def shim_cc_library(name, copts = [], **kwargs):
     cc_library(name = name, copts = SHIM_COPTS + copts, linkstatic = True, **kwargs)
+
+def lk_cc_fuzz(name, deps = [], **kwargs):
+    """A libFuzzer target, NAME.cc: builds with --config=fuzz alone."""
+    cc_binary(
+        name = name,
+        srcs = [name + ".cc"],
+        copts = COPTS,
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = ["manual"],
+        deps = deps,
+        **kwargs
+    )

@@ -31,17 +31,30 @@ std::string StringFrom(const Json& json) {
   return octets;
 }
 
+// Reads a whole number that a T can hold: the library would turn any number into one.
+template <typename T>
+T NumberFrom(const Json& json) {
+  if (json.is_number_unsigned()) {
+    const auto number = json.get<uint64_t>();
+    if (std::in_range<T>(number)) return static_cast<T>(number);
+  } else if (json.is_number_integer()) {
+    const auto number = json.get<int64_t>();
+    if (std::in_range<T>(number)) return static_cast<T>(number);
+  }
+  throw std::out_of_range("number");
+}
+
 // Reads an enumerator that is at most `last`.
 template <typename Enum>
 Enum EnumFrom(const Json& json, Enum last) {
-  const auto number = json.get<uint64_t>();
+  const auto number = NumberFrom<uint64_t>(json);
   if (number > static_cast<uint64_t>(last)) throw std::out_of_range("enumerator");
   return static_cast<Enum>(number);
 }
 
 SocketAddress AddressFrom(const Json& json) {
   if (json.is_null()) return {};
-  return {Address::Parse(json.at(0).get<std::string>()).value(), json.at(1).get<uint16_t>()};
+  return {Address::Parse(json.at(0).get<std::string>()).value(), NumberFrom<uint16_t>(json.at(1))};
 }
 
 Prefix PrefixFrom(const Json& json) {
@@ -52,29 +65,29 @@ Guard GuardFrom(const Json& json) {
   Guard guard;
   guard.out = json.at("out").get<bool>();
   guard.action = EnumFrom(json.at("action"), Guard::Action::kAllow);
-  guard.reqid = json.at("reqid").get<uint32_t>();
-  guard.priority = json.at("priority").get<uint32_t>();
-  guard.mark = json.at("mark").get<uint32_t>();
+  guard.reqid = NumberFrom<uint32_t>(json.at("reqid"));
+  guard.priority = NumberFrom<uint32_t>(json.at("priority"));
+  guard.mark = NumberFrom<uint32_t>(json.at("mark"));
   Selector& s = guard.selector;
   s.family = EnumFrom(json.at("family"), Family::kV6);
   s.source = PrefixFrom(json.at("source"));
   s.destination = PrefixFrom(json.at("destination"));
-  s.protocol = json.at("protocol").get<uint8_t>();
-  s.source_port = json.at("ports").at(0).get<uint16_t>();
-  s.source_mask = json.at("ports").at(1).get<uint16_t>();
-  s.destination_port = json.at("ports").at(2).get<uint16_t>();
-  s.destination_mask = json.at("ports").at(3).get<uint16_t>();
+  s.protocol = NumberFrom<uint8_t>(json.at("protocol"));
+  s.source_port = NumberFrom<uint16_t>(json.at("ports").at(0));
+  s.source_mask = NumberFrom<uint16_t>(json.at("ports").at(1));
+  s.destination_port = NumberFrom<uint16_t>(json.at("ports").at(2));
+  s.destination_mask = NumberFrom<uint16_t>(json.at("ports").at(3));
   return guard;
 }
 
 Entry EntryFrom(const Json& json) {
   Entry entry;
   Latch& latch = entry.latch;
-  latch.id = json.at("id").get<uint64_t>();
+  latch.id = NumberFrom<uint64_t>(json.at("id"));
   latch.state = EnumFrom(json.at("state"), State::kBroken);
   latch.reason = EnumFrom(json.at("reason"), static_cast<Reason>(wire::kReasonCount - 1));
   latch.flow.direction = EnumFrom(json.at("direction"), Direction::kBoth);
-  latch.flow.protocol = json.at("protocol").get<uint8_t>();
+  latch.flow.protocol = NumberFrom<uint8_t>(json.at("protocol"));
   latch.flow.local = AddressFrom(json.at("local"));
   latch.flow.remote = AddressFrom(json.at("remote"));
   const Json& identity = json.at("identity");
@@ -83,28 +96,28 @@ Entry EntryFrom(const Json& json) {
   const Json& p = json.at("protection");
   latch.protection = Protection{EnumFrom(p.at(0), SaProtocol::kAh),
                                 EnumFrom(p.at(1), Mode::kUnknown),
-                                p.at(2),
-                                p.at(3),
-                                p.at(4).get<uint16_t>(),
+                                StringFrom(p.at(2)),
+                                StringFrom(p.at(3)),
+                                NumberFrom<uint16_t>(p.at(4)),
                                 p.at(5).get<bool>(),
                                 p.at(6).get<bool>()};
   latch.pin = EnumFrom(json.at("pin"), Pin::kSpi);
-  latch.reqid = json.at("reqid").get<uint32_t>();
-  latch.spi_in = json.at("spi").at(0).get<uint32_t>();
-  latch.spi_out = json.at("spi").at(1).get<uint32_t>();
+  latch.reqid = NumberFrom<uint32_t>(json.at("reqid"));
+  latch.spi_in = NumberFrom<uint32_t>(json.at("spi").at(0));
+  latch.spi_out = NumberFrom<uint32_t>(json.at("spi").at(1));
   latch.program = StringFrom(json.at("program"));
-  latch.pid = json.at("pid").get<uint32_t>();
-  latch.uid = json.at("uid").get<uint32_t>();
+  latch.pid = NumberFrom<uint32_t>(json.at("pid"));
+  latch.uid = NumberFrom<uint32_t>(json.at("uid"));
   latch.policy = StringFrom(json.at("policy"));
   latch.rule = StringFrom(json.at("rule"));
-  latch.since = json.at("since").get<uint64_t>();
-  entry.session = json.at("session").get<uint64_t>();
+  latch.since = NumberFrom<uint64_t>(json.at("since"));
+  entry.session = NumberFrom<uint64_t>(json.at("session"));
   const Json& socket = json.at("socket");
-  entry.hint = SocketHint{socket.at(0).get<uint64_t>(), socket.at(1).get<uint64_t>(),
-                          socket.at(2).get<int32_t>(), socket.at(3).get<int32_t>()};
+  entry.hint = SocketHint{NumberFrom<uint64_t>(socket.at(0)), NumberFrom<uint64_t>(socket.at(1)),
+                          NumberFrom<int32_t>(socket.at(2)), NumberFrom<int32_t>(socket.at(3))};
   entry.v6_socket = json.at("v6").get<bool>();
   entry.static_reqid = json.at("static").get<bool>();
-  entry.created = json.at("created").get<int64_t>();
+  entry.created = NumberFrom<int64_t>(json.at("created"));
   entry.requester = policy::Requester{latch.uid, json.at("root").get<bool>()};
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));
   return entry;
@@ -112,9 +125,9 @@ Entry EntryFrom(const Json& json) {
 
 SessionRecord SessionFrom(const Json& json) {
   SessionRecord session;
-  session.id = json.at("id").get<uint64_t>();
-  session.token = json.at("token");
-  session.uid = json.at("uid").get<uint32_t>();
+  session.id = NumberFrom<uint64_t>(json.at("id"));
+  session.token = StringFrom(json.at("token"));
+  session.uid = NumberFrom<uint32_t>(json.at("uid"));
   session.program = StringFrom(json.at("program"));
   session.policy_name = StringFrom(json.at("name"));
   session.policy_text = StringFrom(json.at("text"));
@@ -129,13 +142,13 @@ void Apply(const Json& line, JournalState& state) {
     SessionRecord session = SessionFrom(what);
     state.sessions[session.id] = std::move(session);
   } else if (kind == "session-end") {
-    state.sessions.erase(what.get<uint64_t>());
+    state.sessions.erase(NumberFrom<uint64_t>(what));
   } else if (kind == "latch") {
     Entry entry = EntryFrom(what);
     const uint64_t id = entry.latch.id;
     state.latches[id] = std::move(entry);
   } else if (kind == "latch-end") {
-    state.latches.erase(what.get<uint64_t>());
+    state.latches.erase(NumberFrom<uint64_t>(what));
   } else if (kind == "guard") {
     state.guards.insert(GuardFrom(what));
   } else if (kind == "guard-end") {

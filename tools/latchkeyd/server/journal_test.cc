@@ -35,7 +35,7 @@ struct Directory {
 SessionRecord MakeSession(uint64_t id) {
   SessionRecord session;
   session.id = id;
-  session.token = std::string(64, 'a');
+  session.token = std::string(63, 'a') + "\xcf";  // hex, in truth
   session.uid = 1000;
   session.program = "/opt/caf\xe9/\xc3\xa9/app";  // not UTF-8 as a whole
   session.policy_name = "app \"one\"\n.toml";
