@@ -64,6 +64,7 @@ Verdict Decide(const Policy& policy, const Requester& requester, const Flow& flo
     case Action::kProtect:
       break;
   }
+  if (rule == nullptr) return verdict;  // a default never protects
   if (same_host) {
     if (flow.direction == Direction::kIn) {
       verdict.reason = Reason::kLocalPeer;

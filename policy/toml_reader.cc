@@ -154,7 +154,7 @@ void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
       text = "key " + Quote(name) + " is not supported yet";
     } else {
       text = "unknown key " + Quote(name) + " in " + std::string(where);
-      const auto near = std::ranges::min_element(
+      const auto* const near = std::ranges::min_element(
           known, {}, [name](std::string_view word) { return Distance(name, word); });
       if (near != known.end() && Distance(name, *near) <= kNear) {
         text += ": did you mean " + Quote(*near) + "?";

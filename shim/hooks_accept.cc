@@ -31,7 +31,7 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
     return RealAccept(fd, address, length, flags, plain);
   }
   for (;;) {
-    sockaddr_storage peer;
+    sockaddr_storage peer{};
     socklen_t peer_length = sizeof(peer);
     peer.ss_family = AF_UNSPEC;
     const int saved = errno;

@@ -77,7 +77,7 @@ bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flag
 
 int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   wire::Endpoint remote;
-  AnyAddress copy;
+  AnyAddress copy{};
   if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(copy)) {
     return RealConnect(fd, address, length);
   }

@@ -49,7 +49,7 @@ std::atomic<uint32_t> next_serial;
 int Pid() { return static_cast<int>(RawSyscall(SYS_getpid)); }
 
 bool Identify(int fd, uint64_t& device, uint64_t& inode) {
-  struct stat status;
+  struct stat status {};
   if (RawSyscall(SYS_fstat, fd, reinterpret_cast<long>(&status)) < 0) return false;
   device = status.st_dev;
   inode = status.st_ino;

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 // Nothing but the stack is ever mapped that near to its end: the kernel keeps a gap of 128 MiB.
-constexpr uintptr_t kNear = 512 * 1024;
+constexpr uintptr_t kNear = 512UL * 1024;
 
 // An address near the main thread's end of stack; 0 until the constructor ran.
 uintptr_t main_stack;

@@ -140,7 +140,7 @@ __attribute__((constructor(102))) void Start() {
 const wire::Page* CurrentPage() { return page.load(std::memory_order_acquire); }
 
 int MapPage(int fd) {
-  struct stat status;
+  struct stat status {};
   if (RawSyscall(SYS_fstat, fd, reinterpret_cast<long>(&status)) < 0) return EPROTO;
   if (status.st_size < static_cast<off_t>(sizeof(wire::Page))) return EPROTO;
   // A broker that was restarted hands out another page; the old one would never tell of trouble.

@@ -42,8 +42,7 @@ struct Selector {
   // True when a packet from `source` to `destination` would match. A port of 0 in the packet
   // (not known yet) matches any port of the selector, and so does an address of kNone: for such a
   // question "might match" is the safe answer.
-  bool Matches(uint8_t protocol, const SocketAddress& source,
-               const SocketAddress& destination) const;
+  bool Matches(uint8_t packet_protocol, const SocketAddress& from, const SocketAddress& to) const;
 };
 
 // One SPD entry as dumped from the kernel.

@@ -13,7 +13,7 @@ constexpr size_t kControl = CMSG_SPACE(sizeof(int) * kMaxDescriptors) + CMSG_SPA
 // No memcpy: a compiler may call one that is interposed by somebody.
 template <typename T>
 T Load(const unsigned char* from) {
-  T value;
+  T value{};
   auto* to = reinterpret_cast<unsigned char*>(&value);
   for (size_t i = 0; i < sizeof(T); ++i) to[i] = from[i];
   return value;

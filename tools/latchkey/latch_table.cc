@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kColumns = 9;
 using Row = std::array<std::string, kColumns>;
 
-std::string OrDash(std::string text) { return text.empty() ? "-" : text; }
+std::string OrDash(const std::string& text) { return text.empty() ? "-" : text; }
 
 // "esp/aes-cbc:256/hmac-sha2-256": one word, so that the columns can be cut apart.
 std::string ProtectionWord(const Protection& protection) {

@@ -168,7 +168,8 @@ Outcome<Program> FindProgram(const std::string& name, const char* search_path) {
     const size_t colon = rest.find(':');
     const std::string folder(rest.substr(0, colon));
     // "./" where execvp says nothing: with an empty folder execve must not search again.
-    std::string path = folder.empty() ? "./" + name : folder + "/" + name;
+    std::string path = folder.empty() ? "." : folder;
+    path += "/" + name;
     const int error = MayExecute(path);
     if (error == 0) return Named(std::move(path));
     if (error != ENOENT && error != ENOTDIR && denied == 0) {

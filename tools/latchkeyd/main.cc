@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,7 +52,10 @@ struct Arguments {
 std::string unwritten;
 
 void WriteLog() {
-  if (!unwritten.empty()) (void)!write(STDERR_FILENO, unwritten.data(), unwritten.size());
+  if (unwritten.empty()) return;
+  // Nobody can be told that the log cannot be written.
+  const ssize_t written = write(STDERR_FILENO, unwritten.data(), unwritten.size());
+  static_cast<void>(written);
   unwritten.clear();
 }
 
@@ -184,7 +188,7 @@ class Broker {
 
  private:
   void Loop(RealKernel& kernel, Engine& engine, Server& server, ManualKeyManager& keys,
-            int listener, int signals) {
+            int listener, int signals) const {
     const UniqueFd poll(epoll_create1(EPOLL_CLOEXEC));
     const auto watch = [&poll](int fd) {
       epoll_event event{};
@@ -291,4 +295,11 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace latchkey::broker
 
-int main(int argc, char** argv) { return latchkey::broker::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return latchkey::broker::Main(argc, argv);
+  } catch (const std::exception& error) {  // no memory: what is latched stays so, by the kernel
+    std::fprintf(stderr, "latchkeyd: %s\n", error.what());
+    return 1;
+  }
+}

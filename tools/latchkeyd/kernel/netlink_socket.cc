@@ -156,7 +156,7 @@ std::expected<void, NetlinkError> NetlinkSocket::Receive(const Visit& visit, boo
     if (length < 0) return Failed(length == -NLE_AGAIN ? ETIMEDOUT : EIO, nl_geterror(length));
     if (length == 0) return Failed(EIO, "netlink socket ended");
     if (from.nl_pid != 0) continue;  // only the kernel answers
-    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length);
+    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length) != 0;
          header = nlmsg_next(header, &length)) {
       if (header->nlmsg_seq != sequence_) continue;  // of a request given up before
       if ((header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
@@ -235,7 +235,7 @@ Result<bool> NetlinkEvents::Drain(const std::function<void(std::span<const uint8
       return Fail(Reason::kKernelRefused, "read netlink events", nl_geterror(length));
     }
     if (from.nl_pid != 0) continue;
-    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length);
+    for (nlmsghdr* header = buffer.first(); nlmsg_ok(header, length) != 0;
          header = nlmsg_next(header, &length)) {
       ++count;
       visit(std::span<const uint8_t>(reinterpret_cast<const uint8_t*>(header), header->nlmsg_len));

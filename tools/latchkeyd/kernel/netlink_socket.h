@@ -57,7 +57,7 @@ class NetlinkSocket {
 
  private:
   explicit NetlinkSocket(internal::SocketHandle socket) : socket_(std::move(socket)) {}
-  std::expected<void, NetlinkError> Send(std::span<const uint8_t> message, uint16_t flags);
+  std::expected<void, NetlinkError> Send(std::span<const uint8_t> octets, uint16_t flags);
   // Reads until the answer to the last request ended.
   std::expected<void, NetlinkError> Receive(const Visit& visit, bool one);
 

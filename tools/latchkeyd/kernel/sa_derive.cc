@@ -88,9 +88,9 @@ Result<SaSuite> ParseSaSuite(std::string_view text) {
   suite.key_bits = suite.cipher->key_bits.back();
   if (cipher.size() > name.size()) {
     cipher.remove_prefix(name.size() + 1);
-    const char* end = cipher.data() + cipher.size();
-    const auto [stop, error] = std::from_chars(cipher.data(), end, suite.key_bits);
-    if (error != std::errc() || stop != end) return BadSuite(text, "a key length is a number");
+    const auto [stop, error] = std::from_chars(cipher.begin(), cipher.end(), suite.key_bits);
+    if (error != std::errc() || stop != cipher.end())
+      return BadSuite(text, "a key length is a number");
   }
   const auto& lengths = suite.cipher->key_bits;
   if (suite.key_bits == 0) return BadSuite(text, "no encryption");

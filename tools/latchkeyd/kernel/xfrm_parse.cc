@@ -317,7 +317,7 @@ std::optional<SpdDefault> ParseSpdDefault(Octets octets) {
 }
 
 std::optional<KernelEvent> ParseEvent(Octets octets) {
-  const KernelEvent overrun{KernelEvent::Kind::kOverrun, {}};
+  KernelEvent overrun{KernelEvent::Kind::kOverrun, {}};
   const std::optional<Message> message = Open(octets);
   if (!message) return overrun;
   switch (message->type) {

@@ -29,20 +29,20 @@ struct SpdDefault {
 // Reads NEWSA or UPDSA. Nothing for another type or a malformed message. Algorithms bear our names;
 // one that policy/suites.h does not list keeps the kernel's, which no policy can name. An SA with
 // no ESP or AH algorithm at all (larval, IPCOMP) is `larval`: it protects nothing.
-std::optional<Sa> ParseSa(std::span<const uint8_t> message);
+std::optional<Sa> ParseSa(std::span<const uint8_t> octets);
 
 // Reads NEWPOLICY or UPDPOLICY. Nothing for another type or a malformed message. Of several
 // templates the first that is not optional counts.
-std::optional<SpdEntry> ParseSpdEntry(std::span<const uint8_t> message);
+std::optional<SpdEntry> ParseSpdEntry(std::span<const uint8_t> octets);
 
 // Reads the answer to GETDEFAULT.
-std::optional<SpdDefault> ParseSpdDefault(std::span<const uint8_t> message);
+std::optional<SpdDefault> ParseSpdDefault(std::span<const uint8_t> octets);
 
 // Reads an event. Nothing for what is of no interest (soft expiry, ACQUIRE). An expired SA comes
 // without its algorithms (`larval`): its key is what counts. A message that is
 // malformed, of an unknown type, or that changes SAs in place without showing them (MIGRATE,
 // MAPPING) is kOverrun: the databases must be dumped again.
-std::optional<KernelEvent> ParseEvent(std::span<const uint8_t> message);
+std::optional<KernelEvent> ParseEvent(std::span<const uint8_t> octets);
 
 }  // namespace latchkey::broker
 

@@ -59,7 +59,11 @@ class FakeKernel : public KernelPort {
   int fail_after = 0;
 
  private:
-  bool Faulty() { return fail_after > 0 && --fail_after == 0; }
+  bool Faulty() {
+    if (fail_after == 0) return false;
+    --fail_after;
+    return fail_after == 0;
+  }
 };
 
 SocketAddress At(const std::string& address, uint16_t port);

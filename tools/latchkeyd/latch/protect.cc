@@ -48,6 +48,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
       protection = &known->sa.protection;
     }
   }
+  if (protection == nullptr) return Fail(Reason::kNoSa, "find SA", "none");  // not reached
   if (const Reason judged = policy::Judge(rule, *identity, *protection); judged != Reason::kNone) {
     return Fail(judged, "judge SA",
                 "peer \"" + identity->peer_id + "\" with " + protection->ToString());
