@@ -50,6 +50,7 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
     if (address != nullptr) {
       const socklen_t room = *length < peer_length ? *length : peer_length;
       for (socklen_t i = 0; i < room; ++i) {
+        // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the kernel filled it in
         reinterpret_cast<char*>(address)[i] = reinterpret_cast<const char*>(&peer)[i];
       }
       *length = peer_length;

@@ -25,6 +25,7 @@ bool ReadControl(msghdr& message, Received& received) {
   bool good = true;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
        part = CMSG_NXTHDR(&message, part)) {
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the kernel filled it in
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_len < CMSG_LEN(0)) {
       good = false;
       continue;

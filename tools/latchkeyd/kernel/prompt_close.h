@@ -2,8 +2,8 @@
 //
 // A socket that the broker still holds when the program goes on would keep its port taken and its
 // FIN unsent for that while. Closing one can wait (SO_LINGER, inet_release()): a socket that says
-// it would is left to server/offload.h. Between the question and the close a hostile program can change
-// the answer; a timer then interrupts the wait.
+// it would is left to server/offload.h. Between the question and the close a hostile program can
+// change the answer; a timer then interrupts the wait.
 #ifndef TOOLS_LATCHKEYD_KERNEL_PROMPT_CLOSE_H_
 #define TOOLS_LATCHKEYD_KERNEL_PROMPT_CLOSE_H_
 

@@ -115,12 +115,13 @@ class Server : public Observer {
   bool HandleQuery(Connection& connection, wire::Received& request);
 
   // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
-  bool CompleteCredentials(const Connection& connection, wire::Received& request);
+  static bool CompleteCredentials(const Connection& connection, wire::Received& request);
   bool Serve(Connection& connection, wire::Received& request);
   bool FinishOpen(Connection& connection, Opening opening, Result<std::string> text);
   void EndSession(uint64_t id);
   bool HasLatch(uint64_t session) const;
-  bool Reply(const Connection& connection, const void* message, uint32_t size, int descriptor = -1);
+  static bool Reply(const Connection& connection, const void* message, uint32_t size,
+                    int descriptor = -1);
   void End(int fd, const char* why);
 
   KernelPort& kernel_;

@@ -11,7 +11,6 @@ namespace {
 
 using wire::Trouble;
 using wire::Type;
-using wire::Verdict;
 
 // Sends `message` with credentials of the test's choice (root may); false where the test may not.
 template <typename T>

@@ -47,7 +47,7 @@ std::string TokenText(const uint8_t* token) {
   return text;
 }
 
-Result<Session*> SessionTable::Put(SessionRecord record, bool fresh) {
+Result<Session*> SessionTable::Put(const SessionRecord& record, bool fresh) {
   Result<std::shared_ptr<const policy::Policy>> policy = ReadPolicy(record);
   if (!policy) return std::unexpected(policy.error());
   const uint64_t id = record.id;
@@ -55,7 +55,7 @@ Result<Session*> SessionTable::Put(SessionRecord record, bool fresh) {
   Result<PageFile> page =
       fresh ? PageFile::Make(PagePath(id), **policy) : PageFile::Reopen(PagePath(id), **policy);
   if (!page) return std::unexpected(page.error());
-  auto [it, added] = sessions_.try_emplace(id, std::move(record), *policy, std::move(*page));
+  auto [it, added] = sessions_.try_emplace(id, record, *policy, std::move(*page));
   return &it->second;
 }
 
@@ -72,15 +72,15 @@ Result<Session*> SessionTable::Make(SessionRecord record) {
   }
   record.id = next_id_++;
   record.token = TokenText(token.data());
-  return Put(std::move(record), /*fresh=*/true);
+  return Put(record, /*fresh=*/true);
 }
 
-Result<Session*> SessionTable::Restore(SessionRecord record) {
+Result<Session*> SessionTable::Restore(const SessionRecord& record) {
   next_id_ = std::max(next_id_, record.id + 1);
   if (record.token.size() != 2 * wire::kTokenSize) {
     return Fail(Reason::kBadRequest, "restore session", "its token is damaged");
   }
-  return Put(std::move(record), /*fresh=*/false);
+  return Put(record, /*fresh=*/false);
 }
 
 Session* SessionTable::Find(uint64_t id) {

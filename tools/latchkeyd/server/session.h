@@ -41,7 +41,7 @@ class SessionTable {
   // of one user (root: 4096).
   Result<Session*> Make(SessionRecord record);
   // Brings back one that a broker before us had, with its token and page.
-  Result<Session*> Restore(SessionRecord record);
+  Result<Session*> Restore(const SessionRecord& record);
 
   Session* Find(uint64_t id);
   // Finds by token, in constant time for each session.
@@ -53,7 +53,7 @@ class SessionTable {
   std::map<uint64_t, Session>& all() { return sessions_; }
 
  private:
-  Result<Session*> Put(SessionRecord record, bool fresh);
+  Result<Session*> Put(const SessionRecord& record, bool fresh);
   std::string PagePath(uint64_t id) const { return pages_ + "/" + std::to_string(id); }
 
   std::string pages_;
