@@ -17,7 +17,6 @@
 namespace latchkey::shim {
 namespace {
 
-constexpr int kProtocolMptcp = 262;
 constexpr int kTcpClose = 7;
 constexpr uint32_t kGuardBit = 0x80000000;  // in SO_MARK: the socket is under a latch
 
@@ -100,19 +99,21 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
     return RealConnect(fd, &copy.base, length);
   }
-  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
-  if (type < 0 || !IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
-  if (type != SOCK_STREAM) {
-    if (DatagramRefused(fd, &copy.base, length)) return Refuse(EACCES);
-    return RealConnect(fd, &copy.base, length);
+  const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
+  if (state < 0) {
+    const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
+    if (type < 0 || !IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
+    if (type != SOCK_STREAM) {
+      if (DatagramRefused(fd, &copy.base, length)) return Refuse(EACCES);
+      return RealConnect(fd, &copy.base, length);
+    }
   }
   if (settle == wire::Settle::kBypass) return RealConnect(fd, &copy.base, length);
   if (settle == wire::Settle::kDiscard) return Refuse(EACCES);
-  if (protocol == kProtocolMptcp || protocol != IPPROTO_TCP) return Refuse(EPROTONOSUPPORT);
+  if (state < 0) return Refuse(EPROTONOSUPPORT);  // MPTCP, SCTP
   // Asked again about a connect in progress, the kernel answers (EALREADY, EISCONN, success).
-  const int state = TcpState(fd);
-  if (state >= 0 && state != kTcpClose) return RealConnect(fd, &copy.base, length);
+  if (state != kTcpClose) return RealConnect(fd, &copy.base, length);
   const int saved = errno;
   const Permission permission = AskAbout(wire::Type::kConnect, fd, remote);
   if (!permission.granted) return Refuse(permission.error);

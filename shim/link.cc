@@ -22,6 +22,9 @@ using wire::RawSyscall;
 
 constexpr int kSlots = 8;
 constexpr int64_t kPatienceMs = 10'000;
+// How often to look for an answer before sleeping until it comes: it takes some tens of
+// microseconds, and so does being woken on a CPU that went idle.
+constexpr int kLooks = 100;
 // Descriptors are kept where programs rarely count.
 constexpr int kHighNumbers[] = {960, 700, 200, 100};
 
@@ -64,8 +67,14 @@ int64_t NowMs() {
 
 int Receive(int fd, wire::Type answer, uint32_t serial, wire::Received& received) {
   int64_t deadline = 0;
-  for (;;) {
-    const int error = wire::ReceiveMessage(fd, received, /*wait=*/true);
+  for (int look = 0;; ++look) {
+    const bool wait = look >= kLooks;
+    const int error = wire::ReceiveMessage(fd, received, wait);
+    if (error == EAGAIN && !wait) {
+      // The broker may have been put on this very CPU.
+      RawSyscall(SYS_sched_yield);
+      continue;
+    }
     if (error == EAGAIN) return ETIMEDOUT;  // SO_RCVTIMEO
     if (error == EINTR) {
       // The wait starts over, yet not for ever in a program with a busy timer.
