@@ -27,6 +27,13 @@ bool IsInet(int fd) {
   return domain == AF_INET || domain == AF_INET6;
 }
 
+bool IsGuarded(int fd) {
+  // The bit is the broker's choice (mark_mask of system.toml). Without a page any mark may be it.
+  const wire::Page* page = CurrentPage();
+  const uint32_t bit = page == nullptr ? ~0U : page->guard_mark.load(std::memory_order_relaxed);
+  return (static_cast<uint32_t>(IntOption(fd, SOL_SOCKET, SO_MARK)) & bit) != 0;
+}
+
 int TcpState(int fd) {
   tcp_info info{};
   socklen_t length = sizeof(info);

@@ -14,6 +14,9 @@ int IntOption(int fd, int level, int option);
 // True for AF_INET and AF_INET6 sockets.
 bool IsInet(int fd);
 
+// True when the socket bears the mark of a latch; also when that cannot be known.
+bool IsGuarded(int fd);
+
 // Returns the kernel's TCP state of the socket (7 = closed), or -1.
 int TcpState(int fd);
 

@@ -14,8 +14,6 @@
 namespace latchkey::shim {
 namespace {
 
-constexpr int kGuardBit = static_cast<int>(0x80000000);
-
 int RealAccept(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
   if (plain && real.accept != nullptr) return real.accept(fd, address, length);
   if (real.accept4 != nullptr) return real.accept4(fd, address, length, flags);
@@ -27,7 +25,7 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
   const bool odd = address != nullptr && (length == nullptr || static_cast<int>(*length) < 0);
   if (odd) return RealAccept(fd, address, length, flags, plain);
   // A listener that came from another session may be latched although ours has no rule.
-  if (NothingToDo() && (IntOption(fd, SOL_SOCKET, SO_MARK) & kGuardBit) == 0) {
+  if (NothingToDo() && !IsGuarded(fd)) {
     return RealAccept(fd, address, length, flags, plain);
   }
   for (;;) {

@@ -18,7 +18,6 @@ namespace latchkey::shim {
 namespace {
 
 constexpr int kTcpClose = 7;
-constexpr uint32_t kGuardBit = 0x80000000;  // in SO_MARK: the socket is under a latch
 
 union AnyAddress {
   sockaddr base;
@@ -148,8 +147,7 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
       (level == IPPROTO_IP && (option == IP_XFRM_POLICY || option == IP_IPSEC_POLICY)) ||
       (level == IPPROTO_IPV6 && (option == IPV6_XFRM_POLICY || option == IPV6_IPSEC_POLICY));
   if (policy) return Refuse(EPERM);
-  if (level == SOL_SOCKET && option == SO_MARK &&
-      (static_cast<uint32_t>(IntOption(fd, SOL_SOCKET, SO_MARK)) & kGuardBit) != 0 && IsInet(fd)) {
+  if (level == SOL_SOCKET && option == SO_MARK && IsInet(fd) && IsGuarded(fd)) {
     return Refuse(EPERM);
   }
   if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);

@@ -50,6 +50,7 @@ void FakeBroker::MakePage() {
   page_ = static_cast<wire::Page*>(mapped);
   page_->magic = wire::kPageMagic;
   page_->version = wire::kVersion;
+  page_->guard_mark = 0x80000000;
 }
 
 void FakeBroker::RenewPage() {

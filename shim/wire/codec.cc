@@ -100,11 +100,8 @@ int ReceiveMessage(int socket, Received& received, bool wait) {
   const bool control_good = ReadControl(in, received);
   if (count == 0 && received.descriptor_count == 0) return EPIPE;
   received.size = static_cast<uint32_t>(count);
-  const bool whole = control_good && (in.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
-                     received.size >= sizeof(Header) && received.header().magic == kMagic &&
-                     received.header().version == kVersion &&
-                     received.header().size == received.size &&
-                     SizeOf(received.header().type) == received.size;
+  const bool whole =
+      control_good && (in.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && IsWhole(received);
   if (whole) return 0;
   CloseDescriptors(received);
   return EPROTO;

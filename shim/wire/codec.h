@@ -65,6 +65,14 @@ struct Received {
   }
 };
 
+// True when what was received is one whole message, of a known type and its exact size. The
+// receiver checks descriptors and truncation.
+inline bool IsWhole(const Received& received) {
+  const Header& header = received.header();
+  return received.size >= sizeof(Header) && header.magic == kMagic && header.version == kVersion &&
+         header.size == received.size && SizeOf(header.type) == received.size;
+}
+
 // Receives one message. 0: a whole one, of a known type and its exact size. EPROTO: anything else
 // that came (what descriptors it brought are closed). EPIPE: the other end is closed. EAGAIN:
 // nothing there and `wait` is false. Otherwise the errno. EINTR is not hidden.

@@ -64,7 +64,9 @@ struct Page {
   std::atomic<uint32_t> flags;
   std::atomic<uint32_t> troubled;  // slots in use; 0 lets every failed call return at once
   Settle otherwise;                // when no rule matches
-  uint8_t reserved[11];
+  uint8_t reserved[3];
+  std::atomic<uint32_t> guard_mark;  // the bit in SO_MARK that says a socket is under a latch
+  uint32_t reserved_too;
   PageRule rules[kPageRules];
   PageSlot slots[kPageSlots];
 };

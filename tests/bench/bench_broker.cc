@@ -39,7 +39,7 @@ int Main(const std::string& directory, const Address& local, const Address& remo
   JournalState old;
   Result<Journal> journal = Journal::Open(directory + "/journal", old);
   if (!journal) return Fatal(journal.error().ToString());
-  SessionTable sessions(directory + "/pages");
+  SessionTable sessions(directory + "/pages", Options{}.guard_mark);
   // What a latch costs is measured as it is in use: it is described for the log, which nobody
   // reads.
   Server server(kernel, sessions, *journal, {}, [](const std::string&) {});

@@ -6,11 +6,12 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <vector>
 
 #include "policy/model/latch.h"
 #include "shim/wire/codec.h"
 #include "tests/fuzz/check.h"
+#include "tools/latchkeyd/server/receive.h"
 
 namespace {
 
@@ -56,6 +57,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Check(error == 0 || error == EPROTO, "a message is taken or refused");
     if (error == 0) CheckMessage(received);
     wire::CloseDescriptors(received);
+    // The broker's own way in is of the same mind.
+    std::vector<int> descriptors;
+    wire::Received request;
+    send(ends[0], data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    Check(latchkey::broker::ReceiveRequest(ends[1], request, descriptors) == error,
+          "both receivers take the same messages");
   }
   close(ends[0]);
   close(ends[1]);

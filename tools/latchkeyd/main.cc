@@ -135,7 +135,8 @@ class Broker {
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
     if (!journal) return Fatal(journal.error());
 
-    SessionTable sessions(arguments_.run_dir + "/pages");
+    const uint32_t guard_mark = GuardBit(*mark_mask);
+    SessionTable sessions(arguments_.run_dir + "/pages", guard_mark);
     ServerOptions options;
     options.connections = RaiseDescriptorLimit();
     // Half of them stay for others, whatever one user does.
@@ -146,7 +147,7 @@ class Broker {
     Options engine_options;
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
-    engine_options.guard_mark = GuardBit(*mark_mask);
+    engine_options.guard_mark = guard_mark;
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
     std::vector<Entry> latches = TakeOver(old, sessions, (*kernel)->NowMs(), Log);

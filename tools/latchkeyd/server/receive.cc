@@ -54,12 +54,8 @@ int ReceiveRequest(int socket, wire::Received& received, std::vector<int>& descr
   const bool control_good = ReadControl(in, received, descriptors);
   if (count == 0 && descriptors.empty()) return EPIPE;
   received.size = static_cast<uint32_t>(count);
-  const bool whole =
-      control_good && (in.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
-      descriptors.size() <= wire::kMaxDescriptors && received.size >= sizeof(wire::Header) &&
-      received.header().magic == wire::kMagic && received.header().version == wire::kVersion &&
-      received.header().size == received.size &&
-      wire::SizeOf(received.header().type) == received.size;
+  const bool whole = control_good && (in.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
+                     descriptors.size() <= wire::kMaxDescriptors && wire::IsWhole(received);
   if (!whole) return EPROTO;
   received.descriptor_count = static_cast<int>(descriptors.size());
   std::ranges::copy(descriptors, received.descriptors);

@@ -124,7 +124,7 @@ struct Rig {
   void Start() {
     engine.reset();
     server.reset();
-    sessions = std::make_unique<SessionTable>(directory + "/pages");
+    sessions = std::make_unique<SessionTable>(directory + "/pages", Options{}.guard_mark);
     JournalState old;
     Result<Journal> opened = Journal::Open(directory + "/journal", old);
     REQUIRE(opened);

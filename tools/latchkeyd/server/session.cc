@@ -55,6 +55,7 @@ Result<Session*> SessionTable::Put(const SessionRecord& record, bool fresh) {
   Result<PageFile> page =
       fresh ? PageFile::Make(PagePath(id), **policy) : PageFile::Reopen(PagePath(id), **policy);
   if (!page) return std::unexpected(page.error());
+  page->page().guard_mark.store(guard_mark_);
   auto [it, added] = sessions_.try_emplace(id, record, *policy, std::move(*page));
   return &it->second;
 }

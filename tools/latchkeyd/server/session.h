@@ -33,8 +33,10 @@ struct Session {
 
 class SessionTable {
  public:
-  // `pages`: the directory the page files lie in.
-  explicit SessionTable(std::string pages) : pages_(std::move(pages)) {}
+  // `pages`: the directory the page files lie in. `guard_mark`: the bit that they say marks a
+  // latched socket.
+  SessionTable(std::string pages, uint32_t guard_mark)
+      : pages_(std::move(pages)), guard_mark_(guard_mark) {}
 
   // Makes a session with a fresh token from the kernel's random source. `record` brings everything
   // but id and token. bad-policy with every error of the text, a line each; limit for more than 64
@@ -57,6 +59,7 @@ class SessionTable {
   std::string PagePath(uint64_t id) const { return pages_ + "/" + std::to_string(id); }
 
   std::string pages_;
+  uint32_t guard_mark_;
   std::map<uint64_t, Session> sessions_;
   uint64_t next_id_ = 1;
 };
