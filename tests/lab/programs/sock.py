@@ -173,6 +173,13 @@ class Sockets:
         self.socket.setsockopt(socket.IPPROTO_TCP, 18, int(milliseconds))
         return "ok"
 
+    def mark(self, value=None):
+        """Says SO_MARK, or sets it."""
+        if value is None:
+            return hex(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0xFFFFFFFF)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(value, 0))
+        return "ok"
+
     # --- data ---
     def send(self, text):
         self.socket.sendall(text.encode())
