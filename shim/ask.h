@@ -11,7 +11,7 @@ namespace latchkey::shim {
 // Returns the value of an int socket option, or -1.
 int IntOption(int fd, int level, int option);
 
-// True for AF_INET and AF_INET6 sockets.
+// True for AF_INET and AF_INET6 sockets; also for a socket when that cannot be known.
 bool IsInet(int fd);
 
 // True when the socket bears the mark of a latch; also when that cannot be known.

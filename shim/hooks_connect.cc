@@ -68,8 +68,9 @@ bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags) {
   if ((flags & MSG_FASTOPEN) == 0 || address == nullptr) return false;
   wire::Endpoint remote;
-  return ReadEndpoint(address, length, remote) &&
-         IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM &&
+  if (!ReadEndpoint(address, length, remote)) return false;
+  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
+  return (type == SOCK_STREAM || (type < 0 && IsInet(fd))) &&
          Settle(remote) != wire::Settle::kBypass;
 }
 
@@ -102,7 +103,8 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {
     const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
-    if (type < 0 || !IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
+    if (!IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
+    if (type < 0) return Refuse(EACCES);
     if (type != SOCK_STREAM) {
       if (DatagramRefused(fd, &copy.base, length)) return Refuse(EACCES);
       return RealConnect(fd, &copy.base, length);
@@ -130,9 +132,10 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if (NothingToDo() || !IsInet(fd) || IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM) {
-    return RealListen(fd, backlog);
-  }
+  if (NothingToDo() || !IsInet(fd)) return RealListen(fd, backlog);
+  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
+  if (type < 0) return Refuse(EACCES);
+  if (type != SOCK_STREAM) return RealListen(fd, backlog);
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
   if (protocol != IPPROTO_TCP) return Refuse(EPROTONOSUPPORT);
   const int saved = errno;

@@ -1,5 +1,6 @@
-// Data calls: straight through. Only a call that failed, or met the end of the stream, looks at the
-// session's page (trouble.h): no system call and no copy is added to one that moves data.
+// Data calls: straight through, by libc's function or as it would (real.h). Only a call that
+// failed, or met the end of the stream, looks at the session's page (trouble.h): no system call and
+// no copy is added to one that moves data.
 
 #include <netinet/in.h>
 #include <sys/syscall.h>
@@ -38,8 +39,7 @@ const sockaddr* NameOf(const msghdr& message) {
 }  // namespace
 
 ssize_t HookRead(int fd, void* data, size_t size) {
-  const ssize_t result =
-      real.read != nullptr ? real.read(fd, data, size) : SystemCall(SYS_read, fd, data, size);
+  const ssize_t result = DataCall(real.read, SYS_read, fd, data, size);
   return Checked(fd, result, size != 0);
 }
 
@@ -50,16 +50,13 @@ ssize_t HookReadChk(int fd, void* data, size_t size, size_t room) {
 }
 
 ssize_t HookReadv(int fd, const iovec* parts, int count) {
-  const ssize_t result = real.readv != nullptr ? real.readv(fd, parts, count)
-                                               : SystemCall(SYS_readv, fd, parts, count);
+  const ssize_t result = DataCall(real.readv, SYS_readv, fd, parts, count);
   return Checked(fd, result, true);
 }
 
 ssize_t HookRecv(int fd, void* data, size_t size, int flags) LATCHKEY_HOOK(recv);
 ssize_t HookRecv(int fd, void* data, size_t size, int flags) {
-  const ssize_t result = real.recv != nullptr
-                             ? real.recv(fd, data, size, flags)
-                             : SystemCall(SYS_recvfrom, fd, data, size, flags, 0L, 0L);
+  const ssize_t result = DataCall(real.recv, SYS_recvfrom, fd, data, size, flags);
   return Checked(fd, result, size != 0);
 }
 
@@ -74,9 +71,7 @@ ssize_t HookRecvChk(int fd, void* data, size_t size, size_t room, int flags) {
 
 ssize_t HookRecvfrom(int fd, void* data, size_t size, int flags, sockaddr* from,
                      socklen_t* length) {
-  const ssize_t result = real.recvfrom != nullptr
-                             ? real.recvfrom(fd, data, size, flags, from, length)
-                             : SystemCall(SYS_recvfrom, fd, data, size, flags, from, length);
+  const ssize_t result = DataCall(real.recvfrom, SYS_recvfrom, fd, data, size, flags, from, length);
   return Checked(fd, result, size != 0);
 }
 
@@ -91,32 +86,25 @@ ssize_t HookRecvfromChk(int fd, void* data, size_t size, size_t room, int flags,
 }
 
 ssize_t HookRecvmsg(int fd, msghdr* message, int flags) {
-  const ssize_t result = real.recvmsg != nullptr ? real.recvmsg(fd, message, flags)
-                                                 : SystemCall(SYS_recvmsg, fd, message, flags);
+  const ssize_t result = DataCall(real.recvmsg, SYS_recvmsg, fd, message, flags);
   return Checked(fd, result, true);
 }
 
 int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-  const ssize_t result = real.recvmmsg != nullptr
-                             ? real.recvmmsg(fd, messages, count, flags, timeout)
-                             : SystemCall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+  const ssize_t result = DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
   return static_cast<int>(Checked(fd, result, false));
 }
 
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) LATCHKEY_HOOK(send);
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
-  const ssize_t result = real.send != nullptr
-                             ? real.send(fd, data, size, flags)
-                             : SystemCall(SYS_sendto, fd, data, size, flags, 0L, 0L);
+  const ssize_t result = DataCall(real.send, SYS_sendto, fd, data, size, flags);
   return Checked(fd, result, false);
 }
 
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
                    socklen_t length) {
   if (SendRefused(fd, to, length, flags)) return -1;
-  const ssize_t result = real.sendto != nullptr
-                             ? real.sendto(fd, data, size, flags, to, length)
-                             : SystemCall(SYS_sendto, fd, data, size, flags, to, length);
+  const ssize_t result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
   return Checked(fd, result, false);
 }
 
@@ -124,8 +112,7 @@ ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
   if (message != nullptr && SendRefused(fd, NameOf(*message), message->msg_namelen, flags)) {
     return -1;
   }
-  const ssize_t result = real.sendmsg != nullptr ? real.sendmsg(fd, message, flags)
-                                                 : SystemCall(SYS_sendmsg, fd, message, flags);
+  const ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   return Checked(fd, result, false);
 }
 
@@ -138,29 +125,23 @@ int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   }
   if (messages != nullptr && allowed == 0 && count > 0) return -1;
   const unsigned number = messages == nullptr ? count : allowed;
-  const ssize_t result = real.sendmmsg != nullptr
-                             ? real.sendmmsg(fd, messages, number, flags)
-                             : SystemCall(SYS_sendmmsg, fd, messages, number, flags);
+  const ssize_t result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
   return static_cast<int>(Checked(fd, result, false));
 }
 
 ssize_t HookWrite(int fd, const void* data, size_t size) {
-  const ssize_t result =
-      real.write != nullptr ? real.write(fd, data, size) : SystemCall(SYS_write, fd, data, size);
+  const ssize_t result = DataCall(real.write, SYS_write, fd, data, size);
   return Checked(fd, result, false);
 }
 
 ssize_t HookWritev(int fd, const iovec* parts, int count) {
-  const ssize_t result = real.writev != nullptr ? real.writev(fd, parts, count)
-                                                : SystemCall(SYS_writev, fd, parts, count);
+  const ssize_t result = DataCall(real.writev, SYS_writev, fd, parts, count);
   return Checked(fd, result, false);
 }
 
 ssize_t HookSendfile(int to, int from, off_t* offset, size_t size) LATCHKEY_HOOK(sendfile);
 ssize_t HookSendfile(int to, int from, off_t* offset, size_t size) {
-  const ssize_t result = real.sendfile != nullptr
-                             ? real.sendfile(to, from, offset, size)
-                             : SystemCall(SYS_sendfile, to, from, offset, size);
+  const ssize_t result = DataCall(real.sendfile, SYS_sendfile, to, from, offset, size);
   return Checked(to, result, false);
 }
 
@@ -174,9 +155,7 @@ ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_
 ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_t size,
                    unsigned flags) {
   const ssize_t result =
-      real.splice != nullptr
-          ? real.splice(from, from_offset, to, to_offset, size, flags)
-          : SystemCall(SYS_splice, from, from_offset, to, to_offset, size, flags);
+      DataCall(real.splice, SYS_splice, from, from_offset, to, to_offset, size, flags);
   if (result > 0 || size == 0) return result;
   const ssize_t read_side = Checked(from, result, true);
   return read_side == result && result < 0 ? Checked(to, result, false) : read_side;

@@ -133,6 +133,14 @@ TEST_CASE("a non-blocking accept finds nobody when the only child was refused") 
   CHECK(Run("accept-nb", broker, server) == Line("accept", EAGAIN));
 }
 
+TEST_CASE("a sandbox that hides what a socket is lets nothing pass") {
+  FakeBroker broker;
+  Server server;
+  CHECK(Run("sandbox", broker, server) == Line("connect", EACCES) + Line("fast-open", EOPNOTSUPP) +
+                                              Line("listen", EACCES) + Line("udp", EACCES) +
+                                              Line("unix", ENOENT));
+}
+
 TEST_CASE("no broker: refused; back again: asked again") {
   FakeBroker broker;
   Server server;

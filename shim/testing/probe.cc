@@ -22,6 +22,8 @@
 #include <thread>
 #include <vector>
 
+#include "shim/testing/probe_odd.h"
+
 namespace {
 
 constexpr int kHighest = 1100;  // above any number the shim may use for itself
@@ -360,6 +362,9 @@ int main(int argc, char** argv) {
       {"wait", WaitThenConnect},
       {"wait-end", WaitThenEnd},
       {"unspecified", DatagramUnspecified},
+      {"sandbox", [] { latchkey::testing::ProbeSandbox(port); }},
+      {"cancel", [] { latchkey::testing::ProbeCancel(port); }},
+      {"cancel-self", latchkey::testing::ProbeCancelSelf},
   };
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));

@@ -63,6 +63,13 @@ TEST_CASE("sixteen threads ask at the same time") {
   CHECK(broker.Count(Type::kConnect) == 320);
 }
 
+TEST_CASE("threads can be cancelled in data calls, the last one too") {
+  FakeBroker broker;
+  Server server(Server::Manner::kHolding);
+  CHECK(Run("cancel", broker, server) == "connect 0\ncancel 0\njoin 0\ncancelled 1\n");
+  CHECK(Run("cancel-self", broker, server).empty());
+}
+
 TEST_CASE("no descriptor stays behind") {
   FakeBroker broker;
   Server server;

@@ -1,0 +1,87 @@
+#include "shim/testing/probe_odd.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+
+namespace latchkey::testing {
+namespace {
+
+sockaddr_in Loopback(uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+void Outcome(const char* what, long result) {
+  std::printf("%s %d\n", what, result < 0 ? errno : 0);
+}
+
+bool DenyGetsockopt() {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{sizeof(code) / sizeof(code[0]), code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+}  // namespace
+
+void ProbeSandbox(uint16_t port) {
+  if (!DenyGetsockopt()) std::exit(3);
+  const sockaddr_in address = Loopback(port);
+  const auto* to = reinterpret_cast<const sockaddr*>(&address);
+  const int tcp = socket(AF_INET, SOCK_STREAM, 0);
+  Outcome("connect", connect(tcp, to, sizeof(address)));
+  Outcome("fast-open", sendto(tcp, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, to, sizeof(address)));
+  Outcome("listen", listen(tcp, 1));
+  Outcome("udp", connect(socket(AF_INET, SOCK_DGRAM, 0), to, sizeof(address)));
+  const sockaddr_un nobody{AF_UNIX, "/nonexistent"};
+  Outcome("unix", connect(socket(AF_UNIX, SOCK_STREAM, 0),
+                          reinterpret_cast<const sockaddr*>(&nobody), sizeof(nobody)));
+}
+
+void ProbeCancel(uint16_t port) {
+  static int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const sockaddr_in address = Loopback(port);
+  Outcome("connect", connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+  pthread_t thread{};
+  const auto receive = [](void*) -> void* {
+    char text[8];
+    while (recv(fd, text, sizeof(text), 0) > 0) {
+    }
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, receive, nullptr) != 0) std::exit(3);
+  usleep(50'000);  // into recv(), as a rule: it must end whether or not
+  void* ended_with = nullptr;
+  Outcome("cancel", -pthread_cancel(thread));
+  Outcome("join", -pthread_join(thread, &ended_with));
+  std::printf("cancelled %d\n", ended_with == PTHREAD_CANCELED ? 1 : 0);
+}
+
+void ProbeCancelSelf() {
+  pthread_cancel(pthread_self());
+  char text[8];
+  (void)!read(STDIN_FILENO, text, 0);  // does not come back
+  std::printf("not cancelled\n");
+}
+
+}  // namespace latchkey::testing

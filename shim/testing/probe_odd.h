@@ -1,0 +1,20 @@
+// Probes of the rarer circumstances that a program brings about for itself.
+#ifndef SHIM_TESTING_PROBE_ODD_H_
+#define SHIM_TESTING_PROBE_ODD_H_
+
+#include <cstdint>
+
+namespace latchkey::testing {
+
+// Has a seccomp filter deny getsockopt(), then prints what sockets still get.
+void ProbeSandbox(uint16_t port);
+
+// Cancels a thread that waits in recv().
+void ProbeCancel(uint16_t port);
+
+// Cancels the process's only thread, which then reads.
+void ProbeCancelSelf();
+
+}  // namespace latchkey::testing
+
+#endif  // SHIM_TESTING_PROBE_ODD_H_
