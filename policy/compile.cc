@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace latchkey::policy {
@@ -42,9 +43,70 @@ const Prefix kLoopbacks[] = {
     Prefix{Address{Family::kV6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}, 128},
 };
 
+// Where the system asks something of outgoing flows.
+struct Strict {
+  Prefix remote;  // of no family: both
+  PortRange ports = kAnyPort;
+  bool discards_within = false;  // the host's own flows too: the SPD does not decide about those
+};
+
+bool Overlap(const Prefix& a, const Prefix& b) {
+  return a.base.family == Family::kNone || b.base.family == Family::kNone || a.Overlaps(b);
+}
+
+bool Overlap(const PortRange& a, const PortRange& b) { return a.low <= b.high && b.low <= a.high; }
+
+void AddStrict(const SpdEntry& entry, std::vector<Strict>& strict) {
+  if (entry.dir > 1 || entry.mark_mask != 0 || entry.if_id != 0) return;
+  if (entry.bare && !entry.block) return;
+  const Selector& s = entry.selector;
+  if (s.protocol != 0 && s.protocol != kProtocolTcp) return;
+  const bool out = entry.dir == 1;
+  Strict region;
+  region.remote = out ? s.destination : s.source;
+  if (region.remote.length == 0) region.remote.base = Address{s.family, {}};
+  const uint16_t port = out ? s.destination_port : s.source_port;
+  const uint16_t mask = out ? s.destination_mask : s.source_mask;
+  // Masks between all and nothing are rare: any port, then.
+  if (mask == 0xffff) region.ports = PortRange{port, port};
+  strict.push_back(region);
+}
+
+void AddStrict(const Rule& rule, std::vector<Strict>& strict) {
+  if (rule.direction == Direction::kIn || rule.action == Action::kBypass) return;
+  if (rule.protocol != 0 && rule.protocol != kProtocolTcp) return;
+  const std::vector<Prefix> remotes = rule.remote.empty() ? std::vector{Prefix{}} : rule.remote;
+  const std::vector<PortRange> ports =
+      rule.remote_port.empty() ? std::vector{kAnyPort} : rule.remote_port;
+  for (const Prefix& remote : remotes) {
+    for (const PortRange& range : ports) {
+      strict.push_back({remote, range, rule.action == Action::kDiscard});
+    }
+  }
+}
+
+std::vector<Strict> StrictRegions(const System& system) {
+  std::vector<Strict> strict;
+  for (const SpdEntry& entry : system.spd) AddStrict(entry, strict);
+  for (const Rule& rule : system.file.rules) AddStrict(rule, strict);
+  return strict;
+}
+
+// True when the system asks anything at all of some TCP flow, whoever begins it.
+bool AsksAnything(const System& system) {
+  return std::ranges::any_of(system.spd,
+                             [](const SpdEntry& entry) {
+                               return entry.dir <= 1 && entry.mark_mask == 0 && entry.if_id == 0 &&
+                                      (entry.block || !entry.bare);
+                             }) ||
+         std::ranges::any_of(system.file.rules,
+                             [](const Rule& rule) { return rule.action != Action::kBypass; });
+}
+
 class Compiler {
  public:
-  explicit Compiler(wire::Page& page) : page_(page) {}
+  Compiler(std::vector<Strict> strict, wire::Page& page)
+      : strict_(std::move(strict)), page_(page) {}
 
   void Add(const Rule& rule) {
     if (rule.direction == Direction::kIn) return;
@@ -60,21 +122,38 @@ class Compiler {
     if (!unsure && rule.action == Action::kDiscard) settle = Settle::kDiscard;
     for (const Prefix& remote : remotes) {
       for (const PortRange& range : ports) {
-        if (!unsure && rule.action == Action::kProtect) AddLoopback(remote, range);
-        Put(Make(remote, range, settle));
+        if (!unsure && Protects(rule.action)) AddLoopback(remote, range);
+        const bool asked = settle == Settle::kBypass && AskedOf(remote, range);
+        Put(Make(remote, range, asked ? Settle::kAsk : settle));
       }
     }
   }
 
   void Otherwise(Action action) {
+    if (action == Action::kSystem) {
+      for (const Strict& region : strict_) {
+        AddLoopback(region.remote, region.ports);
+        Put(Make(region.remote, region.ports, Settle::kAsk));
+      }
+    }
     page_.otherwise = action == Action::kDiscard ? Settle::kDiscard : Settle::kBypass;
     if (full_) page_.otherwise = Settle::kAsk;
   }
 
  private:
+  bool AskedOf(const Prefix& remote, const PortRange& range) const {
+    return std::ranges::any_of(strict_, [&](const Strict& region) {
+      return Overlap(region.remote, remote) && Overlap(region.ports, range);
+    });
+  }
+
   // Within the host nothing is ever latched: a protect rule lets loopback pass (decide.h).
   void AddLoopback(const Prefix& remote, const PortRange& range) {
     for (const Prefix& loopback : kLoopbacks) {
+      const bool discarded = std::ranges::any_of(strict_, [&](const Strict& region) {
+        return region.discards_within && Overlap(region.remote, loopback);
+      });
+      if (discarded) continue;
       if (remote.base.family == Family::kNone) {
         Put(Make(loopback, range, Settle::kBypass));
       } else if (loopback.Overlaps(remote)) {
@@ -91,18 +170,21 @@ class Compiler {
     page_.rules[page_.rule_count++] = rule;
   }
 
+  const std::vector<Strict> strict_;
   wire::Page& page_;
   bool full_ = false;
 };
 
 }  // namespace
 
-void CompileInto(const Policy& policy, wire::Page& page) {
+void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   const uint32_t generation = page.generation.load(std::memory_order_relaxed);
   page.generation.store(generation | 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);
   page.rule_count = 0;
-  Compiler compiler(page);
+  Compiler compiler(
+      system != nullptr ? StrictRegions(*system) : std::vector{Strict{Prefix{}, kAnyPort, true}},
+      page);
   for (const Rule& rule : policy.rules) compiler.Add(rule);
   compiler.Otherwise(policy.otherwise);
   if (policy.otherwise == Action::kDiscard) {
@@ -110,7 +192,8 @@ void CompileInto(const Policy& policy, wire::Page& page) {
   } else {
     page.flags.fetch_and(~wire::kPageDenyDatagrams);
   }
-  if (policy.rules.empty() && policy.otherwise == Action::kSystem) {
+  if (policy.rules.empty() && policy.otherwise == Action::kSystem && system != nullptr &&
+      !AsksAnything(*system)) {
     page.flags.fetch_or(wire::kPageNoRules);
   } else {
     page.flags.fetch_and(~wire::kPageNoRules);

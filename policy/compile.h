@@ -3,17 +3,19 @@
 #define POLICY_COMPILE_H_
 
 #include "policy/policy.h"
+#include "policy/system_policy.h"
 #include "shim/wire/page.h"
 
 namespace latchkey::policy {
 
 // Writes rules, `otherwise` and kPageDenyDatagrams into `page` (which nobody else writes
 // meanwhile), generation odd while it does. Only outgoing TCP is compiled. A rule becomes bypass or
-// discard entries only when that is the whole answer; protect rules, rules about local endpoints
-// and what does not fit into the table become "ask". Loopback destinations are bypassed where a
-// protect rule or the system default speaks of them (never latched, decide.h); all other addresses
-// of this host are asked about.
-void CompileInto(const Policy& policy, wire::Page& page);
+// discard entries only when that is the whole answer, whoever asks; protect rules, rules about
+// local endpoints, what the system asks anything of and what does not fit into the table become
+// "ask". Loopback destinations are bypassed where a protect rule or the system speaks of them
+// (never latched, decide.h), but for those the system's file discards; all other addresses of this
+// host are asked about. `system`: null where it is not known yet: then nothing is bypassed.
+void CompileInto(const Policy& policy, const System* system, wire::Page& page);
 
 }  // namespace latchkey::policy
 

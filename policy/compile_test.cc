@@ -20,9 +20,13 @@ using wire::Settle;
 Prefix P(const char* text) { return Prefix::Parse(text).value(); }
 SocketAddress S(const char* text, uint16_t port) { return {Address::Parse(text).value(), port}; }
 
+const SystemPolicy kNoFile;
+const std::vector<SpdEntry> kNoSpd;
+const System kFree{kNoFile, kNoSpd};
+
 std::unique_ptr<wire::Page> Compile(const Policy& policy) {
   auto page = std::make_unique<wire::Page>();
-  CompileInto(policy, *page);
+  CompileInto(policy, &kFree, *page);
   return page;
 }
 
@@ -63,11 +67,11 @@ TEST_CASE("A default of discard denies datagrams too, and back") {
   policy.otherwise = Action::kDiscard;
   wire::Page page{};
   page.flags = wire::kPageOverflow;
-  CompileInto(policy, page);
+  CompileInto(policy, &kFree, page);
   CHECK(page.otherwise == Settle::kDiscard);
   CHECK((page.flags.load() & wire::kPageDenyDatagrams) != 0);
   CHECK((page.flags.load() & wire::kPageOverflow) != 0);  // the latches' flag: not ours to clear
-  CompileInto(Policy{}, page);
+  CompileInto(Policy{}, &kFree, page);
   CHECK(page.otherwise == Settle::kBypass);
   CHECK((page.flags.load() & wire::kPageDenyDatagrams) == 0);
   CHECK((page.flags.load() & wire::kPageOverflow) != 0);
@@ -89,22 +93,22 @@ TEST_CASE("Only a policy that says nothing at all is marked so") {
   CHECK(Compile(policy)->rule_count == 0);
   CHECK_FALSE(marked(policy));
   wire::Page page{};
-  CompileInto(Policy{}, page);
-  CompileInto(policy, page);
+  CompileInto(Policy{}, &kFree, page);
+  CompileInto(policy, &kFree, page);
   CHECK((page.flags.load() & wire::kPageNoRules) == 0);
 }
 
 TEST_CASE("The generation ends even, and another one each time") {
   wire::Page page{};
-  CompileInto(Policy{}, page);
+  CompileInto(Policy{}, &kFree, page);
   const uint32_t first = page.generation.load();
   CHECK(first % 2 == 0);
   CHECK(first != 0);
-  CompileInto(Policy{}, page);
+  CompileInto(Policy{}, &kFree, page);
   CHECK(page.generation.load() % 2 == 0);
   CHECK(page.generation.load() != first);
   page.generation = 7;  // a writer that died half-way
-  CompileInto(Policy{}, page);
+  CompileInto(Policy{}, &kFree, page);
   CHECK(page.generation.load() == 8);
 }
 
@@ -112,10 +116,10 @@ TEST_CASE("Compiling again leaves nothing of the old rules") {
   Policy policy;
   policy.rules = {Make(Action::kBypass, {P("10.0.0.0/8")}), Make(Action::kDiscard)};
   wire::Page page{};
-  CompileInto(policy, page);
+  CompileInto(policy, &kFree, page);
   CHECK(page.rule_count == 2);
   policy.rules = {Make(Action::kDiscard, {P("10.0.0.0/8")})};
-  CompileInto(policy, page);
+  CompileInto(policy, &kFree, page);
   CHECK(page.rule_count == 1);
   CHECK(Ask(page, S("10.0.0.1", 80)) == Settle::kDiscard);
   CHECK(Ask(page, S("11.0.0.1", 80)) == Settle::kBypass);
@@ -284,7 +288,7 @@ class Dice {
     policy.otherwise = Below(2) == 0 ? Action::kSystem : Action::kDiscard;
     // Now and then more than the table holds.
     for (uint32_t count = Below(20) == 0 ? 150 : Below(6); count > 0; --count) {
-      Rule rule = Make(static_cast<Action>(Below(3)), SomePrefixes(4), SomePorts());
+      Rule rule = Make(static_cast<Action>(Below(4)), SomePrefixes(4), SomePorts());
       rule.direction = static_cast<Direction>(1 + Below(3));
       rule.protocol = Below(2) == 0 ? 0 : kProtocolTcp;
       if (Below(8) == 0) rule.local = SomePrefixes(3);
@@ -308,7 +312,7 @@ TEST_CASE("A settled answer never differs from the decision: 100,000 random flow
   uint32_t settled = 0, asked = 0, overflowed = 0, wrong = 0;
   for (int i = 0; i < 2'000; ++i) {
     const Policy policy = dice.SomePolicy();
-    CompileInto(policy, page);
+    CompileInto(policy, &kFree, page);
     if (page.rule_count == wire::kPageRules) ++overflowed;
     for (int j = 0; j < 50; ++j) {
       Flow flow{Direction::kOut, kProtocolTcp, dice.SomeLocal(), dice.SomeRemote()};
@@ -318,7 +322,7 @@ TEST_CASE("A settled answer never differs from the decision: 100,000 random flow
         continue;
       }
       ++settled;
-      const Verdict verdict = Decide(policy, {}, flow, /*same_host=*/false, {});
+      const Verdict verdict = Decide(kFree, policy, {}, flow, /*same_host=*/false);
       if (verdict.outcome != OutcomeOf(settle)) ++wrong;
     }
   }
@@ -335,20 +339,84 @@ TEST_CASE("Nor does it for loopback") {
   uint32_t settled = 0, wrong = 0;
   for (int i = 0; i < 5'000; ++i) {
     const Policy policy = dice.SomePolicy();
-    CompileInto(policy, page);
+    CompileInto(policy, &kFree, page);
     for (const char* address : {"127.0.0.1", "127.0.0.2", "::1"}) {
       const Flow flow{
           Direction::kOut, kProtocolTcp, {}, S(address, static_cast<uint16_t>(dice.Below(12)))};
       const Settle settle = Ask(page, flow.remote);
       if (settle == Settle::kAsk) continue;
       ++settled;
-      const Verdict verdict = Decide(policy, {}, flow, /*same_host=*/true, {});
+      const Verdict verdict = Decide(kFree, policy, {}, flow, /*same_host=*/true);
       const Outcome expected = settle == Settle::kBypass ? Outcome::kLocal : Outcome::kRefuse;
       if (verdict.outcome != expected) ++wrong;
     }
   }
   CHECK(wrong == 0);
   CHECK(settled > 5'000);
+}
+
+TEST_CASE("Nor where the system asks something, whoever it is: 100,000 random flows") {
+  Dice dice(108);
+  wire::Page page{};
+  uint32_t settled = 0, bypassed = 0, wrong = 0;
+  for (int i = 0; i < 2'000; ++i) {
+    const Policy policy = dice.SomePolicy();
+    SystemPolicy file;
+    // The same kind of rules, but what a system's file cannot have.
+    if (dice.Below(2) == 0) file.rules = dice.SomePolicy().rules;
+    std::erase_if(file.rules, [](const Rule& r) { return r.action == Action::kProtectOrBypass; });
+    std::vector<SpdEntry> spd;
+    for (uint32_t n = dice.Below(3); n > 0; --n) {
+      SpdEntry entry;
+      entry.dir = static_cast<uint8_t>(dice.Below(2));
+      entry.priority = static_cast<uint32_t>(dice.Below(3));
+      entry.block = dice.Below(3) == 0;
+      entry.bare = entry.block || dice.Below(3) == 0;
+      entry.protocol = SaProtocol::kEsp;
+      entry.mode = Mode::kTransport;
+      if (dice.Below(2) == 0) {
+        const SocketAddress remote = dice.SomeRemote();
+        const Prefix host{remote.address, static_cast<uint8_t>(remote.address.Bits())};
+        (entry.dir == 1 ? entry.selector.destination : entry.selector.source) = host;
+        entry.selector.family = remote.address.family;
+      }
+      spd.push_back(entry);
+    }
+    const System system{file, spd};
+    CompileInto(policy, &system, page);
+    for (int j = 0; j < 50; ++j) {
+      Flow flow{Direction::kOut, kProtocolTcp, dice.SomeLocal(), dice.SomeRemote()};
+      const Settle settle = Ask(page, flow.remote);
+      // To port 0 nobody connects; to a decision it is one not known yet.
+      if (settle == Settle::kAsk || flow.remote.port == 0) continue;
+      ++settled;
+      if (settle == Settle::kBypass) ++bypassed;
+      for (const bool root : {false, true}) {
+        const Requester requester{root ? 0U : 1000U, root ? Grants::All() : Grants()};
+        const bool same_host = flow.remote.address.IsLoopback();
+        const Verdict verdict = Decide(system, policy, requester, flow, same_host);
+        const bool left = verdict.outcome == Outcome::kBypass || verdict.outcome == Outcome::kLocal;
+        if (left != (settle == Settle::kBypass)) ++wrong;
+      }
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(settled > 10'000);
+  CHECK(bypassed > 2'000);
+}
+
+TEST_CASE("As long as the system is not known, nothing is bypassed") {
+  wire::Page page{};
+  Policy policy;
+  CompileInto(policy, nullptr, page);
+  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kAsk);
+  CHECK(Ask(page, S("127.0.0.1", 80)) == Settle::kAsk);
+  CHECK((page.flags.load() & wire::kPageNoRules) == 0);
+  policy.rules = {Make(Action::kBypass)};
+  CompileInto(policy, nullptr, page);
+  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kAsk);
+  CompileInto(policy, &kFree, page);
+  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kBypass);
 }
 
 }  // namespace

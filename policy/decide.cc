@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "policy/identity.h"
-#include "policy/suites.h"
 
 namespace latchkey::policy {
 namespace {
@@ -13,25 +13,144 @@ bool Lists(const std::vector<std::string>& list, std::string_view value) {
   return std::ranges::find(list, value) != list.end();
 }
 
-bool ProtectionFits(const ProtectionSpec& spec, const Protection& protection) {
-  if (protection.protocol != spec.protocol || protection.mode != spec.mode) return false;
-  if (protection.key_bits < spec.min_key_bits) return false;
-  if (spec.replay_required && !protection.replay) return false;
-  if (spec.esn_required && !protection.esn) return false;
-  const Suite* suite = SuiteByName(protection.encryption);
-  if (suite == nullptr || suite->kind == Kind::kIntegrity) return false;
-  if (spec.encryption.empty()) {
-    if (protection.encryption == "null") return false;
-  } else if (!Lists(spec.encryption, protection.encryption)) {
-    return false;
+const std::vector<SpdEntry> kNoSpd;
+
+// Adds what the system asks; false when nothing can meet both.
+bool MeetSystem(Demand& demand, const SystemAsk& ask) {
+  demand.algorithms &= ask.algorithms;
+  if (ask.mode != Mode::kUnknown) {
+    if (demand.mode && *demand.mode != ask.mode) return false;
+    demand.mode = ask.mode;
   }
-  if (suite->kind == Kind::kAead) return true;
-  const Suite* integrity = SuiteByName(protection.integrity);
-  if (integrity == nullptr || integrity->kind != Kind::kIntegrity) return false;
-  return spec.integrity.empty() || Lists(spec.integrity, protection.integrity);
+  demand.replay = demand.replay || ask.replay;
+  demand.esn = demand.esn || ask.esn;
+  demand.peers.insert(demand.peers.end(), ask.peers.begin(), ask.peers.end());
+  // Another SA than the one the SPD names cannot be told to be as good.
+  if (demand.reqid != 0 && ask.reqid != 0 && demand.reqid != ask.reqid) return false;
+  if (demand.reqid == 0) demand.reqid = ask.reqid;
+  return demand.algorithms.any();
 }
 
 }  // namespace
+
+// The steps of Decide().
+struct Decision {
+  const System& system;
+  const Requester& requester;
+  bool same_host;
+  Verdict verdict;
+
+  void Allow(Outcome outcome) {
+    verdict.outcome = outcome;
+    verdict.reason = Reason::kNone;
+  }
+  void Refuse(Reason reason) {
+    verdict.outcome = Outcome::kRefuse;
+    verdict.reason = reason;
+  }
+  bool Has(Grant grant) const { return requester.grants.Has(grant); }
+
+  // True when this requester may send in clear what the system asks that of.
+  bool MayClear() const {
+    switch (verdict.system.action) {
+      case SystemAction::kBypass:
+        return true;
+      case SystemAction::kProtect:
+        return Has(Grant::kBypass);
+      case SystemAction::kDiscard:
+        return Has(Grant::kOverrideDiscard) && Has(Grant::kBypass);
+    }
+    return false;
+  }
+
+  void Bypass() {
+    const bool discarded = verdict.system.action == SystemAction::kDiscard;
+    // Within the host there is nothing to protect from, so nothing to be allowed.
+    if (same_host && !discarded) return Allow(Outcome::kLocal);
+    if (!MayClear()) {
+      return Refuse(discarded ? Reason::kPolicyDiscard : Reason::kUnprivilegedBypass);
+    }
+    if (same_host) return Allow(Outcome::kLocal);
+    if (verdict.system.action == SystemAction::kBypass) return Allow(Outcome::kBypass);
+    verdict.permit = ClearPermit();
+    Allow(Outcome::kClear);
+  }
+
+  void FollowSystem() {
+    const SystemAsk& ask = verdict.system;
+    if (ask.action == SystemAction::kDiscard) return Refuse(Reason::kPolicyDiscard);
+    if (same_host) return Allow(Outcome::kLocal);
+    if (ask.action == SystemAction::kBypass) return Allow(Outcome::kBypass);
+    Demand& demand = verdict.demand;
+    demand.algorithms.set();
+    verdict.implicit = true;
+    if (ask.rule != nullptr) demand.pin = ask.rule->protection.pin;
+    // The SPD and the file, or rules of the file, contradict each other.
+    if (!MeetSystem(demand, ask)) return Refuse(Reason::kConflictSpd);
+    Allow(Outcome::kProtect);
+  }
+
+  void Protect(const Rule& rule, Direction direction) {
+    const SystemAsk& ask = verdict.system;
+    if (ask.action == SystemAction::kDiscard && !Has(Grant::kOverrideDiscard)) {
+      return Refuse(Reason::kPolicyDiscard);
+    }
+    if (same_host) {
+      if (direction == Direction::kIn && rule.action == Action::kProtect) {
+        return Refuse(Reason::kLocalPeer);
+      }
+      return Allow(Outcome::kLocal);
+    }
+    verdict.demand = DemandOf(rule);
+    // Who may override a discard is still held to what other rules ask of the flow's protection.
+    if (!Has(Grant::kWeaken)) {
+      if (!MeetSystem(verdict.demand, ask)) return Refuse(Reason::kUnprivilegedWeaken);
+    } else if (verdict.demand.reqid == 0) {
+      verdict.demand.reqid = ask.reqid;
+    }
+    if (rule.action == Action::kProtectOrBypass && MayClear()) verdict.permit = ClearPermit();
+    Allow(Outcome::kProtect);
+  }
+};
+
+Verdict Decide(const System& system, const Policy& application, const Requester& requester,
+               const Flow& flow, bool same_host) {
+  const Rule* rule = FirstMatch(application, flow);
+  const Action action = rule == nullptr ? application.otherwise : rule->action;
+  Decision decision{system, requester, same_host, {}};
+  decision.verdict.rule = rule;
+  // The kernel applies the SPD within the host by itself; nobody has SAs there.
+  decision.verdict.system = AskSystem(system.file, same_host ? kNoSpd : system.spd, flow);
+  switch (action) {
+    case Action::kDiscard:
+      decision.Refuse(Reason::kPolicyDiscard);
+      break;
+    case Action::kBypass:
+      decision.Bypass();
+      break;
+    case Action::kSystem:
+      decision.FollowSystem();
+      break;
+    case Action::kProtect:
+    case Action::kProtectOrBypass:
+      // A default never protects by itself (parse.cc).
+      if (rule != nullptr) decision.Protect(*rule, flow.direction);
+      break;
+  }
+  return std::move(decision.verdict);
+}
+
+Demand DemandOf(const Rule& rule) {
+  Demand demand;
+  demand.algorithms = AcceptedBy(rule);
+  demand.mode = rule.protection.mode;
+  demand.replay = rule.protection.replay_required;
+  demand.esn = rule.protection.esn_required;
+  if (!rule.peer.ids.empty() || !rule.peer.auth.empty()) demand.peers.push_back(&rule.peer);
+  demand.pin = rule.protection.pin;
+  demand.reqid = rule.reqid;
+  return demand;
+}
 
 bool PeerAllowed(const PeerSpec& peer, const Identity& identity) {
   if (identity.peer_id.empty()) return false;
@@ -41,46 +160,16 @@ bool PeerAllowed(const PeerSpec& peer, const Identity& identity) {
          });
 }
 
-Reason Judge(const Rule& rule, const Identity& identity, const Protection& protection) {
-  if (!PeerAllowed(rule.peer, identity)) return Reason::kPeerMismatch;
-  if (!ProtectionFits(rule.protection, protection)) return Reason::kWeakProtection;
-  return Reason::kNone;
-}
-
-Verdict Decide(const Policy& policy, const Requester& requester, const Flow& flow, bool same_host,
-               const SystemView& system) {
-  const Rule* rule = FirstMatch(policy, flow);
-  const Action action = rule == nullptr ? policy.otherwise : rule->action;
-  Verdict verdict;
-  verdict.rule = rule;
-  switch (action) {
-    case Action::kDiscard:
-      return verdict;
-    case Action::kBypass:
-    case Action::kSystem:
-      verdict.outcome = same_host ? Outcome::kLocal : Outcome::kBypass;
-      verdict.reason = Reason::kNone;
-      return verdict;
-    case Action::kProtect:
-      break;
+Reason Judge(const Demand& demand, const Identity& identity, const Protection& protection) {
+  if (identity.peer_id.empty()) return Reason::kPeerMismatch;
+  for (const PeerSpec* peer : demand.peers) {
+    if (!PeerAllowed(*peer, identity)) return Reason::kPeerMismatch;
   }
-  if (rule == nullptr) return verdict;  // a default never protects
-  if (same_host) {
-    if (flow.direction == Direction::kIn) {
-      verdict.reason = Reason::kLocalPeer;
-      return verdict;
-    }
-    verdict.outcome = Outcome::kLocal;
-    verdict.reason = Reason::kNone;
-    return verdict;
-  }
-  // The grant override-discard is root's alone as long as no other can be given.
-  if (system.action == SystemAction::kDiscard && !requester.root) return verdict;
-  verdict.outcome = Outcome::kProtect;
-  verdict.reason = Reason::kNone;
-  verdict.reqid = rule->reqid;
-  if (verdict.reqid == 0 && system.action == SystemAction::kProtect) verdict.reqid = system.reqid;
-  return verdict;
+  const std::optional<size_t> place = PlaceOf(protection);
+  const bool meets = place && demand.algorithms[*place] &&
+                     (!demand.mode || *demand.mode == protection.mode) &&
+                     (!demand.replay || protection.replay) && (!demand.esn || protection.esn);
+  return meets ? Reason::kNone : Reason::kWeakProtection;
 }
 
 }  // namespace latchkey::policy

@@ -1,39 +1,77 @@
-// The decision about one flow: pure, from the application's policy and the system's.
+// The decision about one flow: pure, from the system's policy, the application's, who asks and the
+// flow. RFC 5660, 3.1: an application may ask for more protection than the system's policy, and
+// only a privileged one for less.
 #ifndef POLICY_DECIDE_H_
 #define POLICY_DECIDE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "policy/grants.h"
 #include "policy/model/error.h"
 #include "policy/policy.h"
+#include "policy/system_policy.h"
 
 namespace latchkey::policy {
 
 struct Requester {
   uint32_t uid = ~0u;
-  bool root = false;  // root in the broker's user namespace holds every grant
+  Grants grants;  // root in the broker's user namespace holds them all
 };
 
-enum class Outcome : uint8_t { kProtect, kBypass, kLocal, kRefuse };
+enum class Outcome : uint8_t {
+  kProtect,  // latch it, or refuse
+  kBypass,   // leave it to the SPD, which asks nothing of it
+  kClear,    // in clear, whatever the SPD asks: needs the permit
+  kLocal,    // within the host: leave it alone
+  kRefuse,
+};
+
+// Leave to send a flow in clear that could be protected, or that the system wants protected. Only
+// Decide() makes one, so code that has one has asked.
+class ClearPermit {
+ private:
+  ClearPermit() = default;
+  friend struct Decision;
+};
+
+// What the SA of a flow must be.
+struct Demand {
+  AlgorithmSet algorithms;
+  std::optional<Mode> mode;  // nothing: any
+  bool replay = false;
+  bool esn = false;
+  std::vector<const PeerSpec*> peers;  // each must allow the peer; none: any authenticated peer
+  Pin pin = Pin::kAuto;
+  uint32_t reqid = 0;  // 0 = found
+};
 
 struct Verdict {
   Outcome outcome = Outcome::kRefuse;
   Reason reason = Reason::kPolicyDiscard;  // for kRefuse
   const Rule* rule = nullptr;              // what matched; null: the default. Lives as the policy.
-  uint32_t reqid = 0;                      // kProtect: asked for by the rule or the SPD; 0 = found
+  bool implicit = false;                   // kProtect: because the system asks, not the application
+  Demand demand;                           // kProtect
+  std::optional<ClearPermit> permit;  // kClear; kProtect: it may go in clear where there is no SA
+  SystemAsk system;
 };
 
-// Decides about `flow`. `same_host`: the remote address is one of this host's own. `system`: what
-// the SPD asks of the flow. A flow on the same host is never protected: kLocal for outgoing ones
-// unless a rule or the default discards it; an incoming one is refused (local-peer) where a rule
-// protects, and kLocal where a rule bypasses or none speaks of it. kBypass and kLocal
-// leave the flow to the SPD, so neither can weaken it.
-Verdict Decide(const Policy& policy, const Requester& requester, const Flow& flow, bool same_host,
-               const SystemView& system);
+// Decides about `flow`. `same_host`: the remote address is one of this host's own; such a flow is
+// never protected: kLocal for outgoing ones unless a rule, the default or the system's file
+// discards it; an incoming one is refused (local-peer) where a rule protects. kBypass and kLocal
+// leave the flow to the SPD, so neither can weaken it. Time grows with the number of rules and SPD
+// entries.
+Verdict Decide(const System& system, const Policy& application, const Requester& requester,
+               const Flow& flow, bool same_host);
 
-// Says how a verified SA answers a rule: kNone when it fits, else peer-mismatch or weak-protection.
-Reason Judge(const Rule& rule, const Identity& identity, const Protection& protection);
+// Says how a verified SA answers a demand: kNone when it does, else peer-mismatch or
+// weak-protection.
+Reason Judge(const Demand& demand, const Identity& identity, const Protection& protection);
+
+// The demand of a rule by itself, whatever the system asks.
+Demand DemandOf(const Rule& rule);
 
 // True when `id` is among the ids of `peer` (or it lists none) and `auth` among its auths. Ids
 // compare as their kind says: host names and e-mail addresses without regard to case, "*" only as

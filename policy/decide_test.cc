@@ -15,10 +15,6 @@ SocketAddress S(const char* text, uint16_t port) { return {Address::Parse(text).
 const Flow kOut{Direction::kOut, kProtocolTcp, S("10.9.0.2", 0), S("10.9.0.1", 80)};
 const Flow kIn{Direction::kIn, kProtocolTcp, S("10.9.0.2", 80), S("10.9.0.1", 40000)};
 
-constexpr SystemView kFree{SystemAction::kBypass, 0};
-constexpr SystemView kCovered{SystemAction::kProtect, 7};
-constexpr SystemView kBlocked{SystemAction::kDiscard, 0};
-
 Policy One(Action action, uint32_t reqid = 0) {
   Policy policy;
   policy.rules.resize(1);
@@ -33,13 +29,36 @@ Policy Default(Action otherwise) {
   return policy;
 }
 
-TEST_CASE("Every action, on and off the host, in both directions, under every system policy") {
+SpdEntry Spd(uint8_t dir, bool block, uint32_t reqid) {
+  SpdEntry entry;
+  entry.dir = dir;
+  entry.block = block;
+  entry.bare = block;
+  entry.protocol = block ? SaProtocol::kNone : SaProtocol::kEsp;
+  entry.mode = block ? Mode::kUnknown : Mode::kTransport;
+  entry.reqid = reqid;
+  return entry;
+}
+
+const SystemPolicy kNoFile;
+const std::vector<SpdEntry> kFree;
+const std::vector<SpdEntry> kCovered = {Spd(1, false, 7), Spd(0, false, 7)};
+const std::vector<SpdEntry> kBlocked = {Spd(0, true, 0)};
+
+Requester Root() { return {0, Grants::All()}; }
+
+Verdict Ask(const Policy& policy, const Requester& requester, const Flow& flow, bool same_host,
+            const std::vector<SpdEntry>& spd) {
+  return Decide({kNoFile, spd}, policy, requester, flow, same_host);
+}
+
+TEST_CASE("Every action, on and off the host, in both directions, under every SPD") {
   struct Row {
     const char* what;
     Policy policy;
     Flow flow;
     bool same_host;
-    SystemView system;
+    const std::vector<SpdEntry>& spd;
     bool root;
     Outcome outcome;
     Reason reason;
@@ -53,12 +72,15 @@ TEST_CASE("Every action, on and off the host, in both directions, under every sy
   const Policy deny = Default(Action::kDiscard);
   constexpr Reason kOk = Reason::kNone;
   constexpr Reason kNo = Reason::kPolicyDiscard;
+  constexpr Reason kLess = Reason::kUnprivilegedWeaken;
+  constexpr Reason kClear = Reason::kUnprivilegedBypass;
   const std::vector<Row> rows = {
       {"protect", protect, kOut, false, kFree, false, Outcome::kProtect, kOk, 0},
       {"protect in", protect, kIn, false, kFree, false, Outcome::kProtect, kOk, 0},
       {"protect, covered", protect, kOut, false, kCovered, false, Outcome::kProtect, kOk, 7},
       {"protect by reqid", named, kOut, false, kFree, false, Outcome::kProtect, kOk, 42},
-      {"the rule's reqid first", named, kOut, false, kCovered, false, Outcome::kProtect, kOk, 42},
+      {"another reqid", named, kOut, false, kCovered, false, Outcome::kRefuse, kLess, 42},
+      {"another reqid, root", named, kOut, false, kCovered, true, Outcome::kProtect, kOk, 42},
       {"protect, blocked", protect, kOut, false, kBlocked, false, Outcome::kRefuse, kNo, 0},
       {"protect, blocked, root", protect, kOut, false, kBlocked, true, Outcome::kProtect, kOk, 0},
       {"protect in, blocked", named, kIn, false, kBlocked, false, Outcome::kRefuse, kNo, 0},
@@ -71,17 +93,23 @@ TEST_CASE("Every action, on and off the host, in both directions, under every sy
        Reason::kLocalPeer, 0},
       {"bypass", bypass, kOut, false, kFree, false, Outcome::kBypass, kOk, 0},
       {"bypass in", bypass, kIn, false, kFree, false, Outcome::kBypass, kOk, 0},
-      {"bypass, covered", bypass, kOut, false, kCovered, false, Outcome::kBypass, kOk, 0},
-      {"bypass, blocked", bypass, kOut, false, kBlocked, false, Outcome::kBypass, kOk, 0},
+      {"bypass, covered", bypass, kOut, false, kCovered, false, Outcome::kRefuse, kClear, 0},
+      {"bypass, covered, root", bypass, kOut, false, kCovered, true, Outcome::kClear, kOk, 0},
+      {"bypass, blocked", bypass, kOut, false, kBlocked, false, Outcome::kRefuse, kNo, 0},
+      {"bypass, blocked, root", bypass, kOut, false, kBlocked, true, Outcome::kClear, kOk, 0},
       {"bypass on the host", bypass, kOut, true, kFree, false, Outcome::kLocal, kOk, 0},
+      {"bypass on the host, covered", bypass, kOut, true, kCovered, false, Outcome::kLocal, kOk, 0},
       {"bypass from the host", bypass, kIn, true, kFree, false, Outcome::kLocal, kOk, 0},
       {"discard", discard, kOut, false, kFree, false, Outcome::kRefuse, kNo, 0},
       {"discard, root", discard, kOut, false, kFree, true, Outcome::kRefuse, kNo, 0},
       {"discard on the host", discard, kOut, true, kFree, false, Outcome::kRefuse, kNo, 0},
       {"discard from the host", discard, kIn, true, kFree, false, Outcome::kRefuse, kNo, 0},
       {"system", system, kOut, false, kFree, false, Outcome::kBypass, kOk, 0},
-      {"system, covered", system, kOut, false, kCovered, false, Outcome::kBypass, kOk, 0},
+      {"system, covered", system, kOut, false, kCovered, false, Outcome::kProtect, kOk, 7},
+      {"system in, covered", system, kIn, false, kCovered, false, Outcome::kProtect, kOk, 7},
+      {"system, blocked", system, kOut, false, kBlocked, true, Outcome::kRefuse, kNo, 0},
       {"system on the host", system, kOut, true, kFree, false, Outcome::kLocal, kOk, 0},
+      {"system on the host, blocked", system, kOut, true, kBlocked, false, Outcome::kLocal, kOk, 0},
       {"system from the host", system, kIn, true, kFree, false, Outcome::kLocal, kOk, 0},
       {"default discard", deny, kOut, false, kFree, false, Outcome::kRefuse, kNo, 0},
       {"default discard on the host", deny, kOut, true, kFree, false, Outcome::kRefuse, kNo, 0},
@@ -89,12 +117,13 @@ TEST_CASE("Every action, on and off the host, in both directions, under every sy
   };
   for (const Row& row : rows) {
     INFO(row.what);
-    const Requester requester{row.root ? 0u : 1000u, row.root};
-    const Verdict verdict = Decide(row.policy, requester, row.flow, row.same_host, row.system);
+    const Requester requester = row.root ? Root() : Requester{1000, {}};
+    const Verdict verdict = Ask(row.policy, requester, row.flow, row.same_host, row.spd);
     CHECK(verdict.outcome == row.outcome);
     CHECK(verdict.reason == row.reason);
-    CHECK(verdict.reqid == row.reqid);
+    CHECK(verdict.demand.reqid == row.reqid);
     CHECK(verdict.rule == (row.policy.rules.empty() ? nullptr : row.policy.rules.data()));
+    CHECK(verdict.implicit == (row.outcome == Outcome::kProtect && verdict.rule == nullptr));
   }
 }
 
@@ -105,10 +134,10 @@ TEST_CASE("The first rule that matches decides, not the strictest") {
   policy.rules[0].direction = Direction::kIn;
   policy.rules[1].action = Action::kBypass;
   policy.rules[2].action = Action::kDiscard;
-  const Verdict out = Decide(policy, {}, kOut, false, kFree);
+  const Verdict out = Ask(policy, {}, kOut, false, kFree);
   CHECK(out.outcome == Outcome::kBypass);
   CHECK(out.rule == &policy.rules[1]);
-  const Verdict in = Decide(policy, {}, kIn, false, kFree);
+  const Verdict in = Ask(policy, {}, kIn, false, kFree);
   CHECK(in.outcome == Outcome::kRefuse);
   CHECK(in.rule == &policy.rules[0]);
 }
@@ -116,7 +145,7 @@ TEST_CASE("The first rule that matches decides, not the strictest") {
 TEST_CASE("A verdict nobody filled in refuses, a rule nobody filled in discards") {
   CHECK(Verdict{}.outcome == Outcome::kRefuse);
   CHECK(Rule{}.action == Action::kDiscard);
-  CHECK_FALSE(Requester{}.root);
+  CHECK(Requester{}.grants.None());
 }
 
 TEST_CASE("A peer has to be named and authenticated as asked") {
@@ -142,7 +171,7 @@ const Protection kCbc{
 bool Fits(const Protection& protection, auto change) {
   Rule rule;
   change(rule.protection);
-  const Reason reason = Judge(rule, {"alice", "bob", "manual"}, protection);
+  const Reason reason = Judge(DemandOf(rule), {"alice", "bob", "manual"}, protection);
   CHECK((reason == Reason::kNone || reason == Reason::kWeakProtection));
   return reason == Reason::kNone;
 }
@@ -225,7 +254,7 @@ TEST_CASE("Every suite of the table fits a rule that lists it") {
     const Protection protection{SaProtocol::kEsp,
                                 Mode::kTransport,
                                 std::string(suite.name),
-                                "hmac-sha1",
+                                suite.kind == Kind::kAead ? "" : "hmac-sha1",
                                 suite.key_bits.front(),
                                 true,
                                 false};
@@ -239,11 +268,11 @@ TEST_CASE("Every suite of the table fits a rule that lists it") {
 TEST_CASE("The peer is judged first, the protection then") {
   Rule rule;
   rule.peer.ids = {"alice"};
-  CHECK(Judge(rule, {"alice", "", ""}, kGcm) == Reason::kNone);
-  CHECK(Judge(rule, {"mallory", "", ""}, kGcm) == Reason::kPeerMismatch);
-  CHECK(Judge(rule, {"mallory", "", ""}, Protection{}) == Reason::kPeerMismatch);
-  CHECK(Judge(rule, {"alice", "", ""}, Protection{}) == Reason::kWeakProtection);
-  CHECK(Judge(Rule{}, {}, kGcm) == Reason::kPeerMismatch);
+  CHECK(Judge(DemandOf(rule), {"alice", "", ""}, kGcm) == Reason::kNone);
+  CHECK(Judge(DemandOf(rule), {"mallory", "", ""}, kGcm) == Reason::kPeerMismatch);
+  CHECK(Judge(DemandOf(rule), {"mallory", "", ""}, Protection{}) == Reason::kPeerMismatch);
+  CHECK(Judge(DemandOf(rule), {"alice", "", ""}, Protection{}) == Reason::kWeakProtection);
+  CHECK(Judge(DemandOf(Rule{}), {}, kGcm) == Reason::kPeerMismatch);
 }
 
 }  // namespace

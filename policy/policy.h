@@ -8,12 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "policy/algorithms.h"
 #include "policy/model/flow.h"
 #include "policy/model/protection.h"
 
 namespace latchkey::policy {
 
-enum class Action : uint8_t { kProtect, kBypass, kDiscard, kSystem };
+enum class Action : uint8_t { kProtect, kProtectOrBypass, kBypass, kDiscard, kSystem };
+
+// True for the actions that ask for an SA.
+constexpr bool Protects(Action action) {
+  return action == Action::kProtect || action == Action::kProtectOrBypass;
+}
 
 struct Rule {
   std::string name;  // "rule N" when the file gives none
@@ -24,18 +30,28 @@ struct Rule {
   std::vector<PortRange> remote_port;  // empty: any
   std::vector<PortRange> local_port;   // empty: any
   Action action = Action::kDiscard;
-  ProtectionSpec protection;  // for kProtect
-  PeerSpec peer;              // for kProtect; no ids: any authenticated peer
-  uint32_t reqid = 0;         // 0: found
+  ProtectionSpec protection;               // for kProtect
+  std::optional<AlgorithmSet> algorithms;  // what `protection` accepts, where that was worked out
+  PeerSpec peer;                           // for kProtect; no ids: any authenticated peer
+  uint32_t reqid = 0;                      // 0: found
   std::chrono::milliseconds acquire_timeout{5000};
+  int line = 0;  // of the file, where it begins
 };
 
 struct Policy {
   std::string application;
-  std::vector<std::string> program;  // absolute paths; empty: any
+  std::vector<std::string> program;                      // absolute paths; empty: any
+  std::vector<std::string> users;                        // names or numbers; empty: any
+  uint64_t serial = 0;                                   // 0: none
+  std::optional<std::chrono::year_month_day> not_after;  // the last day it holds, UTC
   std::vector<Rule> rules;
   Action otherwise = Action::kSystem;  // kSystem or kDiscard
 };
+
+// Returns what the rule's protection accepts.
+inline AlgorithmSet AcceptedBy(const Rule& rule) {
+  return rule.algorithms ? *rule.algorithms : Accepted(rule.protection);
+}
 
 // True when the rule speaks of this flow. An endpoint whose address is kNone or whose port is 0
 // (not known yet) matches only rules that do not ask about it.

@@ -90,11 +90,10 @@ int Receive(int fd, wire::Type answer, uint32_t serial, wire::Received& received
   }
 }
 
-int Exchange(int fd, const void* request, uint32_t size, int descriptor, wire::Type answer,
-             wire::Received& received) {
+int Exchange(int fd, const void* request, uint32_t size, const int* descriptors, int count,
+             wire::Type answer, wire::Received& received) {
   const auto* header = static_cast<const wire::Header*>(request);
-  if (const int error = wire::SendMessage(fd, request, size, &descriptor, descriptor >= 0 ? 1 : 0,
-                                          /*wait=*/true);
+  if (const int error = wire::SendMessage(fd, request, size, descriptors, count, /*wait=*/true);
       error != 0) {
     return error == EAGAIN ? ETIMEDOUT : error;
   }
@@ -134,7 +133,7 @@ int AttachOn(int fd) {
   for (size_t i = 0; i < wire::kTokenSize; ++i) request.token[i] = session_token[i];
   wire::Received received;
   if (const int error =
-          Exchange(fd, &request, sizeof(request), -1, wire::Type::kAttached, received);
+          Exchange(fd, &request, sizeof(request), nullptr, 0, wire::Type::kAttached, received);
       error != 0) {
     return error;
   }
@@ -220,7 +219,7 @@ int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
         slot->fd.store(fd, std::memory_order_relaxed);
       }
     }
-    error = Exchange(fd, request, size, descriptor, answer, received);
+    error = Exchange(fd, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer, received);
     if (error != 0 || slot == nullptr) Drop(slot, fd);
     if (error == ETIMEDOUT || error == EPROTO) break;
   }
@@ -228,11 +227,11 @@ int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
   return error;
 }
 
-int AskApart(const void* request, uint32_t size, int descriptor, wire::Type answer,
-             wire::Received& received) {
+int AskApart(const void* request, uint32_t size, const int* descriptors, int count,
+             wire::Type answer, wire::Received& received) {
   Connection connection;
   if (const int error = Connect(connection); error != 0) return error;
-  const int error = Exchange(connection.fd, request, size, descriptor, answer, received);
+  const int error = Exchange(connection.fd, request, size, descriptors, count, answer, received);
   RawSyscall(SYS_close, connection.fd);
   return error;
 }

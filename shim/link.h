@@ -21,9 +21,9 @@ bool HasToken();
 int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
         wire::Received& received);
 
-// The same on a connection of its own that is not attached: for kOpen.
-int AskApart(const void* request, uint32_t size, int descriptor, wire::Type answer,
-             wire::Received& received);
+// The same, with `count` descriptors, on a connection of its own that is not attached: for kOpen.
+int AskApart(const void* request, uint32_t size, const int* descriptors, int count,
+             wire::Type answer, wire::Received& received);
 
 // Returns a serial for the next request.
 uint32_t NextSerial();

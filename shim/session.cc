@@ -1,6 +1,7 @@
 #include "shim/session.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -74,6 +75,23 @@ void CopyText(char* to, size_t room, const char* from) {
   to[i] = '\0';
 }
 
+long OpenFile(const char* path) {
+  return RawSyscall(SYS_openat, AT_FDCWD, reinterpret_cast<long>(path), O_RDONLY | O_CLOEXEC);
+}
+
+// Opens the signature of the policy at `path`; -1 when it has none, -2 when it cannot be read.
+long OpenSignature(const char* path) {
+  constexpr char kEnding[] = ".minisig";
+  char name[PATH_MAX];
+  const size_t length = Length(path);
+  if (length + sizeof(kEnding) > sizeof(name)) return -2;
+  CopyText(name, sizeof(name), path);
+  CopyText(name + length, sizeof(name) - length, kEnding);
+  const long fd = OpenFile(name);
+  if (fd == -ENOENT) return -1;
+  return fd < 0 ? -2 : fd;
+}
+
 // Makes a session: the program was started by hand. `policy` null: none. 0 or the errno.
 int OpenSession(const char* policy) {
   wire::Open request{};
@@ -81,21 +99,29 @@ int OpenSession(const char* policy) {
   const long length = RawSyscall(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
                                  reinterpret_cast<long>(request.program), wire::kPathSize - 1);
   if (length < 0) request.program[0] = '\0';
-  long fd = -1;
+  int files[2] = {-1, -1};
+  int count = 0;
   if (policy == nullptr) {
     request.flags = wire::kOpenNoPolicy;
   } else {
     CopyText(request.policy, sizeof(request.policy), policy);
-    fd = RawSyscall(SYS_openat, AT_FDCWD, reinterpret_cast<long>(policy), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-      Say("the policy named by LATCHKEY_POLICY cannot be read; protected flows are refused");
+    const long text = OpenFile(policy);
+    const long signature = OpenSignature(policy);
+    if (text >= 0) files[count++] = static_cast<int>(text);
+    if (signature >= 0) {
+      files[count++] = static_cast<int>(signature);
+      request.flags |= wire::kOpenSigned;
+    }
+    if (text < 0 || signature == -2) {
+      Say("the policy named by LATCHKEY_POLICY, or its signature, cannot be read; protected flows "
+          "are refused");
+      for (int i = 0; i < count; ++i) RawSyscall(SYS_close, files[i]);
       return EACCES;
     }
   }
   wire::Received received;
-  int error =
-      AskApart(&request, sizeof(request), static_cast<int>(fd), wire::Type::kOpened, received);
-  if (fd >= 0) RawSyscall(SYS_close, fd);
+  int error = AskApart(&request, sizeof(request), files, count, wire::Type::kOpened, received);
+  for (int i = 0; i < count; ++i) RawSyscall(SYS_close, files[i]);
   if (error != 0) return EHOSTUNREACH;
   const auto& answer = received.As<wire::Opened>();
   if (answer.reason != wire::Reason::kNone) {

@@ -27,9 +27,9 @@ bool Certain(const Selector& selector, const SocketAddress& from, const SocketAd
 }
 
 SystemView ViewOf(const SpdEntry& entry) {
-  if (entry.block) return SystemView{SystemAction::kDiscard, 0};
+  if (entry.block) return SystemView{SystemAction::kDiscard, 0, &entry};
   if (entry.bare) return {};
-  return SystemView{SystemAction::kProtect, entry.reqid};
+  return SystemView{SystemAction::kProtect, entry.reqid, &entry};
 }
 
 }  // namespace

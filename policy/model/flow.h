@@ -68,7 +68,8 @@ enum class SystemAction : uint8_t { kBypass = 0, kProtect = 1, kDiscard = 2 };
 
 struct SystemView {
   SystemAction action = SystemAction::kBypass;
-  uint32_t reqid = 0;  // of the entry's template, 0 = none
+  uint32_t reqid = 0;               // of the entry's template, 0 = none
+  const SpdEntry* entry = nullptr;  // what asks it; null for kBypass. Lives as the SPD does.
 };
 
 // Returns what the SPD asks of `flow` in the outgoing (`out`) or incoming direction: the entry of

@@ -66,6 +66,8 @@ wire::LatchRecord ToWire(const Latch& latch) {
   record.uid = latch.uid;
   record.key_bits = latch.protection.key_bits;
   record.pin = static_cast<uint8_t>(latch.pin);
+  if (latch.implicit) record.flags |= wire::kLatchImplicit;
+  if (latch.clear) record.flags |= wire::kLatchClear;
   record.since = latch.since;
   Put(record.peer_id, latch.identity.peer_id);
   Put(record.local_id, latch.identity.local_id);
@@ -109,6 +111,8 @@ std::optional<Latch> FromWire(const wire::LatchRecord& record) {
   latch.uid = record.uid;
   latch.pin = static_cast<Pin>(record.pin);
   latch.since = record.since;
+  latch.implicit = (record.flags & wire::kLatchImplicit) != 0;
+  latch.clear = (record.flags & wire::kLatchClear) != 0;
   return latch;
 }
 

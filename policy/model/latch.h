@@ -39,7 +39,9 @@ struct Latch {
   std::string program;
   uint32_t pid = 0;
   uint32_t uid = 0;
-  std::string policy;  // the application's name
+  bool implicit = false;  // because the system asks, not the application
+  bool clear = false;     // decided to go unprotected, for life
+  std::string policy;     // the application's name
   std::string rule;
   uint64_t since = 0;  // seconds since 1970
 };

@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,9 @@ struct Protection {
 struct ProtectionSpec {
   std::string name = "default";
   SaProtocol protocol = SaProtocol::kEsp;
-  Mode mode = Mode::kTransport;
-  std::vector<std::string> encryption;  // empty: any AEAD, or any cipher with integrity
-  std::vector<std::string> integrity;   // empty: any, for ciphers that need one
+  std::optional<Mode> mode = Mode::kTransport;  // nothing: any
+  std::vector<std::string> encryption;          // empty: any that hides what it carries
+  std::vector<std::string> integrity;           // empty: any, for ciphers that need one
   uint16_t min_key_bits = 128;
   bool replay_required = true;
   bool esn_required = false;

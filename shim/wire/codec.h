@@ -50,7 +50,7 @@ int SendMessage(int socket, const void* message, uint32_t size, const int* descr
 struct Received {
   alignas(8) unsigned char octets[kMaxMessage];
   uint32_t size = 0;
-  int descriptors[kMaxDescriptors] = {-1, -1};  // the receiver's to close
+  int descriptors[kMaxDescriptors] = {-1, -1, -1};  // the receiver's to close
   int descriptor_count = 0;
   bool has_credentials = false;
   int32_t pid = 0;

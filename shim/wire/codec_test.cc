@@ -111,7 +111,8 @@ TEST_CASE("more descriptors than any message has are refused, and none leaks") {
   const int before = OpenDescriptors();
   int fds[6];
   for (int& fd : fds) fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  CHECK(SendMessage(pair.ends[0], &request, sizeof(request), fds, 3, true) == EINVAL);
+  CHECK(SendMessage(pair.ends[0], &request, sizeof(request), fds, kMaxDescriptors + 1, true) ==
+        EINVAL);
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(fds))] = {};
   iovec part{const_cast<SocketRequest*>(&request), sizeof(request)};
   msghdr out{};

@@ -22,12 +22,12 @@ inline constexpr size_t kIdSize = 256;
 inline constexpr size_t kNameSize = 64;
 inline constexpr size_t kTextSize = 1024;
 inline constexpr size_t kMaxMessage = 4096;
-inline constexpr int kMaxDescriptors = 2;
+inline constexpr int kMaxDescriptors = 3;
 
 enum class Type : uint16_t {
   // Requests.
-  kOpen = 1,     // launcher or hand-loaded shim: make a session. fds: policy [, pidfd]
-  kAttach = 2,   // a process of a session. fds: none
+  kOpen = 1,    // launcher or hand-loaded shim: make a session. fds: policy [, signature] [, pidfd]
+  kAttach = 2,  // a process of a session. fds: none
   kConnect = 3,  // fds: the socket
   kListen = 4,   // fds: the socket
   kAccept = 5,   // fds: the accepted child
@@ -61,6 +61,7 @@ static_assert(sizeof(Endpoint) == 24);
 
 inline constexpr uint32_t kOpenLauncher = 1;  // kill the process if its shim does not check in
 inline constexpr uint32_t kOpenNoPolicy = 2;  // no policy descriptor follows
+inline constexpr uint32_t kOpenSigned = 4;    // its signature file follows the policy
 
 struct Open {
   Header header;
@@ -126,6 +127,9 @@ struct Query {
 };
 static_assert(sizeof(Query) == 24);
 
+inline constexpr uint8_t kLatchImplicit = 1;  // the system asked for it, not the application
+inline constexpr uint8_t kLatchClear = 2;     // unprotected, and decided so for life
+
 // One latch as `latchkey list` and `show` see it. `id` 0 means: no such latch, end of list.
 struct LatchRecord {
   Header header;
@@ -145,8 +149,8 @@ struct LatchRecord {
   uint32_t pid;
   uint32_t uid;
   uint16_t key_bits;
-  uint8_t pin;  // model Pin
-  uint8_t reserved;
+  uint8_t pin;     // model Pin
+  uint8_t flags;   // kLatch…
   uint64_t since;  // seconds since 1970, UTC
   char peer_id[kIdSize];
   char local_id[kIdSize];

@@ -12,34 +12,38 @@
 namespace latchkey::wire {
 
 // X(enumerator, word, errno). The number on the wire is the position: add at the end only.
-#define LATCHKEY_REASONS(X)                                                               \
-  X(kNone, "none", 0)                                                                     \
-  X(kPolicyDiscard, "policy-discard", EACCES)           /* a rule or default says no */   \
-  X(kBadPolicy, "bad-policy", EACCES)                   /* policy missing or in error */  \
-  X(kUnprivilegedBypass, "unprivileged-bypass", EACCES) /* less than the system asks */   \
-  X(kNoSa, "no-sa", ENOKEY)                             /* none there, none to be had */  \
-  X(kAcquireTimeout, "acquire-timeout", ETIMEDOUT)      /* key exchange did not answer */ \
-  X(kPeerMismatch, "peer-mismatch", EKEYREJECTED)       /* the peer is somebody else */   \
-  X(kPeerUnknown, "peer-unknown", EKEYREJECTED)         /* the PAD names nobody */        \
-  X(kAmbiguousPeer, "ambiguous-peer", EKEYREJECTED)     /* more than one identity */      \
-  X(kWeakProtection, "weak-protection", EPROTO)         /* the SA is not as asked */      \
-  X(kConflictSa, "conflict-sa", ECONNRESET)             /* another SA for the flow */     \
-  X(kConflictSpd, "conflict-spd", EACCES)               /* an SPD entry in the way */     \
-  X(kPeerDead, "peer-dead", ECONNRESET)                                                   \
-  X(kKmLost, "km-lost", ECONNRESET)                                                       \
-  X(kAdmin, "admin", ECONNRESET)                                                          \
-  X(kBrokerGone, "broker-gone", EHOSTUNREACH)                                             \
-  X(kNoSession, "no-session", EHOSTUNREACH)           /* token unknown to the broker */   \
-  X(kForeignNetns, "foreign-netns", EACCES)           /* not the broker's namespace */    \
-  X(kShimNotLoaded, "shim-not-loaded", EACCES)        /* no check-in after exec */        \
-  X(kUnlatchedListener, "unlatched-listener", EACCES) /* child of an unknown listener */  \
-  X(kLocalPeer, "local-peer", EACCES)                 /* same host, and no rule for it */ \
-  X(kLimit, "limit", EACCES)                          /* too many sessions or latches */  \
-  X(kKernelRefused, "kernel-refused", EHOSTUNREACH)   /* a kernel request failed */       \
-  X(kUnsupported, "unsupported", EPROTONOSUPPORT)     /* not in this version */           \
-  X(kBadRequest, "bad-request", EINVAL)                                                   \
-  X(kSuspectGap, "suspect-gap", ECONNRESET) /* events lost, facts differ */               \
-  X(kClosed, "closed", ECONNRESET)          /* the program closed it */
+#define LATCHKEY_REASONS(X)                                                                    \
+  X(kNone, "none", 0)                                                                          \
+  X(kPolicyDiscard, "policy-discard", EACCES)           /* a rule or default says no */        \
+  X(kBadPolicy, "bad-policy", EACCES)                   /* policy missing or in error */       \
+  X(kUnprivilegedBypass, "unprivileged-bypass", EACCES) /* less than the system asks */        \
+  X(kNoSa, "no-sa", ENOKEY)                             /* none there, none to be had */       \
+  X(kAcquireTimeout, "acquire-timeout", ETIMEDOUT)      /* key exchange did not answer */      \
+  X(kPeerMismatch, "peer-mismatch", EKEYREJECTED)       /* the peer is somebody else */        \
+  X(kPeerUnknown, "peer-unknown", EKEYREJECTED)         /* the PAD names nobody */             \
+  X(kAmbiguousPeer, "ambiguous-peer", EKEYREJECTED)     /* more than one identity */           \
+  X(kWeakProtection, "weak-protection", EPROTO)         /* the SA is not as asked */           \
+  X(kConflictSa, "conflict-sa", ECONNRESET)             /* another SA for the flow */          \
+  X(kConflictSpd, "conflict-spd", EACCES)               /* an SPD entry in the way */          \
+  X(kPeerDead, "peer-dead", ECONNRESET)                                                        \
+  X(kKmLost, "km-lost", ECONNRESET)                                                            \
+  X(kAdmin, "admin", ECONNRESET)                                                               \
+  X(kBrokerGone, "broker-gone", EHOSTUNREACH)                                                  \
+  X(kNoSession, "no-session", EHOSTUNREACH)           /* token unknown to the broker */        \
+  X(kForeignNetns, "foreign-netns", EACCES)           /* not the broker's namespace */         \
+  X(kShimNotLoaded, "shim-not-loaded", EACCES)        /* no check-in after exec */             \
+  X(kUnlatchedListener, "unlatched-listener", EACCES) /* child of an unknown listener */       \
+  X(kLocalPeer, "local-peer", EACCES)                 /* same host, and no rule for it */      \
+  X(kLimit, "limit", EACCES)                          /* too many sessions or latches */       \
+  X(kKernelRefused, "kernel-refused", EHOSTUNREACH)   /* a kernel request failed */            \
+  X(kUnsupported, "unsupported", EPROTONOSUPPORT)     /* not in this version */                \
+  X(kBadRequest, "bad-request", EINVAL)                                                        \
+  X(kSuspectGap, "suspect-gap", ECONNRESET)             /* events lost, facts differ */        \
+  X(kClosed, "closed", ECONNRESET)                      /* the program closed it */            \
+  X(kUnprivilegedWeaken, "unprivileged-weaken", EACCES) /* other than the system asks */       \
+  X(kBadSignature, "bad-signature", EACCES)             /* of a policy: not by whom it says */ \
+  X(kPolicyExpired, "policy-expired", EACCES)           /* its last day is over */             \
+  X(kPolicyRollback, "policy-rollback", EACCES)         /* a newer one was seen before */
 
 enum class Reason : uint16_t {
 #define LATCHKEY_X(name, word, err) name,

@@ -44,6 +44,10 @@ TEST_CASE("Words, numbers and errno values stay as they are") {
       {"bad-request", EINVAL},
       {"suspect-gap", ECONNRESET},
       {"closed", ECONNRESET},
+      {"unprivileged-weaken", EACCES},
+      {"bad-signature", EACCES},
+      {"policy-expired", EACCES},
+      {"policy-rollback", EACCES},
   };
   // New reasons go at the end, and into this table.
   REQUIRE(kReasonCount == rows.size());

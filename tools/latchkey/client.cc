@@ -53,13 +53,16 @@ std::expected<Client, int> Client::Connect(const std::string& path) {
   return Client(std::move(fd));
 }
 
-std::expected<Token, std::string> Client::Open(const std::string& program, int policy_fd,
+std::expected<Token, std::string> Client::Open(const std::string& program,
+                                               const std::vector<int>& policy_files,
                                                const std::string& policy_name) {
   const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));  // close-on-exec
   if (!self) return std::unexpected(std::string("pidfd_open: ") + std::strerror(errno));
   wire::Open open{};
   open.header = HeaderFor(wire::Type::kOpen, sizeof(open), ++serial_);
-  open.flags = wire::kOpenLauncher | (policy_fd < 0 ? wire::kOpenNoPolicy : 0);
+  open.flags = wire::kOpenLauncher;
+  if (policy_files.empty()) open.flags |= wire::kOpenNoPolicy;
+  if (policy_files.size() > 1) open.flags |= wire::kOpenSigned;
   // A cut program name would be another program's: the policy's list is held against it.
   if (program.size() >= sizeof(open.program)) {
     return std::unexpected(program + ": path longer than " +
@@ -67,8 +70,7 @@ std::expected<Token, std::string> Client::Open(const std::string& program, int p
   }
   PutName(open.program, program);
   PutName(open.policy, policy_name);
-  std::vector<int> descriptors;
-  if (policy_fd >= 0) descriptors.push_back(policy_fd);
+  std::vector<int> descriptors = policy_files;
   descriptors.push_back(self.get());
 
   wire::Opened opened{};

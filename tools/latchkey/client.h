@@ -25,9 +25,11 @@ class Client {
   // Connects; the error is an errno. Later answers are waited for at most 10 s each.
   static std::expected<Client, int> Connect(const std::string& path);
 
-  // Asks for a session for this process. `policy_fd` (the caller's) and `policy_name` as opened, or
-  // -1 for a session without policy. The error is the broker's refusal, or what failed, in words.
-  std::expected<Token, std::string> Open(const std::string& program, int policy_fd,
+  // Asks for a session for this process. `policy_files` (the caller's): the policy's descriptor,
+  // and its signature's where it has one; none for a session without policy. The error is the
+  // broker's refusal, or what failed, in words.
+  std::expected<Token, std::string> Open(const std::string& program,
+                                         const std::vector<int>& policy_files,
                                          const std::string& policy_name);
 
   // Returns the latch with the lowest id above `after`, or the one with this id; nothing when there

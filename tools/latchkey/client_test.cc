@@ -143,7 +143,7 @@ TEST_CASE("Opens a session: names, flags and descriptors") {
   CHECK_FALSE(client->ServesAnotherNamespace());
   const UniqueFd policy(memfd_create("policy", MFD_CLOEXEC));
   REQUIRE(write(policy.get(), "rules", 5) == 5);
-  const auto token = client->Open("/usr/bin/curl", policy.get(), "app.toml");
+  const auto token = client->Open("/usr/bin/curl", {policy.get()}, "app.toml");
   REQUIRE(token);
   CHECK((*token)[0] == 1);
   CHECK((*token)[31] == 32);
@@ -166,7 +166,7 @@ TEST_CASE("Without policy it says so and sends its pidfd alone") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", -1, "").has_value());
+  CHECK(client->Open("/bin/true", {}, "").has_value());
   CHECK(flags == (wire::kOpenLauncher | wire::kOpenNoPolicy));
   CHECK(descriptors == 1);
 }
@@ -181,7 +181,7 @@ TEST_CASE("A refusal carries the broker's words and its reason") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", -1, "").error() == "too many sessions (limit)");
+  CHECK(client->Open("/bin/true", {}, "").error() == "too many sessions (limit)");
 }
 
 TEST_CASE("An opened session without a token is none") {
@@ -190,14 +190,14 @@ TEST_CASE("An opened session without a token is none") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", -1, "").error() == "the broker gave no token");
+  CHECK(client->Open("/bin/true", {}, "").error() == "the broker gave no token");
 }
 
 TEST_CASE("A program's path is never cut") {
   FakeBroker broker([](const Request&) { return std::vector<std::byte>(); });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  const auto token = client->Open("/" + std::string(wire::kPathSize, 'x'), -1, "");
+  const auto token = client->Open("/" + std::string(wire::kPathSize, 'x'), {}, "");
   REQUIRE_FALSE(token);
   CHECK(token.error().find("longer than 255 octets") != std::string::npos);
 }

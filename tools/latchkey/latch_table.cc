@@ -28,6 +28,14 @@ std::string ProtectionWord(const Protection& protection) {
   return word;
 }
 
+// What protects a latch, in one word; loud where nothing does.
+std::string HowWord(const Latch& latch) {
+  if (latch.clear) return "CLEAR";
+  std::string word = ProtectionWord(latch.protection);
+  if (latch.implicit && !word.empty()) word += "(implicit)";
+  return word;
+}
+
 std::string EndpointText(const SocketAddress& endpoint) {
   return endpoint.address.family == Family::kNone ? "-" : endpoint.ToString();
 }
@@ -102,8 +110,7 @@ std::string ListTable(const std::vector<Latch>& latches) {
     rows.push_back({std::to_string(latch.id), StateName(latch.state),
                     OrDash(ProtocolWord(latch.flow.protocol)), EndpointText(latch.flow.local),
                     RemoteText(latch), OrDash(Printable(latch.identity.peer_id)),
-                    OrDash(Printable(ProtectionWord(latch.protection))),
-                    OrDash(Printable(latch.program)),
+                    OrDash(Printable(HowWord(latch))), OrDash(Printable(latch.program)),
                     latch.pid == 0 ? "-" : std::to_string(latch.pid)});
   }
   std::array<size_t, kColumns> widths{};
@@ -137,7 +144,7 @@ std::string ShowText(const Latch& latch) {
   line("peer_id", latch.identity.peer_id);
   line("local_id", latch.identity.local_id);
   line("auth", latch.identity.auth);
-  line("protection", known ? SaProtocolWord(protection.protocol) : "");
+  line("protection", latch.clear ? "CLEAR" : known ? SaProtocolWord(protection.protocol) : "");
   line("mode", known ? ModeWord(protection.mode) : "");
   line("encryption", protection.encryption);
   line("integrity", protection.integrity);
@@ -156,8 +163,8 @@ std::string ShowText(const Latch& latch) {
   line("rule", latch.rule);
   line("since", latch.since == 0 ? "" : Rfc3339(latch.since));
   line("disposition", "reset");
-  line("implicit", "no");
-  line("clear", "no");
+  line("implicit", latch.implicit ? "yes" : "no");
+  line("clear", latch.clear ? "yes" : "no");
   return text;
 }
 

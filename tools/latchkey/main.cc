@@ -55,6 +55,24 @@ void AddSa(CLI::App& app, SaOptions& options) {
   }
 }
 
+void AddSigning(CLI::App& app, SignOptions& options) {
+  CLI::App* keygen = app.add_subcommand("keygen", "Make a pair of keys for signing policies");
+  keygen->add_option("-s", options.key, "The secret key's new file")->required()->type_name("FILE");
+  keygen->add_option("-p", options.public_key, "The public key's new file")
+      ->required()
+      ->type_name("FILE");
+  keygen->add_flag("-W", options.no_password, "Do not encrypt the secret key");
+  CLI::App* sign = app.add_subcommand("sign", "Sign a policy: FILE.minisig");
+  sign->add_option("--key", options.key, "The secret key")->required()->type_name("FILE");
+  CLI::App* verify = app.add_subcommand("verify", "Verify a policy's signature and last day");
+  verify->add_option("--key", options.key, "The public key, or its file")
+      ->required()
+      ->type_name("KEY");
+  for (CLI::App* verb : {sign, verify}) {
+    verb->add_option("FILE", options.file, "The policy")->required();
+  }
+}
+
 // True when the option that `word` ends with takes the next word as its value: "-p", "-vp",
 // "--policy", but not "-pFILE" or "--policy=FILE".
 bool TakesNext(const CLI::App& app, const std::string& word) {
@@ -110,6 +128,8 @@ int Main(int argc, char** argv) {
   AddQueries(app, query, id);
   SaOptions sa;
   AddSa(app, sa);
+  SignOptions signing;
+  AddSigning(app, signing);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
   check->add_option("FILE", files, "Policies to check")->required();
 
@@ -141,6 +161,9 @@ int Main(int argc, char** argv) {
     sa.add = app.get_subcommand("sa")->got_subcommand("add");
     return Sa(sa);
   }
+  if (app.got_subcommand("keygen")) return Keygen(signing);
+  if (app.got_subcommand("sign")) return Sign(signing);
+  if (app.got_subcommand("verify")) return Verify(signing);
   if (app.got_subcommand("list")) return List(query);
   if (app.got_subcommand("show")) return Show(query);
   return Check(files);

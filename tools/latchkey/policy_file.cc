@@ -56,6 +56,11 @@ Outcome<PolicyFile> LoadPolicy(const std::string& name) {
     return Refuse(kExitLauncher, name + ": " + std::strerror(errno));
   }
   if (!S_ISREG(status.st_mode)) return Refuse(kExitLauncher, name + ": not a regular file");
+  const std::string signature = name + ".minisig";
+  file.signature.Reset(open(signature.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file.signature && errno != ENOENT) {
+    return Refuse(kExitLauncher, signature + ": " + std::strerror(errno));
+  }
   auto text = ReadAll(file.fd.get(), name);
   if (!text) return std::unexpected(text.error());
   auto policy = policy::Parse(*text, name);

@@ -16,11 +16,13 @@ inline constexpr char kPolicyFolder[] = "/etc/latchkey/policy.d";
 
 struct PolicyFile {
   std::string name;
-  UniqueFd fd;  // at offset 0, for the broker
+  UniqueFd fd;         // at offset 0, for the broker
+  UniqueFd signature;  // of NAME.minisig, where there is one
   policy::Policy policy;
 };
 
-// Reads and parses the file. Refuses with 125 and one line per error ("FILE:LINE:COL: …").
+// Reads and parses the file, and opens its signature (which the broker verifies). Refuses with 125
+// and one line per error ("FILE:LINE:COL: …").
 Outcome<PolicyFile> LoadPolicy(const std::string& name);
 
 // Returns the policy in `folder` (*.toml) whose `program` list holds `program`; nothing when none

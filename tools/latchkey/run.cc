@@ -126,9 +126,11 @@ int Run(const RunOptions& options) {
   auto session = FindBrokerFor(options);
   if (!session) return Report(session.error());
   say("broker at " + session->socket);
+  std::vector<int> files;
+  if (choice->policy) files.push_back(choice->policy->fd.get());
+  if (choice->policy && choice->policy->signature) files.push_back(choice->policy->signature.get());
   const auto token =
-      session->client.Open(choice->program, choice->policy ? choice->policy->fd.get() : -1,
-                           choice->policy ? choice->policy->name : "");
+      session->client.Open(choice->program, files, choice->policy ? choice->policy->name : "");
   if (!token) return Report({kExitLauncher, token.error()});
 
   if (!options.keep_net_caps) {

@@ -35,6 +35,20 @@ int Show(const QueryOptions& options);
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
 int Check(const std::vector<std::string>& files);
 
+struct SignOptions {
+  std::string key;  // a secret key's file; of Verify: a public key or its file
+  std::string public_key;
+  bool no_password = false;
+  std::string file;
+};
+
+// Makes a pair of keys in two new files, in minisign's format.
+int Keygen(const SignOptions& options);
+// Signs a file: FILE.minisig.
+int Sign(const SignOptions& options);
+// Verifies FILE.minisig, and that a policy's last day is not over.
+int Verify(const SignOptions& options);
+
 struct SaOptions {
   bool add = false;  // else delete
   std::string secret_file;

@@ -71,8 +71,14 @@ void Log(const std::string& text) {
   if (unwritten.size() > kMost) WriteLog();
 }
 
+// A value of many lines, the errors of a file, is many lines of the log.
 int Fatal(const Error& error) {
-  Log(error.ToString());
+  const std::string text = error.ToString();
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    Log(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
   return 1;
 }
 
@@ -118,8 +124,9 @@ class Broker {
       Log("needs CAP_NET_ADMIN: run it as root");
       return 1;
     }
-    const Result<uint32_t> mark_mask = ReadSystemFile(arguments_.system);
-    if (!mark_mask) return Fatal(mark_mask.error());
+    Result<policy::SystemPolicy> read = ReadSystemFile(arguments_.system);
+    if (!read) return Fatal(read.error());
+    const auto system = std::make_shared<const policy::SystemPolicy>(std::move(*read));
     if (!MakeDirectories(arguments_.run_dir, 0755) ||
         !MakeDirectories(arguments_.run_dir + "/pages", 0700)) {
       Log(arguments_.run_dir + ": cannot be made: " + strerror(errno));
@@ -135,8 +142,9 @@ class Broker {
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
     if (!journal) return Fatal(journal.error());
 
-    const uint32_t guard_mark = GuardBit(*mark_mask);
-    SessionTable sessions(arguments_.run_dir + "/pages", guard_mark);
+    const uint32_t guard_mark = GuardBit(system->mark_mask);
+    SessionTable sessions(arguments_.run_dir + "/pages", guard_mark,
+                          Admission(system, arguments_.state_dir));
     ServerOptions options;
     options.connections = RaiseDescriptorLimit();
     // Half of them stay for others, whatever one user does.
@@ -148,6 +156,7 @@ class Broker {
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
     engine_options.guard_mark = guard_mark;
+    engine_options.system = system;
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
     std::vector<Entry> latches = TakeOver(old, sessions, (*kernel)->NowMs(), Log);

@@ -65,11 +65,11 @@ xfrm_userpolicy_info Policy(Family family, bool out, bool block) {
   return info;
 }
 
-// ESP in transport mode. The algorithm masks say "any": the kernel does not enforce them
+// Transport mode. The algorithm masks say "any": the kernel does not enforce them
 // (KERNEL.md 2.2), the broker judges each SA itself.
-xfrm_user_tmpl EspTemplate(Family family, uint32_t reqid, uint32_t spi) {
+xfrm_user_tmpl Template(SaProtocol protocol, Family family, uint32_t reqid, uint32_t spi) {
   xfrm_user_tmpl tmpl{};
-  tmpl.id.proto = IPPROTO_ESP;
+  tmpl.id.proto = static_cast<uint8_t>(protocol);
   tmpl.id.spi = htonl(spi);
   tmpl.family = ToAf(family);
   tmpl.reqid = reqid;
@@ -85,9 +85,9 @@ Octets SocketValue(const xfrm_userpolicy_info& info, const xfrm_user_tmpl* tmpl)
   return value;
 }
 
-Octets EspValue(Family family, bool out, uint32_t reqid, uint32_t spi) {
-  const xfrm_user_tmpl tmpl = EspTemplate(family, reqid, spi);
-  return SocketValue(Policy(family, out, /*block=*/false), &tmpl);
+Octets RequireValue(const SocketPolicy& policy, bool out, uint32_t reqid, uint32_t spi) {
+  const xfrm_user_tmpl tmpl = Template(policy.protocol, policy.family, reqid, spi);
+  return SocketValue(Policy(policy.family, out, /*block=*/false), &tmpl);
 }
 
 Octets BlockValue(Family family, bool out) {
@@ -100,8 +100,8 @@ Result<void> CheckGuard(const Guard& guard) {
       selector.destination.base.family != selector.family) {
     return Fail(Reason::kBadRequest, "build guard", "the selector has no one family");
   }
-  if (guard.out && guard.action == Guard::Action::kEsp && guard.reqid == 0) {
-    return Fail(Reason::kBadRequest, "build guard", "an outgoing ESP guard needs a reqid");
+  if (guard.out && Requires(guard.action) && guard.reqid == 0) {
+    return Fail(Reason::kBadRequest, "build guard", "an outgoing guard with an SA needs a reqid");
   }
   return {};
 }
@@ -122,8 +122,10 @@ Result<Octets> BuildAddGuard(const Guard& guard) {
   info.priority = guard.priority;
   Octets out = Begin(XFRM_MSG_NEWPOLICY);
   Append(&out, &info, sizeof(info));
-  if (guard.action == Guard::Action::kEsp) {
-    const xfrm_user_tmpl tmpl = EspTemplate(family, guard.reqid, 0);
+  if (Requires(guard.action)) {
+    const SaProtocol protocol =
+        guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
+    const xfrm_user_tmpl tmpl = Template(protocol, family, guard.reqid, 0);
     AppendAttribute(&out, XFRMA_TMPL, &tmpl, sizeof(tmpl));
   }
   AppendMark(&out, guard.mark);
@@ -157,6 +159,10 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
   if (policy.family == Family::kNone) {
     return Fail(Reason::kBadRequest, "build socket policy", "no family");
   }
+  const bool requires_sa = policy.kind == Kind::kProtect || policy.kind == Kind::kRequireIn;
+  if (requires_sa && policy.protocol == SaProtocol::kNone) {
+    return Fail(Reason::kBadRequest, "build socket policy", "neither ESP nor AH");
+  }
   switch (policy.kind) {
     case Kind::kProtect:
       if (policy.mode != Mode::kTransport) {
@@ -165,14 +171,18 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
       if (policy.reqid == 0) {
         return Fail(Reason::kBadRequest, "build socket policy", "a pin needs a reqid");
       }
-      values.in = EspValue(policy.family, /*out=*/false, policy.reqid, policy.spi_in);
-      values.out = EspValue(policy.family, /*out=*/true, policy.reqid, policy.spi_out);
+      values.in = RequireValue(policy, /*out=*/false, policy.reqid, policy.spi_in);
+      values.out = RequireValue(policy, /*out=*/true, policy.reqid, policy.spi_out);
       return values;
     case Kind::kRequireIn:
       if (policy.mode != Mode::kTransport) {
         return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
       }
-      values.in = EspValue(policy.family, /*out=*/false, 0, 0);
+      values.in = RequireValue(policy, /*out=*/false, 0, 0);
+      return values;
+    case Kind::kAllow:
+      values.in = BuildSocketBypass(policy.family, /*out=*/false);
+      values.out = BuildSocketBypass(policy.family, /*out=*/true);
       return values;
     case Kind::kBlock:
       values.in = BlockValue(policy.family, /*out=*/false);

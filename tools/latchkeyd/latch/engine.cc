@@ -32,16 +32,6 @@ Result<SocketFacts> Engine::InspectTcp(int fd) {
   return facts;
 }
 
-SystemView Engine::SystemFor(const Flow& flow) const {
-  // The stricter of the two directions: a flow needs both.
-  const SystemView out = LookUpSpd(spd_, flow, /*out=*/true);
-  const SystemView in = LookUpSpd(spd_, flow, /*out=*/false);
-  if (out.action == SystemAction::kDiscard || in.action == SystemAction::kDiscard) {
-    return SystemView{SystemAction::kDiscard, 0};
-  }
-  return out.action == SystemAction::kProtect ? out : in;
-}
-
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                           policy::Outcome outcome) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
@@ -77,18 +67,28 @@ Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAd
     if (old->latch.state == State::kListener) {
       return Refuse(client, flow, Reason::kBadRequest, "the socket listens");
     }
-    // The socket was reset, or its first connect failed: this is a new flow.
+    // The socket was reset, or its first connect failed: this is a new flow. What lets it pass in
+    // clear ends with the old one.
+    if (old->latch.clear) {
+      SocketPolicy clear;
+      clear.kind = SocketPolicy::Kind::kClear;
+      if (Result<void> done = kernel_.SetPolicy(fd, *facts, clear); !done) {
+        return Refuse(client, flow, done.error().reason, done.error().ToString());
+      }
+    }
     Close(old->latch.id, Reason::kClosed);
   }
   const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(remote.address);
   const policy::Verdict verdict =
-      policy::Decide(*client.policy, client.requester, flow, same_host, SystemFor(flow));
+      policy::Decide(system(), *client.policy, client.requester, flow, same_host);
   switch (verdict.outcome) {
     case policy::Outcome::kProtect:
       return Protect(client, fd, fd_hint, *facts, flow, verdict);
     case policy::Outcome::kBypass:
     case policy::Outcome::kLocal:
       return LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+    case policy::Outcome::kClear:
+      return GoClear(client, fd, fd_hint, *facts, flow, verdict, *verdict.permit);
     case policy::Outcome::kRefuse:
       break;
   }
@@ -111,18 +111,17 @@ void Engine::IdentifyAgain(const Flow& flow) {
   }
 }
 
-Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Rule& rule,
-                                        uint32_t reqid) {
+Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& demand) {
   IdentifyAgain(flow);
   const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
   const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-  Result<SaPair> pair = ChoosePair(out, in, rule, reqid);
+  Result<SaPair> pair = ChoosePair(out, in, demand);
   if (!pair) return std::unexpected(pair.error());
   Choice choice;
   choice.verified = *pair->out->verified;
   choice.protection = pair->out->sa.protection;
   choice.reqid = pair->out->sa.reqid;
-  choice.pin = rule.protection.pin;
+  choice.pin = demand.pin;
   if (choice.pin == Pin::kAuto) {
     choice.pin = choice.verified.static_reqid ? Pin::kReqid : Pin::kSpi;
   }
@@ -135,6 +134,7 @@ Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, con
   SocketPolicy policy;
   policy.kind = SocketPolicy::Kind::kProtect;
   policy.family = flow.remote.address.family;
+  policy.protocol = choice.protection.protocol;
   policy.mode = choice.protection.mode;
   policy.reqid = choice.reqid;
   if (choice.pin == Pin::kSpi) {
@@ -154,7 +154,12 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
-  Result<Choice> choice = ChooseSa(flow, *verdict.rule, verdict.reqid);
+  Result<Choice> choice = ChooseSa(flow, verdict.demand);
+  // Only where there is nobody to protect it with: an SA of the wrong peer is no reason to go
+  // clear.
+  if (!choice && choice.error().reason == Reason::kNoSa && verdict.permit) {
+    return GoClear(client, fd, fd_hint, facts, flow, verdict, *verdict.permit);
+  }
   if (!choice) return Refuse(client, flow, choice.error().reason, choice.error().ToString());
   Result<void> pinned = Pin(fd, facts, flow, *choice);
   if (!pinned) {
@@ -173,13 +178,51 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   entry.static_reqid = choice->verified.static_reqid;
   FillOwner(entry, client, facts, fd_hint, kernel_);
   entry.rule = verdict.rule;
-  entry.latch.rule = verdict.rule->name;
+  entry.latch.implicit = verdict.implicit;
+  if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
   if (guards_.Hold(guard)) entry.guards.push_back(guard);
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     guards_.Drop(guard);
+    Block(kernel_, fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
+  }
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+}
+
+Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                       const Flow& flow, const policy::Verdict& verdict,
+                       const policy::ClearPermit& /*permit*/) {
+  if (flow.direction == Direction::kIn) {
+    return Refuse(client, flow, Reason::kUnsupported,
+                  "an incoming connection in clear against the system's policy");
+  }
+  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+    return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
+  }
+  // The guard bit would have its packets blocked; a socket that was latched before may have it.
+  Result<void> done = kernel_.SetMark(fd, facts, 0, options_.guard_mark);
+  if (done) {
+    SocketPolicy allow;
+    allow.kind = SocketPolicy::Kind::kAllow;
+    allow.family = flow.remote.address.family;
+    done = kernel_.SetPolicy(fd, facts, allow);
+  }
+  if (!done) {
+    Block(kernel_, fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, done.error().reason, done.error().ToString());
+  }
+  Entry entry;
+  entry.latch.state = State::kEstablished;
+  entry.latch.flow = flow;
+  entry.latch.clear = true;
+  FillOwner(entry, client, facts, fd_hint, kernel_);
+  entry.rule = verdict.rule;
+  if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
+  const Entry* stored = database_.Insert(std::move(entry));
+  if (stored == nullptr) {
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
   }

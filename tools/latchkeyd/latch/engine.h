@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "policy/decide.h"
 #include "tools/latchkeyd/latch/database.h"
 #include "tools/latchkeyd/latch/entry.h"
 #include "tools/latchkeyd/latch/guard_set.h"
@@ -32,6 +33,9 @@ struct Options {
   int64_t reap_ms = 2'000;           // how often closed sockets are looked for
   size_t latches_per_uid = 65'536;
   bool shared_guards = false;  // another broker's standing guards may serve us too
+  // What system.toml says.
+  std::shared_ptr<const policy::SystemPolicy> system =
+      std::make_shared<const policy::SystemPolicy>();
 };
 
 struct Answer {
@@ -69,6 +73,9 @@ class Engine {
 
   const Database& database() const { return database_; }
 
+  // What the system asks of flows: the SPD without our own entries, and the file.
+  policy::System system() const { return {*options_.system, system_spd_}; }
+
  private:
   struct Choice {
     Verified verified;
@@ -87,8 +94,10 @@ class Engine {
   Answer Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                  const Flow& flow, const policy::Verdict& verdict);
   Result<void> Pin(int fd, const SocketFacts& facts, const Flow& flow, const Choice& choice);
-  Result<Choice> ChooseSa(const Flow& flow, const policy::Rule& rule, uint32_t reqid);
-  SystemView SystemFor(const Flow& flow) const;
+  Answer GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
+                 const Flow& flow, const policy::Verdict& verdict,
+                 const policy::ClearPermit& permit);
+  Result<Choice> ChooseSa(const Flow& flow, const policy::Demand& demand);
   void IdentifyAgain(const Flow& flow);
 
   // engine_listen.cc: listeners and their guards.
@@ -121,7 +130,8 @@ class Engine {
   Database database_;
   SaTable sas_;
   GuardSet guards_;
-  std::vector<SpdEntry> spd_;
+  std::vector<SpdEntry> spd_;         // all of it
+  std::vector<SpdEntry> system_spd_;  // without our own, marked and interface entries
   std::deque<std::pair<int64_t, Guard>> lingering_;  // until when; oldest first
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;

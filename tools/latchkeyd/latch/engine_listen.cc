@@ -75,6 +75,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   }
   SocketPolicy policy;
   policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
+  policy.protocol = plan->protocol;
   policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
   if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
 
@@ -97,16 +98,17 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
     const Flow flow{
         Direction::kIn, kProtocolTcp, {known.local(), listening.local.port}, {known.remote(), 0}};
     if (!seen.insert(flow).second) continue;
-    const policy::Rule* rule = policy::FirstMatch(*entry.policy, flow);
-    if (rule == nullptr || rule->action != policy::Action::kProtect) continue;
+    const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
+                                                   /*same_host=*/false);
+    if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
     const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, entry.created);
     if (identities.size() != 1 || !*identities.begin()) continue;
     const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
     const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-    Result<SaPair> pair = ChoosePair(out, in, *rule, rule->reqid);
+    Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
     if (!pair) continue;
     Guard guard;
-    guard.action = Guard::Action::kEsp;
+    guard.action = RequireAction(pair->out->sa.key.protocol);
     guard.reqid = pair->out->sa.reqid;
     guard.mark = options_.guard_mark;
     guard.selector.family = known.local().family;
@@ -173,7 +175,7 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
   } else {
     const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
     const policy::Verdict verdict =
-        policy::Decide(*client.policy, client.requester, flow, same_host, SystemFor(flow));
+        policy::Decide(system(), *client.policy, client.requester, flow, same_host);
     switch (verdict.outcome) {
       case policy::Outcome::kProtect:
         answer = AcceptProtected(client, fd, fd_hint, *facts, flow, verdict);
@@ -181,6 +183,9 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
       case policy::Outcome::kBypass:
       case policy::Outcome::kLocal:
         answer = LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+        break;
+      case policy::Outcome::kClear:
+        answer = GoClear(client, fd, fd_hint, *facts, flow, verdict, *verdict.permit);
         break;
       case policy::Outcome::kRefuse:
         answer = Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
@@ -198,21 +203,24 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
 Answer Engine::AcceptProtected(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                                const Flow& flow, const policy::Verdict& verdict) {
   const Entry* listener = ListenerOf(flow);
-  if (listener == nullptr) {
+  // Where only the system asks, its own SPD entry has kept clear packets out: the listener needs no
+  // latch of its own.
+  if (listener == nullptr && !verdict.implicit) {
     return Refuse(client, flow, Reason::kUnlatchedListener, DescribeRule(verdict.rule));
   }
-  if (!verdict.rule->remote_port.empty()) {
+  if (verdict.rule != nullptr && !verdict.rule->remote_port.empty()) {
     return Refuse(client, flow, Reason::kUnsupported, "a rule by the client's port");
   }
-  if (listener->suspect_children > 0) {
+  if (listener != nullptr && listener->suspect_children > 0) {
     --database_.Find(listener->latch.id)->suspect_children;
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
-  const std::set<std::optional<Identity>> identities =
-      sas_.IdentitiesSince(flow, listener->created);
+  const int64_t since =
+      listener != nullptr ? listener->created : kernel_.NowMs() - kImplicitQueueMs;
+  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
   if (identities.size() > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
                   std::to_string(identities.size()) + " identities since it listens");

@@ -56,6 +56,7 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
   }
   guards_.Sweep();
   if (Result<void> done = ReadSpd(); !done) return done;
+  observer_.OnSystem();
   CheckAll();
   return {};
 }
@@ -80,7 +81,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
         observer_.OnWarning("a listener's guard is missing: " + done.error().ToString());
       }
     }
-  } else if (entry.latch.state == State::kEstablished && !was_broken) {
+  } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
     const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
     if (guards_.Hold(guard)) entry.guards.push_back(guard);
   }
@@ -115,6 +116,15 @@ Result<void> Engine::ReadSpd() {
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
   guards_.Reassert(spd_);
+  std::vector<SpdEntry> system;
+  for (const SpdEntry& entry : spd_) {
+    const bool marked = entry.mark_mask != 0 || entry.if_id != 0;
+    if (entry.dir <= 1 && !marked && !guards_.Owns(entry)) system.push_back(entry);
+  }
+  if (system != system_spd_) {
+    system_spd_ = std::move(system);
+    observer_.OnSystem();
+  }
   return {};
 }
 
@@ -167,7 +177,7 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
 }
 
 void Engine::CheckAll() {
-  int64_t oldest_listener = kernel_.NowMs();
+  int64_t oldest_listener = kernel_.NowMs() - kImplicitQueueMs;
   // Latches first: a conflicting SA must not carry their packets a moment longer than it takes.
   for (auto& [id, entry] : database_.entries()) CheckLatch(entry);
   for (auto& [id, entry] : database_.entries()) {
@@ -179,7 +189,8 @@ void Engine::CheckAll() {
 }
 
 void Engine::CheckLatch(Entry& entry) {
-  if (entry.latch.state != State::kEstablished) return;
+  // One that goes in clear has no SA to lose, and none can contradict it.
+  if (entry.latch.state != State::kEstablished || entry.latch.clear) return;
   bool has[2] = {false, false};
   for (const bool inbound : {false, true}) {
     for (const KnownSa* known : sas_.Carrying(entry.latch.flow, inbound)) {

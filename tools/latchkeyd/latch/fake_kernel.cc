@@ -82,9 +82,9 @@ Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
     entry.priority = guard.priority;
     entry.block = guard.action == Guard::Action::kBlock;
     entry.mark = entry.mark_mask = guard.mark;
-    entry.bare = guard.action != Guard::Action::kEsp;
-    if (guard.action == Guard::Action::kEsp) {
-      entry.protocol = SaProtocol::kEsp;
+    entry.bare = !Requires(guard.action);
+    if (Requires(guard.action)) {
+      entry.protocol = guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
       entry.mode = Mode::kTransport;
       entry.reqid = guard.reqid;
     }

@@ -34,6 +34,7 @@ class FakeObserver : public Observer {
     log.push_back(std::string("refused: ") + wire::ReasonWord(reason) + " " + detail);
     last_refusal = reason;
   }
+  void OnSystem() override { ++systems; }
   void OnWarning(const std::string& text) override {
     log.push_back("warning: " + text);
     ++warnings;
@@ -44,6 +45,7 @@ class FakeObserver : public Observer {
   std::map<Guard, int> journal;
   wire::Reason last_refusal = wire::Reason::kNone;
   int warnings = 0;
+  int systems = 0;
 };
 
 }  // namespace latchkey::broker

@@ -14,10 +14,27 @@ bool Shows(const SpdEntry& entry, const Guard& guard) {
     case Guard::Action::kAllow:
       return !entry.block && entry.bare;
     case Guard::Action::kEsp:
-      return !entry.block && !entry.bare && entry.protocol == SaProtocol::kEsp &&
+    case Guard::Action::kAh:
+      return !entry.block && !entry.bare && RequireAction(entry.protocol) == guard.action &&
              entry.reqid == guard.reqid;
   }
   return false;
+}
+
+bool GuardSet::Owns(const SpdEntry& entry) const {
+  if (entry.dir > 1) return false;
+  Guard guard;
+  guard.out = entry.dir == 1;
+  guard.priority = entry.priority;
+  guard.mark = entry.mark;
+  guard.selector = entry.selector;
+  guard.reqid = entry.reqid;
+  if (entry.block) {
+    guard.action = Guard::Action::kBlock;
+  } else {
+    guard.action = entry.bare ? Guard::Action::kAllow : RequireAction(entry.protocol);
+  }
+  return uses_.contains(guard) && Shows(entry, guard);
 }
 
 void GuardSet::Inherit(const Guard& guard) { uses_[guard].present = true; }

@@ -32,6 +32,9 @@ class GuardSet {
   // Puts back every held guard that `spd` lacks. Returns how many there were.
   int Reassert(const std::vector<SpdEntry>& spd);
 
+  // True when `entry` is one of ours.
+  bool Owns(const SpdEntry& entry) const;
+
   size_t size() const { return uses_.size(); }
 
  private:

@@ -33,13 +33,15 @@ struct SocketFacts {
 // A per-socket policy: both directions are set, IN first. Wildcard selector in `family`.
 struct SocketPolicy {
   enum class Kind : uint8_t {
-    kProtect,    // ESP, transport, this reqid (and SPIs when not 0), both directions
-    kRequireIn,  // IN: ESP with any reqid; OUT is not touched
+    kProtect,    // transport mode, this reqid (and SPIs when not 0), both directions
+    kRequireIn,  // IN: protected under any reqid; OUT is not touched
+    kAllow,      // in clear, whatever the SPD says, both directions
     kBlock,      // nothing moves, either family
     kClear,      // take both away: the SPD decides
   };
   Kind kind = Kind::kBlock;
   Family family = Family::kV4;
+  SaProtocol protocol = SaProtocol::kEsp;
   Mode mode = Mode::kTransport;
   uint32_t reqid = 0;
   uint32_t spi_in = 0;  // host order; 0 = any
@@ -48,16 +50,26 @@ struct SocketPolicy {
 
 // An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot.
 struct Guard {
-  enum class Action : uint8_t { kBlock, kEsp, kAllow };
+  enum class Action : uint8_t { kBlock, kEsp, kAllow, kAh };
   bool out = true;
   Action action = Action::kBlock;
-  uint32_t reqid = 0;  // kEsp: exact for OUT, 0 = any for IN
+  uint32_t reqid = 0;  // kEsp, kAh: exact for OUT, 0 = any for IN
   uint32_t priority = 0;
   uint32_t mark = 0;  // 0: none; else value and mask alike
   Selector selector;  // family set
 
   auto operator<=>(const Guard&) const = default;
 };
+
+// Returns the action of a guard that lets only `protocol` pass.
+constexpr Guard::Action RequireAction(SaProtocol protocol) {
+  return protocol == SaProtocol::kAh ? Guard::Action::kAh : Guard::Action::kEsp;
+}
+
+// True for a guard that lets only what an SA protects pass.
+constexpr bool Requires(Guard::Action action) {
+  return action == Guard::Action::kEsp || action == Guard::Action::kAh;
+}
 
 // Where a socket may be found again: hints, never evidence.
 struct SocketHint {

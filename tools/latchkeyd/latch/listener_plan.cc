@@ -11,6 +11,7 @@ Need NeedOf(policy::Action action) {
   switch (action) {
     case policy::Action::kProtect:
       return Need::kProtect;
+    case policy::Action::kProtectOrBypass:  // outgoing alone (parse.cc)
     case policy::Action::kBypass:
     case policy::Action::kSystem:
       return Need::kBypass;
@@ -154,7 +155,7 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
     for (const Prefix& remote : remotes) {
       if (remote.base.family != family) continue;
       for (const Prefix& part : Within(open, remote)) {
-        regions.push_back(Region{part, NeedOf(rule.action)});
+        regions.push_back(Region{part, NeedOf(rule.action), rule.protection.protocol});
       }
       Take(open, remote);
       if (regions.size() + open.size() > kMaxRegions) {
@@ -162,7 +163,9 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
       }
     }
   }
-  for (const Prefix& prefix : open) regions.push_back(Region{prefix, NeedOf(policy.otherwise)});
+  for (const Prefix& prefix : open) {
+    regions.push_back(Region{prefix, NeedOf(policy.otherwise), SaProtocol::kEsp});
+  }
   return regions;
 }
 
@@ -172,12 +175,16 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
   ListenerPlan plan;
   std::vector<std::vector<Region>> cut;
   bool bypass = false;
+  bool mixed = false;
   for (const Family family : families) {
     Result<std::vector<Region>> regions = CutRegions(policy, local, family);
     if (!regions) return std::unexpected(regions.error());
     for (const Region& region : *regions) {
-      plan.latched = plan.latched || region.need == Need::kProtect;
       bypass = bypass || region.need == Need::kBypass;
+      if (region.need != Need::kProtect) continue;
+      mixed = mixed || (plan.latched && region.protocol != plan.protocol);
+      plan.latched = true;
+      plan.protocol = region.protocol;
     }
     cut.push_back(std::move(*regions));
   }
@@ -185,14 +192,14 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     if (bypass) return plan;
     return Fail(Reason::kPolicyDiscard, "plan listener", "no rule lets anybody connect");
   }
-  plan.pure = !bypass;
+  plan.pure = !bypass && !mixed;
   if (plan.pure) {
     // One family is held by the socket's own policy, which nothing in the SPD can beat; the other,
     // if there is one, by SPD entries. Where somebody else's entry would beat those, swap roles.
     const auto guard_for = [&](Family family) {
       const SocketAddress any{local.address.IsAny() ? Address::AnyOf(family) : local.address,
                               local.port};
-      return InGuard(any, family, Everything(family), Guard::Action::kEsp);
+      return InGuard(any, family, Everything(family), RequireAction(plan.protocol));
     };
     plan.socket_family = families.front();
     if (families.size() == 2 && Beaten(guard_for(families[1]), spd)) {
@@ -219,9 +226,9 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
         if (!SpdSpeaksOf(hole, spd)) plan.guards.push_back(hole);
         continue;
       }
-      const Guard guard =
-          InGuard(bound, family, region.remote,
-                  region.need == Need::kProtect ? Guard::Action::kEsp : Guard::Action::kBlock);
+      const Guard guard = InGuard(
+          bound, family, region.remote,
+          region.need == Need::kProtect ? RequireAction(region.protocol) : Guard::Action::kBlock);
       if (Beaten(guard, spd)) {
         return Fail(Reason::kConflictSpd, "plan listener",
                     "an SPD entry that lets clear packets in comes before the guard");

@@ -19,15 +19,17 @@ enum class Need : uint8_t { kProtect, kBypass, kDiscard };
 struct Region {
   Prefix remote;
   Need need = Need::kDiscard;
+  SaProtocol protocol = SaProtocol::kEsp;  // kProtect: under which
 
   auto operator<=>(const Region&) const = default;
 };
 
 struct ListenerPlan {
-  bool latched = false;                  // some peer is to be protected
-  bool pure = false;                     // latched, and no peer is bypassed
-  Family socket_family = Family::kNone;  // pure: the family whose IN socket policy demands ESP
-  std::vector<Guard> guards;             // SPD entries to hold while it listens
+  bool latched = false;  // some peer is to be protected
+  bool pure = false;     // latched, no peer is bypassed, and all are protected by one protocol
+  SaProtocol protocol = SaProtocol::kEsp;  // pure: that
+  Family socket_family = Family::kNone;    // pure: the family whose IN socket policy demands it
+  std::vector<Guard> guards;               // SPD entries to hold while it listens
 };
 
 // Cuts the whole address space of `family` into regions by the rules that can match an incoming TCP

@@ -23,6 +23,8 @@ class Observer {
   virtual void OnGuard(const Guard& guard, bool adding) = 0;
   virtual void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                          const std::string& detail) = 0;
+  // What the SPD asks has changed: what was compiled by it is stale.
+  virtual void OnSystem() = 0;
   virtual void OnWarning(const std::string& text) = 0;
 };
 

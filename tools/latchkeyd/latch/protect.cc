@@ -2,8 +2,6 @@
 
 #include <optional>
 
-#include "policy/decide.h"
-
 namespace latchkey::broker {
 namespace {
 
@@ -20,8 +18,8 @@ int Width(const Selector& selector) {
 }  // namespace
 
 Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
-                          const std::vector<const KnownSa*>& in, const policy::Rule& rule,
-                          uint32_t reqid) {
+                          const std::vector<const KnownSa*>& in, const policy::Demand& demand) {
+  const uint32_t reqid = demand.reqid;
   if (out.empty() || in.empty()) {
     return Fail(Reason::kNoSa, "find SA",
                 out.empty() ? "none to this address" : "none from this address");
@@ -49,7 +47,8 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     }
   }
   if (protection == nullptr) return Fail(Reason::kNoSa, "find SA", "none");  // not reached
-  if (const Reason judged = policy::Judge(rule, *identity, *protection); judged != Reason::kNone) {
+  if (const Reason judged = policy::Judge(demand, *identity, *protection);
+      judged != Reason::kNone) {
     return Fail(judged, "judge SA",
                 "peer \"" + identity->peer_id + "\" with " + protection->ToString());
   }
@@ -110,7 +109,7 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
     return Prefix{address, static_cast<uint8_t>(address.Bits())};
   };
   Guard guard;
-  guard.action = Guard::Action::kEsp;
+  guard.action = RequireAction(latch.protection.protocol);
   guard.reqid = latch.reqid;
   guard.mark = mark;
   guard.selector.family = latch.flow.remote.address.family;

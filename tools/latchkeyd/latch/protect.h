@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/decide.h"
 #include "policy/policy.h"
 #include "tools/latchkeyd/latch/entry.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -17,6 +18,10 @@ namespace latchkey::broker {
 inline constexpr uint8_t kTcpClose = 7;
 inline constexpr uint8_t kTcpListen = 10;
 
+// How long a connection that no latched listener took may have waited to be accepted: whoever had
+// an SA with its peer since then may have filled its queue.
+inline constexpr int64_t kImplicitQueueMs = 300'000;
+
 struct SaPair {
   const KnownSa* out = nullptr;
   const KnownSa* in = nullptr;
@@ -24,11 +29,11 @@ struct SaPair {
 
 // Chooses the SAs for a new latch from all those that can carry the flow (each list newest first).
 // A latch is not made while SAs conflict (RFC 5660, 2.3): all of them must have one known
-// identity, and one protection; then the pair must fit the rule. With `reqid`, only SAs under it
-// are chosen from, but the others still conflict. Prefers the narrowest selector, then the newest.
+// identity, and one protection; then the pair must meet the demand. With a reqid in it, only SAs
+// under that are chosen from, but the others still conflict. Prefers the narrowest selector, then
+// the newest.
 Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
-                          const std::vector<const KnownSa*>& in, const policy::Rule& rule,
-                          uint32_t reqid);
+                          const std::vector<const KnownSa*>& in, const policy::Demand& demand);
 
 // True when an SA that can carry a latch's flow contradicts it (RFC 5660, 2.3: another peer, or
 // other parameters; mode and local identity too, since section 2 latches them).

@@ -25,14 +25,20 @@ struct Known {
   }
 };
 
+policy::Demand With(uint32_t reqid) {
+  policy::Demand demand = policy::DemandOf(ProtectRule());
+  demand.reqid = reqid;
+  return demand;
+}
+
 TEST_CASE("the newest pair of one peer is chosen, or the one under the reqid asked for") {
   FakeKernel kernel;
   Known known;
   known.Add(kernel, 7, "bob");
   known.Add(kernel, 8, "bob");
-  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0)->out->sa.reqid == 8);
-  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 7)->out->sa.reqid == 7);
-  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 9).error().reason == Reason::kNoSa);
+  CHECK(ChoosePair(known.out, known.in, With(0))->out->sa.reqid == 8);
+  CHECK(ChoosePair(known.out, known.in, With(7))->out->sa.reqid == 7);
+  CHECK(ChoosePair(known.out, known.in, With(9)).error().reason == Reason::kNoSa);
 }
 
 TEST_CASE("the narrowest selector wins over the newest") {
@@ -45,7 +51,7 @@ TEST_CASE("the narrowest selector wins over the newest") {
     sa.sa.selector.destination_mask = 0xffff;
   }
   known.Add(kernel, 8, "bob");
-  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0)->out->sa.reqid == 7);
+  CHECK(ChoosePair(known.out, known.in, With(0))->out->sa.reqid == 7);
 }
 
 TEST_CASE("an SA of nobody beside one of somebody's is ambiguous") {
@@ -53,7 +59,7 @@ TEST_CASE("an SA of nobody beside one of somebody's is ambiguous") {
   Known known;
   known.Add(kernel, 7, "bob");
   known.Add(kernel, 8, nullptr);
-  CHECK(ChoosePair(known.out, known.in, ProtectRule(), 0).error().reason == Reason::kAmbiguousPeer);
+  CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kAmbiguousPeer);
 }
 
 TEST_CASE("every latched parameter counts as a conflict when it differs") {

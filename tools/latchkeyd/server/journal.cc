@@ -64,7 +64,7 @@ Prefix PrefixFrom(const Json& json) {
 Guard GuardFrom(const Json& json) {
   Guard guard;
   guard.out = json.at("out").get<bool>();
-  guard.action = EnumFrom(json.at("action"), Guard::Action::kAllow);
+  guard.action = EnumFrom(json.at("action"), Guard::Action::kAh);
   guard.reqid = NumberFrom<uint32_t>(json.at("reqid"));
   guard.priority = NumberFrom<uint32_t>(json.at("priority"));
   guard.mark = NumberFrom<uint32_t>(json.at("mark"));
@@ -118,7 +118,10 @@ Entry EntryFrom(const Json& json) {
   entry.v6_socket = json.at("v6").get<bool>();
   entry.static_reqid = json.at("static").get<bool>();
   entry.created = NumberFrom<int64_t>(json.at("created"));
-  entry.requester = policy::Requester{latch.uid, json.at("root").get<bool>()};
+  latch.implicit = json.at("implicit").get<bool>();
+  latch.clear = json.at("clear").get<bool>();
+  entry.requester =
+      policy::Requester{latch.uid, policy::Grants::Of(NumberFrom<uint8_t>(json.at("grants")))};
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));
   return entry;
 }
@@ -131,6 +134,7 @@ SessionRecord SessionFrom(const Json& json) {
   session.program = StringFrom(json.at("program"));
   session.policy_name = StringFrom(json.at("name"));
   session.policy_text = StringFrom(json.at("text"));
+  session.signature = StringFrom(json.at("signature"));
   session.has_policy = json.at("has_policy").get<bool>();
   return session;
 }

@@ -98,8 +98,11 @@ void PutEntry(Text& text, const Entry& entry) {
       latch.since, entry.session);
   Put(text, FMT_COMPILE(",\"socket\":[{},{},{},{}]"), entry.hint.cookie, entry.hint.inode,
       entry.hint.pid, entry.hint.fd);
-  Put(text, FMT_COMPILE(",\"v6\":{},\"static\":{},\"created\":{},\"root\":{},\"guards\":["),
-      entry.v6_socket, entry.static_reqid, entry.created, entry.requester.root);
+  Put(text,
+      FMT_COMPILE(",\"v6\":{},\"static\":{},\"created\":{},\"implicit\":{},\"clear\":{},"
+                  "\"grants\":{},\"guards\":["),
+      entry.v6_socket, entry.static_reqid, entry.created, latch.implicit, latch.clear,
+      entry.requester.grants.Bits());
   for (size_t i = 0; i < entry.guards.size(); ++i) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);
@@ -110,6 +113,7 @@ void PutEntry(Text& text, const Entry& entry) {
 void PutSession(Text& text, const SessionRecord& session) {
   Put(text, FMT_COMPILE("{{\"id\":{},\"uid\":{},\"has_policy\":{}"), session.id, session.uid,
       session.has_policy);
+  PutNamed(text, "signature", session.signature);
   PutNamed(text, "token", session.token);
   PutNamed(text, "program", session.program);
   PutNamed(text, "name", session.policy_name);

@@ -19,6 +19,7 @@ struct SessionRecord {
   std::string program;
   std::string policy_name;
   std::string policy_text;
+  std::string signature;  // the text of the policy's signature file; empty: it has none
   bool has_policy = false;
 };
 

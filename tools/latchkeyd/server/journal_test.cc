@@ -40,6 +40,7 @@ SessionRecord MakeSession(uint64_t id) {
   session.program = "/opt/caf\xe9/\xc3\xa9/app";  // not UTF-8 as a whole
   session.policy_name = "app \"one\"\n.toml";
   session.policy_text = "latchkey = 1\n\xf0\x9f\x94\x91 \\";
+  session.signature = "untrusted comment: \xff\n";
   session.has_policy = true;
   return session;
 }
@@ -72,6 +73,8 @@ Entry MakeEntry(uint64_t id) {
   latch.identity = {"\xff b", "me", "manual"};
   latch.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
   latch.pin = Pin::kSpi;
+  latch.implicit = true;
+  latch.clear = true;
   latch.reqid = 42;
   latch.spi_in = 0xdeadbeef;
   latch.spi_out = 2;
@@ -86,7 +89,7 @@ Entry MakeEntry(uint64_t id) {
   entry.v6_socket = true;
   entry.static_reqid = true;
   entry.created = 12'345;
-  entry.requester = policy::Requester{1000, true};
+  entry.requester = policy::Requester{1000, policy::Grants::All()};
   entry.guards = {MakeGuard(1), MakeGuard(2)};
   return entry;
 }
@@ -99,6 +102,7 @@ void CheckSame(const SessionRecord& a, const SessionRecord& b) {
   CHECK(a.policy_name == b.policy_name);
   CHECK(a.policy_text == b.policy_text);
   CHECK(a.has_policy == b.has_policy);
+  CHECK(a.signature == b.signature);
 }
 
 void CheckSame(const Entry& a, const Entry& b) {
@@ -109,6 +113,8 @@ void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.latch.identity == b.latch.identity);
   CHECK(a.latch.protection == b.latch.protection);
   CHECK(a.latch.pin == b.latch.pin);
+  CHECK(a.latch.implicit == b.latch.implicit);
+  CHECK(a.latch.clear == b.latch.clear);
   CHECK(a.latch.reqid == b.latch.reqid);
   CHECK(a.latch.spi_in == b.latch.spi_in);
   CHECK(a.latch.spi_out == b.latch.spi_out);
@@ -127,7 +133,7 @@ void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.static_reqid == b.static_reqid);
   CHECK(a.created == b.created);
   CHECK(a.requester.uid == b.requester.uid);
-  CHECK(a.requester.root == b.requester.root);
+  CHECK(a.requester.grants == b.requester.grants);
   CHECK(a.guards == b.guards);
 }
 

@@ -28,23 +28,38 @@ bool Text(const char (&field)[N], std::string& text) {
   return true;
 }
 
-Result<std::string> ReadPolicyText(int fd) {
+Result<std::string> ReadFile(int fd, const std::string& what) {
+  const std::string step = "read " + what;
   struct stat status {};
   if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    return Fail(Reason::kBadPolicy, "read policy", "not a regular file");
+    return Fail(Reason::kBadPolicy, step, "not a regular file");
   }
   if (status.st_size > kMaxPolicy) {
-    return Fail(Reason::kBadPolicy, "read policy", "larger than 1 MiB");
+    return Fail(Reason::kBadPolicy, step, "larger than 1 MiB");
   }
   std::string text(static_cast<size_t>(status.st_size), '\0');
   size_t have = 0;
   while (have < text.size()) {
     const ssize_t count =
         pread(fd, text.data() + have, text.size() - have, static_cast<off_t>(have));
-    if (count <= 0) return Fail(Reason::kBadPolicy, "read policy", "cannot be read");
+    if (count <= 0) return Fail(Reason::kBadPolicy, step, "cannot be read");
     have += static_cast<size_t>(count);
   }
   return text;
+}
+
+Result<PolicyTexts> ReadFiles(const std::vector<int>& files) {
+  PolicyTexts texts;
+  Result<std::string> policy = ReadFile(files[0], "policy");
+  if (!policy) return std::unexpected(policy.error());
+  texts.policy = std::move(*policy);
+  if (files.size() < 2) return texts;
+  Result<std::string> signature = ReadFile(files[1], "signature");
+  if (!signature) return std::unexpected(signature.error());
+  // None at all would be a policy that claims nothing.
+  if (signature->empty()) return Fail(Reason::kBadSignature, "read signature", "it is empty");
+  texts.signature = std::move(*signature);
+  return texts;
 }
 
 // The process that a descriptor received as a pidfd stands for; -1 for one that has ended, or for
@@ -70,8 +85,10 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
   record.uid = request.uid;
   record.has_policy = (open.flags & wire::kOpenNoPolicy) == 0;
   const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
-  const int expected = (record.has_policy ? 1 : 0) + (launcher ? 1 : 0);
-  if ((open.flags & ~(wire::kOpenLauncher | wire::kOpenNoPolicy)) != 0 || open.reserved != 0 ||
+  const bool has_signature = (open.flags & wire::kOpenSigned) != 0;
+  const int expected = (record.has_policy ? 1 : 0) + (has_signature ? 1 : 0) + (launcher ? 1 : 0);
+  constexpr uint32_t kKnown = wire::kOpenLauncher | wire::kOpenNoPolicy | wire::kOpenSigned;
+  if ((open.flags & ~kKnown) != 0 || open.reserved != 0 || (has_signature && !record.has_policy) ||
       request.descriptor_count != expected || !Text(open.program, record.program) ||
       !Text(open.policy, record.policy_name)) {
     return false;
@@ -83,21 +100,22 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
     opening.launched.Reset(std::exchange(pidfd, -1));
   }
   connection.phase = Phase::kControl;
-  if (!record.has_policy) return FinishOpen(connection, std::move(opening), std::string());
+  if (!record.has_policy) return FinishOpen(connection, std::move(opening), PolicyTexts());
 
   const uint64_t ticket = ++last_ticket_;
   connection.opening = ticket;
   openings_[ticket] = std::move(opening);
-  const int fd = std::exchange(request.descriptors[0], -1);
-  offload_.Run(request.uid, [fd, ticket, number = connection.fd.get(), texts = texts_] {
-    Result<std::string> text = ReadPolicyText(fd);
+  std::vector<int> files = {std::exchange(request.descriptors[0], -1)};
+  if (has_signature) files.push_back(std::exchange(request.descriptors[1], -1));
+  offload_.Run(request.uid, [files, ticket, number = connection.fd.get(), texts = texts_] {
+    Result<PolicyTexts> text = ReadFiles(files);
     {
       const std::lock_guard lock(texts->mutex);
       texts->done.push_back({number, ticket, std::move(text)});
       const uint64_t one = 1;
       (void)!write(texts->event.get(), &one, sizeof(one));
     }
-    close(fd);
+    for (const int fd : files) close(fd);
   });
   return true;
 }
@@ -127,12 +145,13 @@ void Server::OnTexts() {
   }
 }
 
-bool Server::FinishOpen(Connection& connection, Opening opening, Result<std::string> text) {
+bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTexts> text) {
   wire::Opened reply{};
   reply.header = wire::MakeHeader(wire::Type::kOpened, opening.serial);
   Result<Session*> session = nullptr;
   if (text) {
-    opening.record.policy_text = std::move(*text);
+    opening.record.policy_text = std::move(text->policy);
+    opening.record.signature = std::move(text->signature);
     session = sessions_.Make(std::move(opening.record));
   } else {
     session = std::unexpected(text.error());

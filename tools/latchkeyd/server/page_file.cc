@@ -64,17 +64,20 @@ void ClearTrouble(wire::Page& page, uint64_t cookie) {
   }
 }
 
-Result<PageFile> PageFile::Make(const std::string& path, const policy::Policy& policy) {
+Result<PageFile> PageFile::Make(const std::string& path, const policy::Policy& policy,
+                                const policy::System* system) {
   // What an earlier broker left under this name is some other session's.
   unlink(path.c_str());
-  return Map(path, policy, O_EXCL);
+  return Map(path, policy, system, O_EXCL);
 }
 
-Result<PageFile> PageFile::Reopen(const std::string& path, const policy::Policy& policy) {
-  return Map(path, policy, 0);
+Result<PageFile> PageFile::Reopen(const std::string& path, const policy::Policy& policy,
+                                  const policy::System* system) {
+  return Map(path, policy, system, 0);
 }
 
-Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& policy, int flags) {
+Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& policy,
+                               const policy::System* system, int flags) {
   const auto failed = [&](const char* step) {
     return Fail(Reason::kKernelRefused, step, path + ": " + std::strerror(errno));
   };
@@ -92,7 +95,7 @@ Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& po
   }
   page->magic = wire::kPageMagic;
   page->version = wire::kVersion;
-  policy::CompileInto(policy, *page);
+  policy::CompileInto(policy, system, *page);
   return PageFile(path, page);
 }
 

@@ -10,6 +10,7 @@
 
 #include "policy/model/error.h"
 #include "policy/policy.h"
+#include "policy/system_policy.h"
 #include "shim/wire/page.h"
 
 namespace latchkey::broker {
@@ -22,10 +23,12 @@ void ClearTrouble(wire::Page& page, uint64_t cookie);
 class PageFile {
  public:
   // Makes the file at `path` (mode 0600), in place of any that is there, and compiles `policy` into
-  // it.
-  static Result<PageFile> Make(const std::string& path, const policy::Policy& policy);
+  // it (compile.h).
+  static Result<PageFile> Make(const std::string& path, const policy::Policy& policy,
+                               const policy::System* system);
   // Takes over the file of a broker before us, with its troubles; makes it where it is gone.
-  static Result<PageFile> Reopen(const std::string& path, const policy::Policy& policy);
+  static Result<PageFile> Reopen(const std::string& path, const policy::Policy& policy,
+                                 const policy::System* system);
 
   PageFile(PageFile&& other) noexcept
       : path_(std::move(other.path_)), page_(std::exchange(other.page_, nullptr)) {}
@@ -40,7 +43,8 @@ class PageFile {
 
  private:
   PageFile(std::string path, wire::Page* page) : path_(std::move(path)), page_(page) {}
-  static Result<PageFile> Map(const std::string& path, const policy::Policy& policy, int flags);
+  static Result<PageFile> Map(const std::string& path, const policy::Policy& policy,
+                              const policy::System* system, int flags);
 
   std::string path_;
   wire::Page* page_;

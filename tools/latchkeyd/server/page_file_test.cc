@@ -140,7 +140,7 @@ TEST_CASE("The file is private, read-only for programs, and outlives the broker"
   policy::Policy policy;
   policy.otherwise = policy::Action::kDiscard;
   {
-    Result<PageFile> file = PageFile::Make(directory.File(), policy);
+    Result<PageFile> file = PageFile::Make(directory.File(), policy, nullptr);
     REQUIRE(file);
     CHECK(file->page().magic == wire::kPageMagic);
     CHECK((file->page().flags & wire::kPageDenyDatagrams) != 0);
@@ -161,7 +161,7 @@ TEST_CASE("The file is private, read-only for programs, and outlives the broker"
     munmap(mapped, sizeof(wire::Page));
     close(client);
   }
-  Result<PageFile> again = PageFile::Reopen(directory.File(), policy);
+  Result<PageFile> again = PageFile::Reopen(directory.File(), policy, nullptr);
   REQUIRE(again);
   CHECK(Seen(again->page(), 5) == Trouble::kBroken);
   CHECK(again->page().troubled == 1);
@@ -169,10 +169,10 @@ TEST_CASE("The file is private, read-only for programs, and outlives the broker"
 
 TEST_CASE("A new session never takes over an old one's page") {
   const Directory directory;
-  Result<PageFile> old = PageFile::Make(directory.File(), policy::Policy{});
+  Result<PageFile> old = PageFile::Make(directory.File(), policy::Policy{}, nullptr);
   REQUIRE(old);
   SetTrouble(old->page(), 5, Trouble::kBroken, Reason::kConflictSa);
-  Result<PageFile> fresh = PageFile::Make(directory.File(), policy::Policy{});
+  Result<PageFile> fresh = PageFile::Make(directory.File(), policy::Policy{}, nullptr);
   REQUIRE(fresh);
   CHECK(Seen(fresh->page(), 5) == Trouble::kFree);
   // Programs that mapped the old one keep what it said.
@@ -185,22 +185,22 @@ TEST_CASE("What is no page is not taken over") {
   REQUIRE(fd >= 0);
   SECTION("another content") {
     REQUIRE(write(fd, "not a page", 10) == 10);
-    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}));
+    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
   }
   SECTION("another version") {
     const uint32_t magic = wire::kPageMagic;
     const uint16_t version = wire::kVersion + 1;
     REQUIRE(pwrite(fd, &magic, sizeof(magic), 0) == sizeof(magic));
     REQUIRE(pwrite(fd, &version, sizeof(version), 4) == sizeof(version));
-    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}));
+    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
   }
   SECTION("a symbolic link") {
     unlink(directory.File().c_str());
     REQUIRE(symlink("/etc/passwd", directory.File().c_str()) == 0);
-    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}));
+    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
   }
   SECTION("an empty file becomes one") {
-    CHECK(PageFile::Reopen(directory.File(), policy::Policy{}));
+    CHECK(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
   }
   close(fd);
 }

@@ -21,7 +21,7 @@ constexpr auto kAttached = static_cast<uint8_t>(Phase::kAttached);
 
 const RequestTable::Row* RequestTable::Find(wire::Type type) {
   static constexpr Row kRows[] = {
-      {wire::Type::kOpen, kFresh, 0, 2, &Server::HandleOpen},
+      {wire::Type::kOpen, kFresh, 0, 3, &Server::HandleOpen},
       {wire::Type::kAttach, kFresh, 0, 0, &Server::HandleAttach},
       {wire::Type::kConnect, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kListen, kAttached, 1, 1, &Server::HandleSocket},
@@ -83,16 +83,15 @@ bool Server::HandleAttach(Connection& connection, wire::Received& request) {
 bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   const auto& asked = request.As<wire::SocketRequest>();
   if ((asked.flags & ~wire::kRequestNonblocking) != 0) return false;
-  const Session* session = sessions_.Find(connection.session);
+  Session* session = sessions_.Find(connection.session);
   if (session == nullptr) return false;
   Client client;
   client.session = session->record.id;
   client.policy = session->policy;
   client.pid = request.pid;
   client.program = session->record.program;
-  // The lesser of two authorities: a worker that dropped root does not speak with root's.
   client.requester.uid = request.uid;
-  client.requester.root = request.uid == 0 && session->record.uid == 0;
+  client.requester.grants = sessions_.GrantsOf(*session, request.uid);
   const int fd = request.descriptors[0];
   Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0};
   // Descriptors of his that do not close are held against a user before there are too many.

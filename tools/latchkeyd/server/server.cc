@@ -27,6 +27,8 @@ std::string Describe(const Entry& entry) {
     const char* arrow = latch.flow.direction == Direction::kOut ? "->" : "<-";
     fmt::format_to(std::back_inserter(text), " {} {}", arrow, latch.flow.remote.ToString());
   }
+  if (latch.clear) text += " CLEAR";
+  if (latch.implicit) text += " implicit";
   if (!latch.identity.peer_id.empty()) {
     fmt::format_to(std::back_inserter(text), " peer \"{}\"", latch.identity.peer_id);
   }
@@ -215,6 +217,8 @@ void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reas
        (flow.direction == Direction::kOut ? " -> " : " <- ") + flow.remote.ToString() + " (" +
        detail + ") program " + client.program + " pid " + std::to_string(client.pid));
 }
+
+void Server::OnSystem() { sessions_.UseSpd(engine_->system().spd); }
 
 void Server::OnWarning(const std::string& text) { log_("warning: " + text); }
 

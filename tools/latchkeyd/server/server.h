@@ -41,11 +41,17 @@ struct Opening {
   uint32_t serial = 0;
 };
 
-// A policy's text, or why there is none.
+// What the files of a policy hold.
+struct PolicyTexts {
+  std::string policy;
+  std::string signature;  // empty: it has none
+};
+
+// The same, or why there is none.
 struct ReadText {
   int connection = -1;
   uint64_t ticket = 0;
-  Result<std::string> text;
+  Result<PolicyTexts> text;
 };
 
 // What the threads that read policies hand back. It outlives the server if it must.
@@ -103,6 +109,7 @@ class Server : public Observer {
   void OnGuard(const Guard& guard, bool adding) override;
   void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                  const std::string& detail) override;
+  void OnSystem() override;
   void OnWarning(const std::string& text) override;
 
  private:
@@ -117,7 +124,7 @@ class Server : public Observer {
   // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
   static bool CompleteCredentials(const Connection& connection, wire::Received& request);
   bool Serve(Connection& connection, wire::Received& request);
-  bool FinishOpen(Connection& connection, Opening opening, Result<std::string> text);
+  bool FinishOpen(Connection& connection, Opening opening, Result<PolicyTexts> text);
   void EndSession(uint64_t id);
   bool HasLatch(uint64_t session) const;
   static bool Reply(const Connection& connection, const void* message, uint32_t size,

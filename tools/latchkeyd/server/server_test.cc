@@ -78,10 +78,10 @@ TEST_CASE("Authority is the intersection of the session's and the sender's") {
     CHECK(entry->latch.uid == sender);
     return entry->requester;
   };
-  CHECK(requester(0, 0).root);
-  CHECK_FALSE(requester(0, 1000).root);  // a worker that dropped root
-  CHECK_FALSE(requester(1000, 0).root);  // root with an ordinary user's token
-  CHECK_FALSE(requester(1000, 1000).root);
+  CHECK(requester(0, 0).grants == policy::Grants::All());
+  CHECK(requester(0, 1000).grants.None());  // a worker that dropped root
+  CHECK(requester(1000, 0).grants.None());  // root with an ordinary user's token
+  CHECK(requester(1000, 1000).grants.None());
   CHECK(requester(0, 1000).uid == 1000);
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("A first message without a sender is of who connected, a later one of 
   setsockopt(attached.number, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
   const auto decision = rig.Take<wire::Decision>(attached);
   REQUIRE(decision);
-  CHECK_FALSE(rig.engine->database().Find(decision->latch)->requester.root);
+  CHECK(rig.engine->database().Find(decision->latch)->requester.grants.None());
 }
 
 TEST_CASE("A break is on the page, in the journal and in the log; a close takes it off the page") {

@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include "policy/parse.h"
+#include "policy/compile.h"
 #include "shim/wire/messages.h"
 
 namespace latchkey::broker {
@@ -19,24 +19,6 @@ namespace {
 
 constexpr size_t kSessionsPerUser = 64;
 constexpr size_t kSessionsOfRoot = 4096;
-
-Result<std::shared_ptr<const policy::Policy>> ReadPolicy(const SessionRecord& record) {
-  if (!record.has_policy) return std::make_shared<const policy::Policy>();
-  auto parsed = policy::Parse(record.policy_text, record.policy_name);
-  if (!parsed) {
-    std::string lines;
-    for (const policy::ParseError& error : parsed.error()) {
-      lines += (lines.empty() ? "" : "\n") + error.ToString();
-    }
-    return Fail(Reason::kBadPolicy, "read policy", lines);
-  }
-  const std::vector<std::string>& programs = parsed->program;
-  if (!programs.empty() && std::ranges::find(programs, record.program) == programs.end()) {
-    return Fail(Reason::kBadPolicy, "read policy",
-                record.policy_name + ": not a policy for \"" + record.program + "\"");
-  }
-  return std::make_shared<const policy::Policy>(std::move(*parsed));
-}
 
 }  // namespace
 
@@ -48,15 +30,17 @@ std::string TokenText(const uint8_t* token) {
 }
 
 Result<Session*> SessionTable::Put(const SessionRecord& record, bool fresh) {
-  Result<std::shared_ptr<const policy::Policy>> policy = ReadPolicy(record);
-  if (!policy) return std::unexpected(policy.error());
+  Result<Admitted> admitted = admission_.Admit(record, fresh);
+  if (!admitted) return std::unexpected(admitted.error());
+  const policy::Policy& policy = *admitted->policy;
   const uint64_t id = record.id;
   if (sessions_.contains(id)) return Fail(Reason::kBadRequest, "make session", "its id is in use");
-  Result<PageFile> page =
-      fresh ? PageFile::Make(PagePath(id), **policy) : PageFile::Reopen(PagePath(id), **policy);
+  Result<PageFile> page = fresh ? PageFile::Make(PagePath(id), policy, System().get())
+                                : PageFile::Reopen(PagePath(id), policy, System().get());
   if (!page) return std::unexpected(page.error());
   page->page().guard_mark.store(guard_mark_);
-  auto [it, added] = sessions_.try_emplace(id, record, *policy, std::move(*page));
+  auto [it, added] = sessions_.try_emplace(id, record, admitted->policy, std::move(*page));
+  it->second.signer_grants = admitted->signer;
   return &it->second;
 }
 
@@ -82,6 +66,28 @@ Result<Session*> SessionTable::Restore(const SessionRecord& record) {
     return Fail(Reason::kBadRequest, "restore session", "its token is damaged");
   }
   return Put(record, /*fresh=*/false);
+}
+
+std::unique_ptr<policy::System> SessionTable::System() const {
+  if (spd_ == nullptr) return nullptr;
+  return std::make_unique<policy::System>(policy::System{admission_.system(), *spd_});
+}
+
+void SessionTable::UseSpd(const std::vector<SpdEntry>& spd) {
+  spd_ = &spd;
+  for (auto& [id, session] : sessions_) {
+    policy::CompileInto(*session.policy, System().get(), session.page.page());
+  }
+}
+
+policy::Grants SessionTable::GrantsOf(Session& session, uint32_t uid) const {
+  auto [it, fresh] = session.user_grants.try_emplace(uid);
+  if (fresh) it->second = admission_.GrantsOf(uid);
+  policy::Grants grants = it->second;
+  // The lesser of two authorities: who became root later does not speak with root's.
+  if (uid == 0 && session.record.uid != 0) grants = {};
+  grants.Add(session.signer_grants);
+  return grants;
 }
 
 Session* SessionTable::Find(uint64_t id) {

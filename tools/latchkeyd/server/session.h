@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "policy/policy.h"
+#include "policy/system_policy.h"
 #include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/latchkeyd/server/admission.h"
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/page_file.h"
 
@@ -24,8 +26,10 @@ struct Session {
   SessionRecord record;
   std::shared_ptr<const policy::Policy> policy;
   PageFile page;
-  int connections = 0;     // attached ones, and the launcher's
-  int64_t idle_since = 0;  // since when it has none; 0 = it has some
+  policy::Grants signer_grants;
+  std::map<uint32_t, policy::Grants> user_grants;  // of those that asked
+  int connections = 0;                             // attached ones, and the launcher's
+  int64_t idle_since = 0;                          // since when it has none; 0 = it has some
   bool checked_in = false;
   UniqueFd launched;        // pidfd of a program whose shim must check in
   int64_t check_in_by = 0;  // 0 = not running yet
@@ -35,8 +39,9 @@ class SessionTable {
  public:
   // `pages`: the directory the page files lie in. `guard_mark`: the bit that they say marks a
   // latched socket.
-  SessionTable(std::string pages, uint32_t guard_mark)
-      : pages_(std::move(pages)), guard_mark_(guard_mark) {}
+  // `admission` says which policies may be used.
+  SessionTable(std::string pages, uint32_t guard_mark, Admission admission = {})
+      : pages_(std::move(pages)), guard_mark_(guard_mark), admission_(std::move(admission)) {}
 
   // Makes a session with a fresh token from the kernel's random source. `record` brings everything
   // but id and token. bad-policy with every error of the text, a line each; limit for more than 64
@@ -44,6 +49,13 @@ class SessionTable {
   Result<Session*> Make(SessionRecord record);
   // Brings back one that a broker before us had, with its token and page.
   Result<Session*> Restore(const SessionRecord& record);
+
+  // Compiles every page anew by what the SPD says now. `spd` must live as long as this; before the
+  // first call the shim has to ask about everything.
+  void UseSpd(const std::vector<SpdEntry>& spd);
+
+  // What a request of `uid` in a session is granted.
+  policy::Grants GrantsOf(Session& session, uint32_t uid) const;
 
   Session* Find(uint64_t id);
   // Finds by token, in constant time for each session.
@@ -56,10 +68,13 @@ class SessionTable {
 
  private:
   Result<Session*> Put(const SessionRecord& record, bool fresh);
+  std::unique_ptr<policy::System> System() const;
   std::string PagePath(uint64_t id) const { return pages_ + "/" + std::to_string(id); }
 
   std::string pages_;
   uint32_t guard_mark_;
+  Admission admission_;
+  const std::vector<SpdEntry>* spd_ = nullptr;
   std::map<uint64_t, Session> sessions_;
   uint64_t next_id_ = 1;
 };

@@ -10,51 +10,35 @@
 namespace latchkey::broker {
 namespace {
 
-std::string ErrorOf(const std::string& text) {
-  const Result<uint32_t> read = ParseSystemFile(text, "system.toml");
-  return read ? "no error" : read.error().value;
-}
-
-TEST_CASE("Version and mark mask are read") {
-  CHECK(ParseSystemFile("latchkey = 1\n", "s") == kDefaultMarkMask);
-  CHECK(ParseSystemFile("latchkey = 1\nmark_mask = 0x00ff0000\n", "s") == 0x00ff0000U);
-  CHECK(ParseSystemFile("mark_mask = 0xffffffff\nlatchkey = 1\n", "s") == 0xffffffffU);
-  CHECK(GuardBit(kDefaultMarkMask) == 0x80000000U);
+TEST_CASE("The guard bit is the mask's top bit") {
+  CHECK(GuardBit(0xffff0000) == 0x80000000U);
   CHECK(GuardBit(0x00ff0000) == 0x00800000U);
   CHECK(GuardBit(1) == 1U);
-}
-
-TEST_CASE("Everything else is refused, with its place") {
-  CHECK(ErrorOf("latchkey = 1\nsuites = []\n").find("\"suites\" is not supported yet") !=
-        std::string::npos);
-  CHECK(ErrorOf("latchkey = 1\n[[rule]]\naction = \"protect\"\n").find("\"rule\"") !=
-        std::string::npos);
-  CHECK(ErrorOf("latchkey = 1\nmark_mask = 0\n").starts_with("system.toml:2:"));
-  CHECK(ErrorOf("latchkey = 1\nmark_mask = -1\n").find("expected 1 to") != std::string::npos);
-  CHECK(ErrorOf("latchkey = 1\nmark_mask = 0x100000000\n").find("expected 1") != std::string::npos);
-  CHECK(ErrorOf("latchkey = 1\nmark_mask = 0x50000000\n").find("side by side") !=
-        std::string::npos);
-  CHECK(ErrorOf("latchkey = 1\nmark_mask = \"0xff\"\n").starts_with("system.toml:2:"));
-  CHECK(ErrorOf("latchkey = 2\n").find("version 1") != std::string::npos);
-  CHECK(ErrorOf("latchkey = 1.0\n").find("version 1") != std::string::npos);
-  CHECK(ErrorOf("").find("expected latchkey = 1") != std::string::npos);
-  CHECK(ErrorOf("latchkey = \n").starts_with("system.toml:1:"));
-  CHECK(ErrorOf("latchkey = 1\nlatchkey = 1\n").starts_with("system.toml:2:"));
 }
 
 TEST_CASE("The file must be root's alone to write; none at all is no error") {
   char name[] = "/tmp/system_file_test.XXXXXX";
   const std::string directory = mkdtemp(name);
   const std::string path = directory + "/system.toml";
-  CHECK(ReadSystemFile(path) == kDefaultMarkMask);
+  REQUIRE(ReadSystemFile(path));
+  CHECK(ReadSystemFile(path)->mark_mask == 0xffff0000);
   std::ofstream(path) << "latchkey = 1\nmark_mask = 0xff\n";
   REQUIRE(chmod(path.c_str(), 0644) == 0);
-  if (geteuid() == 0) CHECK(ReadSystemFile(path) == 0xffU);
+  if (geteuid() == 0) CHECK(ReadSystemFile(path)->mark_mask == 0xffU);
   REQUIRE(chmod(path.c_str(), 0664) == 0);
   CHECK_FALSE(ReadSystemFile(path));
   REQUIRE(chmod(path.c_str(), 0646) == 0);
   CHECK_FALSE(ReadSystemFile(path));
   CHECK_FALSE(ReadSystemFile(directory));
+  REQUIRE(chmod(path.c_str(), 0644) == 0);
+  std::ofstream(path) << "latchkey = 2\nnonsense = 1\n";
+  if (geteuid() == 0) {
+    const Result<policy::SystemPolicy> read = ReadSystemFile(path);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().reason == Reason::kBadPolicy);
+    CHECK(read.error().value.find("system.toml:1:12: ") != std::string::npos);
+    CHECK(read.error().value.find("system.toml:2:1: ") != std::string::npos);
+  }
   unlink(path.c_str());
   rmdir(directory.c_str());
 }
