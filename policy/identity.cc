@@ -48,6 +48,7 @@ bool HostMatches(std::string_view pattern, std::string_view host) {
   // A name that itself has a "*" is a certificate's wildcard: no host, so none that a pattern
   // means.
   if (host.find('*') != std::string_view::npos) return false;
+  if (pattern == "*") return !host.empty() && host.find('.') == std::string_view::npos;
   if (!pattern.starts_with("*.")) return EqualNoCase(pattern, host);
   const size_t dot = host.find('.');
   return dot != std::string_view::npos && dot > 0 && pattern.size() > 2 &&
@@ -87,6 +88,7 @@ std::string IdFault(std::string_view id, bool wildcard) {
     case IdKind::kIp:
       return Address::Parse(typed.value) ? "" : "expected an IP address after \"ip:\"";
     case IdKind::kFqdn:
+      if (wildcard && typed.value == "*") return {};
       if (wildcard && typed.value.starts_with("*.") && typed.value.size() > 2) {
         typed.value.remove_prefix(2);
       }

@@ -18,7 +18,7 @@ inline constexpr size_t kMaxId = 255;
 // Compares `id`, as the key manager verified it, with `pattern` from a policy: host names and
 // e-mail addresses without regard to ASCII case, IP addresses by value, everything else octet by
 // octet. "*" in a pattern stands for exactly one label, and only as the whole leftmost one of a
-// host name.
+// host name (alone: any host name of one label).
 bool IdMatches(std::string_view pattern, std::string_view id);
 
 // Returns what is wrong with a name ("expected …"), or nothing. `wildcard`: "*" may stand where

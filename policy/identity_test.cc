@@ -49,8 +49,9 @@ TEST_CASE("Names that do not match") {
            {"", ""},
            {"", "alice"},
            {"fqdn:", "fqdn:"},
-           {"*", "alice"},
+           {"*", "db1.example"},
            {"*", "*"},
+           {"*", "10.9.0.1"},
            {"*.", "alice."},
            {"*.db.example", "db.example"},
            {"*.db.example", ".db.example"},
@@ -86,10 +87,15 @@ TEST_CASE("Names that do not match") {
   }
 }
 
+TEST_CASE("A star alone is any name of one label") {
+  CHECK(IdMatches("*", "alice"));
+  CHECK(IdMatches("fqdn:*", "alice"));
+}
+
 TEST_CASE("Names without a fault") {
   for (const char* id :
-       {"alice", "*.db.example", "fqdn:*.db.example", "bob@example", "CN=*.example", "keyid:a*",
-        "keyid:\x01\t", "ip:fd00::1", "10.9.0.1", "dn:C=CH"}) {
+       {"alice", "*", "*.db.example", "fqdn:*.db.example", "bob@example", "CN=*.example",
+        "keyid:a*", "keyid:\x01\t", "ip:fd00::1", "10.9.0.1", "dn:C=CH"}) {
     INFO(id);
     CHECK(IdFault(id, true).empty());
   }
@@ -97,7 +103,7 @@ TEST_CASE("Names without a fault") {
 }
 
 TEST_CASE("Names with a fault") {
-  for (const char* id : {"", "fqdn:", "email:", "keyid:", "ip:alice", "ip:10.0.0.0/8", "*", "*.",
+  for (const char* id : {"", "fqdn:", "email:", "keyid:", "ip:alice", "ip:10.0.0.0/8", "**", "*.",
                          "a*.example", "a.*.example", "*.*.example", "*@example"}) {
     INFO(id);
     CHECK(IdFault(id, true).starts_with("expected "));

@@ -195,7 +195,7 @@ TEST_CASE("Peers: names and authentication") {
       {p + "id = []", {"p:5:6: id has 0 elements: expected 1 to 64"}},
       {p + "id = [\"\", 3]",
        {"p:5:7: id holds \"\"" + octets, "p:5:11: id holds 3: expected a string"}},
-      {p + "id = [\"*\"]", {"p:5:7: id holds \"*\"" + star}},
+      {p + "id = [\"*.\"]", {"p:5:7: id holds \"*.\"" + star}},
       {p + "id = [\"a*.example\"]", {"p:5:7: id holds \"a*.example\"" + star}},
       {p + "id = [\"ip:alice\"]",
        {"p:5:7: id holds \"ip:alice\": expected an IP address after \"ip:\""}},

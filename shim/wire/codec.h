@@ -25,6 +25,9 @@ constexpr uint32_t SizeOf(Type type) {
       return sizeof(SocketRequest);
     case Type::kList:
     case Type::kShow:
+    case Type::kSpd:
+    case Type::kSa:
+    case Type::kWhy:
       return sizeof(Query);
     case Type::kOpened:
       return sizeof(Opened);
@@ -34,6 +37,12 @@ constexpr uint32_t SizeOf(Type type) {
       return sizeof(Decision);
     case Type::kLatch:
       return sizeof(LatchRecord);
+    case Type::kSpdEntry:
+      return sizeof(SpdRecord);
+    case Type::kSaEntry:
+      return sizeof(SaRecord);
+    case Type::kIncident:
+      return sizeof(IncidentRecord);
   }
   return 0;
 }

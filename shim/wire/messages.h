@@ -34,11 +34,17 @@ enum class Type : uint16_t {
   kRelease = 6,  // fds: the socket, before connect(AF_UNSPEC)
   kList = 16,    // the first latch whose id is greater than `id`. fds: none
   kShow = 17,    // the latch with this id. fds: none
+  kSpd = 18,     // the SPD entry at this place, from 0. Root's alone. fds: none
+  kSa = 19,      // the SA at this place, from 0. Root's alone. fds: none
+  kWhy = 20,     // the newest refusal or break whose number is below `id`. fds: none
   // Replies.
   kOpened = 65,
   kAttached = 66,  // fds: the session's page, read-only
   kDecision = 67,
-  kLatch = 68,  // answer to kList and kShow
+  kLatch = 68,     // answer to kList and kShow
+  kSpdEntry = 69,  // answer to kSpd
+  kSaEntry = 70,   // answer to kSa
+  kIncident = 71,  // answer to kWhy
 };
 
 struct Header {
@@ -164,6 +170,90 @@ struct LatchRecord {
 static_assert(sizeof(LatchRecord) ==
               16 + 16 + 48 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
 static_assert(sizeof(LatchRecord) <= kMaxMessage);
+
+// An XFRM selector; a prefix whose endpoint has family 0 is any.
+struct SelectorRecord {
+  Endpoint source;  // its port too
+  Endpoint destination;
+  uint8_t source_prefix;
+  uint8_t destination_prefix;
+  uint8_t family;  // 4, 6; 0 = both
+  uint8_t protocol;
+  uint16_t source_mask;
+  uint16_t destination_mask;
+};
+static_assert(sizeof(SelectorRecord) == 56);
+
+enum class Owner : uint8_t { kSystem = 0, kGuard = 1, kLatch = 2 };
+
+// One SPD entry. `more` 0 means: there is none at this place.
+struct SpdRecord {
+  Header header;
+  uint8_t more;
+  uint8_t dir;  // XFRM_POLICY_IN 0, OUT 1, FWD 2
+  uint8_t block;
+  uint8_t bare;
+  uint8_t sa_protocol;
+  uint8_t mode;
+  Owner owner;
+  uint8_t reserved;
+  uint32_t index;
+  uint32_t priority;
+  uint32_t mark;
+  uint32_t mark_mask;
+  uint32_t if_id;
+  uint32_t reqid;
+  uint64_t latch;  // kLatch: whose
+  SelectorRecord selector;
+};
+static_assert(sizeof(SpdRecord) == 16 + 8 + 24 + 8 + 56);
+
+// One SA of the SAD with who is behind it. `more` as above.
+struct SaRecord {
+  Header header;
+  uint8_t more;
+  uint8_t inbound;
+  uint8_t known;  // 1 = peer_id and what follows hold
+  uint8_t static_reqid;
+  uint8_t sa_protocol;
+  uint8_t mode;
+  uint8_t replay;
+  uint8_t esn;
+  uint32_t spi;
+  uint32_t reqid;
+  uint32_t mark_mask;
+  uint16_t key_bits;
+  uint16_t reserved;
+  Endpoint source;
+  Endpoint destination;
+  SelectorRecord selector;
+  char encryption[kNameSize];
+  char integrity[kNameSize];
+  char peer_id[kIdSize];
+  char local_id[kIdSize];
+  char auth[kNameSize];
+};
+static_assert(sizeof(SaRecord) == 16 + 8 + 16 + 48 + 56 + 3 * kNameSize + 2 * kIdSize);
+
+// A refusal, or a latch that broke. `id` 0 means: there is none.
+struct IncidentRecord {
+  Header header;
+  uint64_t id;     // rising
+  uint64_t time;   // seconds since 1970, UTC
+  uint64_t latch;  // that broke; 0 = refused, none was made
+  Reason reason;
+  uint8_t direction;  // model Direction
+  uint8_t protocol;
+  uint32_t pid;
+  uint32_t uid;
+  uint32_t reserved;
+  Endpoint local;
+  Endpoint remote;
+  char program[kPathSize];
+  char policy[kNameSize];
+  char detail[kIdSize];  // the rule that caused it, or what was found
+};
+static_assert(sizeof(IncidentRecord) == 16 + 24 + 16 + 48 + kPathSize + kNameSize + kIdSize);
 
 }  // namespace latchkey::wire
 

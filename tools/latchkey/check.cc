@@ -1,3 +1,6 @@
+#include <string>
+
+#include "policy/lint.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
 
@@ -8,7 +11,16 @@ int Check(const std::vector<std::string>& files) {
   for (const std::string& name : files) {
     if (const auto file = LoadPolicy(name); !file) {
       exit = Report({kExitNo, file.error().text});
-    } else if (Print(name + ": ok\n") != kExitYes) {
+      continue;
+    } else {
+      for (const policy::ParseError& warning :
+           policy::Lint(file->policy, name, static_cast<bool>(file->signature))) {
+        const std::string where =
+            warning.file + (warning.line == 0 ? "" : ":" + std::to_string(warning.line));
+        Report({kExitYes, where + ": warning: " + warning.text});
+      }
+    }
+    if (Print(name + ": ok\n") != kExitYes) {
       exit = kExitNo;
     }
   }

@@ -19,6 +19,8 @@
 namespace latchkey::tool {
 namespace {
 
+constexpr size_t kMostRecords = 100'000;
+
 constexpr timeval kPatience{10, 0};
 
 template <size_t N>
@@ -106,6 +108,64 @@ std::expected<std::optional<Latch>, std::string> Client::Ask(wire::Type type, ui
   auto latch = FromWire(record);
   if (!latch) return std::unexpected("the broker's answer is damaged");
   return latch;
+}
+
+template <typename Record>
+std::expected<Record, std::string> Client::Fetch(wire::Type type, uint64_t id, wire::Type answer) {
+  wire::Query query{};
+  query.header = HeaderFor(type, sizeof(query), ++serial_);
+  query.id = id;
+  Record record{};
+  if (const std::string why = Exchange(fd_.get(), query, {}, answer, record); !why.empty()) {
+    return std::unexpected(why);
+  }
+  return record;
+}
+
+std::expected<std::vector<broker::OwnedEntry>, std::string> Client::Spd() {
+  std::vector<broker::OwnedEntry> entries;
+  while (entries.size() < kMostRecords) {
+    const auto record =
+        Fetch<wire::SpdRecord>(wire::Type::kSpd, entries.size(), wire::Type::kSpdEntry);
+    if (!record) return std::unexpected(record.error());
+    if (record->more == 0) break;
+    const auto entry = broker::FromRecord(*record);
+    if (!entry) return std::unexpected("the broker's answer is damaged");
+    entries.push_back(*entry);
+  }
+  return entries;
+}
+
+std::expected<std::vector<broker::KnownSa>, std::string> Client::Sad() {
+  std::vector<broker::KnownSa> sas;
+  while (sas.size() < kMostRecords) {
+    const auto record = Fetch<wire::SaRecord>(wire::Type::kSa, sas.size(), wire::Type::kSaEntry);
+    if (!record) return std::unexpected(record.error());
+    if (record->more == 0) break;
+    auto known = broker::FromRecord(*record);
+    if (!known) return std::unexpected("the broker's answer is damaged");
+    sas.push_back(std::move(*known));
+  }
+  return sas;
+}
+
+std::expected<std::vector<broker::Incident>, std::string> Client::Incidents() {
+  std::vector<broker::Incident> incidents;
+  uint64_t before = 0;
+  while (incidents.size() < kMostRecords) {
+    const auto record =
+        Fetch<wire::IncidentRecord>(wire::Type::kWhy, before, wire::Type::kIncident);
+    if (!record) return std::unexpected(record.error());
+    if (record->id == 0) break;
+    auto incident = broker::FromRecord(*record);
+    if (!incident || (before != 0 && incident->id >= before)) {
+      return std::unexpected("the broker's answer is damaged");
+    }
+    before = incident->id;
+    incidents.push_back(std::move(*incident));
+    if (before == 1) break;
+  }
+  return incidents;
 }
 
 std::expected<std::optional<Latch>, std::string> Client::Next(uint64_t after) {

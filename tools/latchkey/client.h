@@ -12,6 +12,7 @@
 #include "policy/model/latch.h"
 #include "shim/wire/messages.h"
 #include "tools/latchkey/unique_fd.h"
+#include "tools/latchkeyd/latch/records.h"
 
 namespace latchkey::tool {
 
@@ -37,6 +38,12 @@ class Client {
   std::expected<std::optional<Latch>, std::string> Next(uint64_t after);
   std::expected<std::optional<Latch>, std::string> Show(uint64_t id);
 
+  // Each returns everything of its kind; nothing to see for who may not. Errors as above.
+  std::expected<std::vector<broker::OwnedEntry>, std::string> Spd();
+  std::expected<std::vector<broker::KnownSa>, std::string> Sad();
+  // The newest first.
+  std::expected<std::vector<broker::Incident>, std::string> Incidents();
+
   // True when the broker lives in another network namespace, whose flows alone it can latch; false
   // where that cannot be seen (another user's broker). A hint for choosing, by the pid of whoever
   // made the socket listen.
@@ -45,6 +52,8 @@ class Client {
  private:
   explicit Client(UniqueFd fd) : fd_(std::move(fd)) {}
   std::expected<std::optional<Latch>, std::string> Ask(wire::Type type, uint64_t id);
+  template <typename Record>
+  std::expected<Record, std::string> Fetch(wire::Type type, uint64_t id, wire::Type answer);
 
   UniqueFd fd_;
   uint32_t serial_ = 0;

@@ -1,6 +1,9 @@
+#include <unistd.h>
+
 #include "tools/latchkey/client.h"
 #include "tools/latchkey/latch_json.h"
 #include "tools/latchkey/latch_table.h"
+#include "tools/latchkey/spd_table.h"
 #include "tools/latchkey/verbs.h"
 
 namespace latchkey::tool {
@@ -12,6 +15,7 @@ int List(const QueryOptions& options) {
   if (brokers.empty()) return kExitNoBroker;
 
   std::vector<Latch> latches;
+  std::vector<broker::OwnedEntry> spd;
   for (Broker& broker : brokers) {
     uint64_t last = 0;
     while (true) {
@@ -22,7 +26,13 @@ int List(const QueryOptions& options) {
       last = (*latch)->id;
       latches.push_back(std::move(**latch));
     }
+    if (!options.spd) continue;
+    if (geteuid() != 0) return Report({kExitNo, "the SPD is root's to see: run as root"});
+    auto entries = broker.client.Spd();
+    if (!entries) return Report({kExitNoBroker, broker.path + ": " + entries.error()});
+    spd.insert(spd.end(), entries->begin(), entries->end());
   }
+  if (options.spd) return Print(options.json ? SpdJson(spd, latches) : SpdTable(spd, latches));
   return Print(options.json ? ListJson(latches) : ListTable(latches));
 }
 

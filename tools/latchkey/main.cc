@@ -27,8 +27,11 @@ CLI::App* AddRun(CLI::App& app, RunOptions& options) {
 void AddQueries(CLI::App& app, QueryOptions& options, std::string& id) {
   CLI::App* list = app.add_subcommand("list", "List the latches");
   CLI::App* show = app.add_subcommand("show", "Show one latch");
+  CLI::App* why = app.add_subcommand("why", "Tell the last refusals and breaks, newest first");
+  list->add_flag("--spd", options.spd, "The SPD's entries and per-socket policies, and whose");
   show->add_option("ID", id, "The latch's id")->required();
-  for (CLI::App* verb : {list, show}) {
+  why->add_option("ID", id, "Of this process or latch alone")->type_name("PID|ID");
+  for (CLI::App* verb : {list, show, why}) {
     verb->add_flag("--json", options.json, "Print JSON");
     verb->add_option("--socket", options.socket, "Ask this broker alone")->type_name("PATH");
   }
@@ -53,6 +56,24 @@ void AddSa(CLI::App& app, SaOptions& options) {
     verb->add_option("--pad", options.pad, "The PAD file (/etc/latchkey/pad.toml)")
         ->type_name("FILE");
   }
+}
+
+void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
+  CLI::App* explain = app.add_subcommand(
+      "explain", "Say what would be decided about a flow, and why: explain -p FILE --out tcp A P");
+  explain->add_option("-p,--policy", options.policy, "The program's policy (else the system's)")
+      ->type_name("FILE");
+  explain->add_flag("--out", out, "We connect to ADDRESS and its PORT");
+  explain->add_flag("--in", options.in, "ADDRESS connects to us and our PORT");
+  explain->add_option("PROTOCOL", options.protocol, "tcp or udp")->required();
+  explain->add_option("ADDRESS", options.address, "The peer's address or name")->required();
+  explain->add_option("PORT", options.port, "The server's port")->required();
+  explain->add_option("--user", options.user, "For this user, by name or number")
+      ->type_name("USER");
+  explain->add_option("--socket", options.socket, "The broker's socket")->type_name("PATH");
+  explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
+  explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
+  explain->add_flag("--json", options.json, "Print JSON");
 }
 
 void AddSigning(CLI::App& app, SignOptions& options) {
@@ -128,6 +149,9 @@ int Main(int argc, char** argv) {
   AddQueries(app, query, id);
   SaOptions sa;
   AddSa(app, sa);
+  ExplainOptions explain;
+  bool explain_out = false;
+  AddExplain(app, explain, explain_out);
   SignOptions signing;
   AddSigning(app, signing);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
@@ -154,6 +178,9 @@ int Main(int argc, char** argv) {
     }
     return Run(run);
   }
+  if (app.got_subcommand("why") && !id.empty() && !ReadId(id, query.id)) {
+    return Report({usage, "why: '" + id + "' is no process and no latch id (a number from 1)"});
+  }
   if (app.got_subcommand("show") && !ReadId(id, query.id)) {
     return Report({usage, "show: '" + id + "' is no latch id (a number from 1)"});
   }
@@ -164,6 +191,13 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("keygen")) return Keygen(signing);
   if (app.got_subcommand("sign")) return Sign(signing);
   if (app.got_subcommand("verify")) return Verify(signing);
+  if (app.got_subcommand("explain")) {
+    if (explain.in == explain_out) {
+      return Report({usage, "explain: expected --out or --in (see latchkey explain --help)"});
+    }
+    return Explain(explain);
+  }
+  if (app.got_subcommand("why")) return Why(query);
   if (app.got_subcommand("list")) return List(query);
   if (app.got_subcommand("show")) return Show(query);
   return Check(files);

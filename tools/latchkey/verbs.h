@@ -26,11 +26,30 @@ int Run(const RunOptions& options);
 struct QueryOptions {
   std::string socket;  // "": every broker of the network namespace
   bool json = false;
-  uint64_t id = 0;  // of Show
+  uint64_t id = 0;   // of Show; of Why, a latch's id or a process's
+  bool spd = false;  // of List: the SPD's entries
 };
 
 int List(const QueryOptions& options);
 int Show(const QueryOptions& options);
+// Prints the last refusals and breaks, the newest first; of one process or latch when `id` is set.
+int Why(const QueryOptions& options);
+
+struct ExplainOptions {
+  std::string policy;  // "": none, the system's alone
+  bool in = false;     // a peer connects to us; else we connect
+  std::string protocol;
+  std::string address;  // the peer's, or a host name
+  uint16_t port = 0;    // the server's
+  std::string user;     // "": who runs this
+  std::string socket;
+  std::string system = "/etc/latchkey/system.toml";
+  std::string pad = "/etc/latchkey/pad.toml";
+  bool json = false;
+};
+
+// Says what would be decided about a flow, and why; kExitNo for one that would be refused.
+int Explain(const ExplainOptions& options);
 
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
 int Check(const std::vector<std::string>& files);

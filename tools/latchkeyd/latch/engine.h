@@ -73,6 +73,12 @@ class Engine {
 
   const Database& database() const { return database_; }
 
+  // For the control program: the SPD as last dumped, and the SAs with who is behind them.
+  const std::vector<SpdEntry>& spd() const { return spd_; }
+  const SaTable& sas() const { return sas_; }
+  // Says whose an SPD entry is: the system's, a guard's, or that of a latch, then named in `latch`.
+  wire::Owner OwnerOf(const SpdEntry& entry, uint64_t& latch) const;
+
   // What the system asks of flows: the SPD without our own entries, and the file.
   policy::System system() const { return {*options_.system, system_spd_}; }
 

@@ -330,6 +330,19 @@ void Engine::Reap(bool thorough) {
   for (const uint64_t id : gone) Close(id, Reason::kClosed);
 }
 
+wire::Owner Engine::OwnerOf(const SpdEntry& spd, uint64_t& latch) const {
+  if (!guards_.Owns(spd)) return wire::Owner::kSystem;
+  const auto shows = [&spd](const Guard& guard) { return Shows(spd, guard); };
+  for (const auto& [id, entry] : database_.entries()) {
+    if (!std::ranges::any_of(entry.guards, shows) && !std::ranges::any_of(entry.sa_guards, shows)) {
+      continue;
+    }
+    latch = id;
+    return wire::Owner::kLatch;
+  }
+  return wire::Owner::kGuard;
+}
+
 void Engine::Stop(bool others) {
   DropLingering(std::numeric_limits<int64_t>::max());
   for (auto& [id, entry] : database_.entries()) {

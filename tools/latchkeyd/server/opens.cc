@@ -82,6 +82,7 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
   Opening opening;
   opening.serial = open.header.serial;
   SessionRecord& record = opening.record;
+  opening.pid = request.pid;
   record.uid = request.uid;
   record.has_policy = (open.flags & wire::kOpenNoPolicy) == 0;
   const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
@@ -149,6 +150,8 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
   wire::Opened reply{};
   reply.header = wire::MakeHeader(wire::Type::kOpened, opening.serial);
   Result<Session*> session = nullptr;
+  const std::string program = opening.record.program;
+  const uint32_t uid = opening.record.uid;
   if (text) {
     opening.record.policy_text = std::move(text->policy);
     opening.record.signature = std::move(text->signature);
@@ -159,6 +162,8 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
   if (!session) {
     reply.reason = session.error().reason;
     const std::string& why = session.error().value;
+    history_.Add({0, kernel_.WallSeconds(), 0, reply.reason, Flow{},
+                  static_cast<uint32_t>(opening.pid), uid, program, "", why});
     std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
     log_("session refused: " + session.error().ToString());
   } else {

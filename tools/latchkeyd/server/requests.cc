@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "policy/model/latch.h"
 
@@ -29,6 +30,9 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kRelease, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kList, kFresh | kControl, 0, 0, &Server::HandleQuery},
       {wire::Type::kShow, kFresh | kControl, 0, 0, &Server::HandleQuery},
+      {wire::Type::kSpd, kFresh | kControl, 0, 0, &Server::HandleFacts},
+      {wire::Type::kSa, kFresh | kControl, 0, 0, &Server::HandleFacts},
+      {wire::Type::kWhy, kFresh | kControl, 0, 0, &Server::HandleFacts},
   };
   const Row* row = std::ranges::find(kRows, type, &Row::type);
   return row == std::end(kRows) ? nullptr : row;
@@ -147,6 +151,40 @@ bool Server::HandleQuery(Connection& connection, wire::Received& request) {
   wire::LatchRecord reply{};
   if (entry != nullptr) reply = ToWire(entry->latch);
   reply.header = wire::MakeHeader(wire::Type::kLatch, query.header.serial);
+  return Reply(connection, &reply, sizeof(reply));
+}
+
+bool Server::HandleFacts(Connection& connection, wire::Received& request) {
+  const auto& query = request.As<wire::Query>();
+  connection.phase = Phase::kControl;
+  const uint32_t serial = query.header.serial;
+  if (query.header.type == wire::Type::kWhy) {
+    wire::IncidentRecord reply{};
+    if (const Incident* incident = history_.Before(query.id, request.uid)) {
+      reply = ToRecord(*incident);
+    }
+    reply.header = wire::MakeHeader(wire::Type::kIncident, serial);
+    return Reply(connection, &reply, sizeof(reply));
+  }
+  // The site's SPD and SAD are root's to see, as in the kernel.
+  const bool shown = request.uid == 0;
+  if (query.header.type == wire::Type::kSpd) {
+    wire::SpdRecord reply{};
+    if (shown && query.id < engine_->spd().size()) {
+      OwnedEntry owned;
+      owned.entry = engine_->spd()[query.id];
+      owned.owner = engine_->OwnerOf(owned.entry, owned.latch);
+      reply = ToRecord(owned);
+    }
+    reply.header = wire::MakeHeader(wire::Type::kSpdEntry, serial);
+    return Reply(connection, &reply, sizeof(reply));
+  }
+  wire::SaRecord reply{};
+  const auto& sas = engine_->sas().all();
+  if (shown && query.id < sas.size()) {
+    reply = ToRecord(std::next(sas.begin(), static_cast<std::ptrdiff_t>(query.id))->second);
+  }
+  reply.header = wire::MakeHeader(wire::Type::kSaEntry, serial);
   return Reply(connection, &reply, sizeof(reply));
 }
 

@@ -19,8 +19,10 @@ using wire::Type;
 using wire::Verdict;
 
 constexpr Type kRequests[] = {Type::kOpen,   Type::kAttach,  Type::kConnect, Type::kListen,
-                              Type::kAccept, Type::kRelease, Type::kList,    Type::kShow};
-constexpr Type kReplies[] = {Type::kOpened, Type::kAttached, Type::kDecision, Type::kLatch};
+                              Type::kAccept, Type::kRelease, Type::kList,    Type::kShow,
+                              Type::kSpd,    Type::kSa,      Type::kWhy};
+constexpr Type kReplies[] = {Type::kOpened,   Type::kAttached, Type::kDecision, Type::kLatch,
+                             Type::kSpdEntry, Type::kSaEntry,  Type::kIncident};
 
 // Once the server has closed what it is to close.
 size_t OpenDescriptors(const Rig& rig) {

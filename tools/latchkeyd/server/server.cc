@@ -184,6 +184,11 @@ void Server::OnState(const Entry& entry, State from) {
   } else {
     journal_.Add(entry);
   }
+  if (latch.state == State::kBroken) {
+    history_.Add({0, kernel_.WallSeconds(), latch.id, latch.reason, latch.flow, latch.pid,
+                  latch.uid, latch.program, latch.policy,
+                  latch.rule.empty() ? "" : "rule " + latch.rule});
+  }
   log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
                    from == latch.state ? "new" : StateName(from), StateName(latch.state),
                    wire::ReasonWord(latch.reason), Describe(entry)));
@@ -213,6 +218,8 @@ void Server::OnGuard(const Guard& guard, bool adding) {
 
 void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                        const std::string& detail) {
+  history_.Add({0, kernel_.WallSeconds(), 0, reason, flow, static_cast<uint32_t>(client.pid),
+                client.requester.uid, client.program, client.policy->application, detail});
   log_(std::string("refused: ") + wire::ReasonWord(reason) + " tcp " + flow.local.ToString() +
        (flow.direction == Direction::kOut ? " -> " : " <- ") + flow.remote.ToString() + " (" +
        detail + ") program " + client.program + " pid " + std::to_string(client.pid));

@@ -16,6 +16,7 @@
 #include "tools/latchkeyd/kernel/prompt_close.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/observer.h"
+#include "tools/latchkeyd/server/history.h"
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/offload.h"
 #include "tools/latchkeyd/server/session.h"
@@ -37,6 +38,7 @@ struct Connection {
 // A session whose policy is being read.
 struct Opening {
   SessionRecord record;
+  int32_t pid = 0;  // who asks
   UniqueFd launched;
   uint32_t serial = 0;
 };
@@ -120,6 +122,7 @@ class Server : public Observer {
   bool HandleAttach(Connection& connection, wire::Received& request);
   bool HandleSocket(Connection& connection, wire::Received& request);
   bool HandleQuery(Connection& connection, wire::Received& request);
+  bool HandleFacts(Connection& connection, wire::Received& request);
 
   // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
   static bool CompleteCredentials(const Connection& connection, wire::Received& request);
@@ -139,6 +142,7 @@ class Server : public Observer {
   Engine* engine_ = nullptr;
   std::map<int, Connection> connections_;
   std::set<Guard> guards_;
+  History history_;
   Offload offload_;
   PromptClose prompt_close_;
   std::shared_ptr<ReadTexts> texts_;
