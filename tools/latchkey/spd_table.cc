@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "tools/latchkey/latch_json.h"
@@ -15,8 +16,8 @@ using broker::OwnedEntry;
 using Json = nlohmann::json;
 
 std::string DirText(uint8_t dir) {
-  constexpr const char* kNames[] = {"in", "out", "fwd"};
-  return dir < 3 ? kNames[dir] : "socket";
+  constexpr const char* kNames[] = {"in", "out", "fwd", "socket-in", "socket-out"};
+  return dir < std::size(kNames) ? kNames[dir] : "?";
 }
 
 std::string EndText(const Prefix& prefix, uint16_t port, uint16_t mask) {
@@ -38,7 +39,10 @@ std::string ActionText(const SpdEntry& entry) {
   return text;
 }
 
+// The kernel lists the policies of sockets too, and not whose they are: a latch's are listed once
+// more with their latch.
 std::string OwnerText(const OwnedEntry& owned) {
+  if (owned.entry.dir > 2) return "some socket";
   switch (owned.owner) {
     case wire::Owner::kSystem:
       return "system";

@@ -47,6 +47,9 @@ TEST_CASE("One entry in words") {
   CHECK(SpdText(SomeSpd()[0].entry) ==
         "out priority 3 any -> 10.9.0.0/24 port 23 tcp: esp transport reqid 7");
   CHECK(SpdText(SomeSpd()[1].entry) == "out priority 0 any -> any: block");
+  broker::OwnedEntry socket;
+  socket.entry.dir = 4;
+  CHECK(SpdTable({socket}, {}).find("some socket  socket-out") != std::string::npos);
 }
 
 TEST_CASE("The table says whose each entry is, and what sockets have of their own") {

@@ -265,3 +265,30 @@ control() {
 refuses_clear() {
   expect_eq "a clear client of $1 at $2" "$(once "$1" 'timeout 1.5' "connect $2 $3" | tail -n 1)" "= connect: timeout"
 }
+
+# as HOST UID POLICY [COMMAND...]: once_latched by an ordinary user.
+as() {
+  local host=$1 uid=$2 policy=$3
+  shift 3
+  on "$host" setpriv --reuid="$uid" --regid="$uid" --clear-groups \
+    latchkey run -p "$policy" -- "${python[@]}" "$programs/sock.py" "$@"
+}
+
+# spd_port HOST "LOCAL REMOTE" PORT SIDE ACTION...: the SPD entries of HOST for TCP between the two and
+# the server's PORT; SIDE says who serves: `theirs` or `ours`. ACTION:
+# `block`, or `esp REQID`, `ah REQID`.
+spd_port() {
+  local host=$1 port=$3 side=$4 action=$5 reqid=${6:-} local remote out in entry=()
+  read -r local remote <<<"$2"
+  out="dport $port" in="sport $port"
+  [ "$side" = theirs ] || { out="sport $port" in="dport $port"; }
+  if [ "$action" = block ]; then
+    entry=(action block)
+  else
+    entry=(tmpl proto "$action" reqid "$reqid" mode transport)
+  fi
+  # shellcheck disable=SC2086
+  on "$host" ip xfrm policy add src "$local" dst "$remote" proto tcp $out dir out "${entry[@]}" &&
+    on "$host" ip xfrm policy add src "$remote" dst "$local" proto tcp $in dir in "${entry[@]}" ||
+    fail "no SPD entry for port $port at $host"
+}

@@ -157,7 +157,10 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
     opening.record.signature = std::move(text->signature);
     session = sessions_.Make(std::move(opening.record));
   } else {
-    session = std::unexpected(text.error());
+    Error error = text.error();
+    const char* ending = error.step == "read signature" ? ".minisig: " : ": ";
+    error.value = opening.record.policy_name + ending + error.value;
+    session = std::unexpected(error);
   }
   if (!session) {
     reply.reason = session.error().reason;

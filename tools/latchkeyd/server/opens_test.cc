@@ -57,7 +57,7 @@ TEST_CASE("A policy in error is refused with every line of it") {
   const auto opened = rig.Ask<wire::Opened>(peer, Rig::OpenRequest(), {ends[0]});
   REQUIRE(opened);
   CHECK(opened->reason == Reason::kBadPolicy);
-  CHECK(std::string(opened->text) == "not a regular file");
+  CHECK(std::string(opened->text) == "app.toml: not a regular file");
   close(ends[0]);
   close(ends[1]);
 }
