@@ -49,8 +49,25 @@ def lk_cc_test(name, deps = [], copts = [], size = "small", **kwargs):
 def shim_cc_library(name, copts = [], **kwargs):
     cc_library(name = name, copts = SHIM_COPTS + copts, linkstatic = True, **kwargs)
 
-def lk_cc_fuzz(name, deps = [], **kwargs):
-    """A libFuzzer target, NAME.cc: builds with --config=fuzz alone."""
+def lk_cc_fuzz(name, count, deps = [], **kwargs):
+    """A libFuzzer target, NAME.cc, which builds with --config=fuzz alone, and NAME_test, which drives
+    the same with `count` inputs made of corpus/NAME."""
+    cc_test(
+        name = name + "_test",
+        size = "medium",
+        srcs = [
+            name + ".cc",
+            "drive.cc",
+        ],
+        args = [
+            "tests/fuzz/corpus/" + name,
+            str(count),
+        ],
+        copts = COPTS,
+        data = native.glob(["corpus/" + name + "/*"]),
+        linkstatic = True,
+        deps = deps,
+    )
     cc_binary(
         name = name,
         srcs = [name + ".cc"],

@@ -61,6 +61,7 @@ fi
 put "$runfiles/tools/latchkey/latchkey" bin/latchkey 755
 put "$runfiles/tools/latchkeyd/latchkeyd" sbin/latchkeyd 755
 put "$runfiles/shim/liblatchkey.so" lib/latchkey/liblatchkey.so 755
+put "$runfiles/docs/latchkey-policy.5" share/man/man5/latchkey-policy.5 644
 put_unit latchkeyd.service
 put_unit latchkeyd.socket
 
@@ -68,4 +69,4 @@ lines+=("f lib/latchkey/manifest")
 printf '%s\n' "${lines[@]}" >"$manifest.new"
 chmod 644 "$manifest.new"
 mv -f "$manifest.new" "$manifest"
-echo "installed under ${root:-/}: bin/latchkey, sbin/latchkeyd, lib/latchkey, lib/systemd/system"
+echo "installed under ${root:-/}: bin/latchkey, sbin/latchkeyd, lib/latchkey, lib/systemd/system, share/man"
