@@ -111,7 +111,11 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
     }
   }
   if (settle == wire::Settle::kBypass) return RealConnect(fd, &copy.base, length);
-  if (settle == wire::Settle::kDiscard) return Refuse(EACCES);
+  if (settle == wire::Settle::kDiscard) {
+    // Refused, whatever the broker says: it is asked so that the refusal is on record.
+    if (state == kTcpClose) AskAbout(wire::Type::kConnect, fd, remote);
+    return Refuse(EACCES);
+  }
   if (state < 0) return Refuse(EPROTONOSUPPORT);  // MPTCP, SCTP
   // Asked again about a connect in progress, the kernel answers (EALREADY, EISCONN, success).
   if (state != kTcpClose) return RealConnect(fd, &copy.base, length);

@@ -66,7 +66,7 @@ TEST_CASE("syscall() goes the same way, and other numbers as before") {
         Line("connect", EKEYREJECTED) + "pid 1\n" + Line("preadv2", EBADF));
 }
 
-TEST_CASE("what the page settles is not asked") {
+TEST_CASE("what the page settles needs no answer") {
   FakeBroker broker;
   Server server;
   broker.Set(Type::kConnect, {Verdict::kRefused, EKEYREJECTED});
@@ -76,10 +76,13 @@ TEST_CASE("what the page settles is not asked") {
     CHECK(Run("connect", broker, server) == kServed);
     CHECK(broker.Count(Type::kConnect) == 0);
   }
-  SECTION("discard") {
+  SECTION("discard: told for the record, and refused whatever is answered") {
     broker.page().rules[0] = RuleFor(server.port(), wire::Settle::kDiscard);
-    CHECK(Run("connect", broker, server) == Line("connect", EACCES));
-    CHECK(broker.Count(Type::kConnect) == 0);
+    for (const Verdict verdict : {Verdict::kRefused, Verdict::kLatched}) {
+      broker.Set(Type::kConnect, {verdict, EKEYREJECTED});
+      CHECK(Run("connect", broker, server) == Line("connect", EACCES));
+    }
+    CHECK(broker.Count(Type::kConnect) == 2);
   }
   SECTION("being rewritten: asked") {
     broker.page().rules[0] = RuleFor(server.port(), wire::Settle::kBypass);
