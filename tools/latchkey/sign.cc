@@ -58,7 +58,7 @@ std::optional<std::string> WriteNew(const std::string& name, std::string_view te
       fsync(file.get()) == 0) {
     return std::nullopt;
   }
-  const std::string why = name + ": " + std::strerror(errno);
+  std::string why = name + ": " + std::strerror(errno);
   unlink(name.c_str());
   return why;
 }

@@ -11,7 +11,7 @@ Engine::Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options
     : kernel_(kernel),
       keys_(keys),
       observer_(observer),
-      options_(options),
+      options_(std::move(options)),
       database_(observer),
       guards_(kernel, observer) {}
 

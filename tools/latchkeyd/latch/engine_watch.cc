@@ -330,11 +330,11 @@ void Engine::Reap(bool thorough) {
   for (const uint64_t id : gone) Close(id, Reason::kClosed);
 }
 
-wire::Owner Engine::OwnerOf(const SpdEntry& spd, uint64_t& latch) const {
-  if (!guards_.Owns(spd)) return wire::Owner::kSystem;
-  const auto shows = [&spd](const Guard& guard) { return Shows(spd, guard); };
-  for (const auto& [id, entry] : database_.entries()) {
-    if (!std::ranges::any_of(entry.guards, shows) && !std::ranges::any_of(entry.sa_guards, shows)) {
+wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
+  if (!guards_.Owns(entry)) return wire::Owner::kSystem;
+  const auto shows = [&entry](const Guard& guard) { return Shows(entry, guard); };
+  for (const auto& [id, held] : database_.entries()) {
+    if (!std::ranges::any_of(held.guards, shows) && !std::ranges::any_of(held.sa_guards, shows)) {
       continue;
     }
     latch = id;

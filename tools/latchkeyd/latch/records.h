@@ -39,7 +39,7 @@ struct Incident {
 
 // Strings too long for the wire are cut. A record whose strings do not end, or whose enumerators
 // are none, gives nothing.
-wire::SpdRecord ToRecord(const OwnedEntry& entry);
+wire::SpdRecord ToRecord(const OwnedEntry& owned);
 std::optional<OwnedEntry> FromRecord(const wire::SpdRecord& record);
 wire::SaRecord ToRecord(const KnownSa& known);
 std::optional<KnownSa> FromRecord(const wire::SaRecord& record);

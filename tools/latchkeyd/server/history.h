@@ -2,6 +2,7 @@
 #ifndef TOOLS_LATCHKEYD_SERVER_HISTORY_H_
 #define TOOLS_LATCHKEYD_SERVER_HISTORY_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -25,10 +26,11 @@ class History {
   // Returns the newest whose number is below `id` (0: the newest of all) and that `uid` may see,
   // his own or, for root, any; null when there is none.
   const Incident* Before(uint64_t id, uint32_t uid) const {
-    for (auto it = incidents_.rbegin(); it != incidents_.rend(); ++it) {
-      if ((id == 0 || it->id < id) && (uid == 0 || it->uid == uid)) return &*it;
-    }
-    return nullptr;
+    const auto found =
+        std::find_if(incidents_.rbegin(), incidents_.rend(), [id, uid](const Incident& incident) {
+          return (id == 0 || incident.id < id) && (uid == 0 || incident.uid == uid);
+        });
+    return found == incidents_.rend() ? nullptr : &*found;
   }
 
  private:
