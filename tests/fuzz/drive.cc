@@ -1,5 +1,5 @@
-// Drives a fuzz target without libFuzzer, for the compiler that everything is built with: every file
-// of a corpus, then a fixed number of inputs made of them, the same ones each time.
+// Drives a fuzz target without libFuzzer, for the compiler that everything is built with: every
+// file of a corpus, then a fixed number of inputs made of them, the same ones each time.
 //
 // Usage: NAME_test FOLDER COUNT. An input that takes more than a second ends the test, as does what
 // the target or a sanitizer aborts on; the input is printed then.
