@@ -21,6 +21,12 @@ constexpr bool Protects(Action action) {
   return action == Action::kProtect || action == Action::kProtectOrBypass;
 }
 
+// What happens to the socket of a latch that breaks.
+enum class OnBreak : uint8_t {
+  kReset,    // it ends with an error
+  kSuspend,  // it stays open, nothing moves, until every conflict is gone
+};
+
 struct Rule {
   std::string name;  // "rule N" when the file gives none
   Direction direction = Direction::kBoth;
@@ -34,6 +40,8 @@ struct Rule {
   std::optional<AlgorithmSet> algorithms;  // what `protection` accepts, where that was worked out
   PeerSpec peer;                           // for kProtect; no ids: any authenticated peer
   uint32_t reqid = 0;                      // 0: found
+  std::string child;                       // IKE's child to initiate; empty: found
+  OnBreak on_break = OnBreak::kReset;
   std::chrono::milliseconds acquire_timeout{5000};
   int line = 0;  // of the file, where it begins
 };

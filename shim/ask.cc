@@ -59,10 +59,12 @@ Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote) {
   const auto& decision = received.As<wire::Decision>();
   switch (decision.verdict) {
     case wire::Verdict::kLatched:
+    case wire::Verdict::kLarval:
       return Permission{true, true, 0};
     case wire::Verdict::kBypass:
     case wire::Verdict::kLocal:
       return Permission{true, false, 0};
+    case wire::Verdict::kWait:
     case wire::Verdict::kRefused:
       break;
   }

@@ -42,6 +42,7 @@ bool AnyTrouble() {
 bool IsBroken(int fd) {
   switch (TroubleOf(fd)) {
     case wire::Trouble::kBroken:
+    case wire::Trouble::kRefused:
       return true;
     case wire::Trouble::kNoSa:
       return TcpState(fd) == kTcpClose;

@@ -68,6 +68,14 @@ wire::LatchRecord ToWire(const Latch& latch) {
   record.pin = static_cast<uint8_t>(latch.pin);
   if (latch.implicit) record.flags |= wire::kLatchImplicit;
   if (latch.clear) record.flags |= wire::kLatchClear;
+  if (latch.suspends) record.flags |= wire::kLatchSuspends;
+  if (latch.indeterminate) record.flags |= wire::kLatchIndeterminate;
+  if (latch.peering.nat_local) record.flags |= wire::kLatchNatLocal;
+  if (latch.peering.nat_remote) record.flags |= wire::kLatchNatRemote;
+  if (latch.offload == Offload::kCrypto) record.flags |= wire::kLatchOffloadCrypto;
+  if (latch.offload == Offload::kPacket) record.flags |= wire::kLatchOffloadPacket;
+  record.outer_local = ToWire(latch.peering.local);
+  record.outer_remote = ToWire(latch.peering.remote);
   record.since = latch.since;
   Put(record.peer_id, latch.identity.peer_id);
   Put(record.local_id, latch.identity.local_id);
@@ -113,6 +121,13 @@ std::optional<Latch> FromWire(const wire::LatchRecord& record) {
   latch.since = record.since;
   latch.implicit = (record.flags & wire::kLatchImplicit) != 0;
   latch.clear = (record.flags & wire::kLatchClear) != 0;
+  latch.suspends = (record.flags & wire::kLatchSuspends) != 0;
+  latch.indeterminate = (record.flags & wire::kLatchIndeterminate) != 0;
+  latch.peering = {FromWire(record.outer_local), FromWire(record.outer_remote),
+                   (record.flags & wire::kLatchNatLocal) != 0,
+                   (record.flags & wire::kLatchNatRemote) != 0};
+  if ((record.flags & wire::kLatchOffloadCrypto) != 0) latch.offload = Offload::kCrypto;
+  if ((record.flags & wire::kLatchOffloadPacket) != 0) latch.offload = Offload::kPacket;
   return latch;
 }
 

@@ -25,6 +25,19 @@ enum class State : uint8_t {
 // Returns "LARVAL", "LISTENER", "ESTABLISHED", "BROKEN" or "CLOSED"; "?" for anything else.
 const char* StateName(State state);
 
+// Where an IKE SA ends: the addresses it is known by, with ports, and the NATs in between.
+struct Peering {
+  SocketAddress local;
+  SocketAddress remote;  // behind a NAT, what that shows
+  bool nat_local = false;
+  bool nat_remote = false;
+
+  auto operator<=>(const Peering&) const = default;
+};
+
+// Where an SA's work is done.
+enum class Offload : uint8_t { kNone = 0, kCrypto = 1, kPacket = 2 };
+
 struct Latch {
   uint64_t id = 0;
   State state = State::kLarval;
@@ -41,6 +54,10 @@ struct Latch {
   uint32_t uid = 0;
   bool implicit = false;  // because the system asks, not the application
   bool clear = false;     // decided to go unprotected, for life
+  bool suspends = false;  // on_break = "suspend": the socket outlives a break
+  bool indeterminate = false;  // the SAs may have any of a set of suites: which, is not latched
+  Peering peering;             // empty where keys are manual
+  Offload offload = Offload::kNone;
   std::string policy;     // the application's name
   std::string rule;
   uint64_t since = 0;  // seconds since 1970

@@ -28,6 +28,9 @@ constexpr uint32_t SizeOf(Type type) {
     case Type::kSpd:
     case Type::kSa:
     case Type::kWhy:
+    case Type::kBreak:
+    case Type::kResume:
+    case Type::kWatch:
       return sizeof(Query);
     case Type::kOpened:
       return sizeof(Opened);
@@ -43,6 +46,10 @@ constexpr uint32_t SizeOf(Type type) {
       return sizeof(SaRecord);
     case Type::kIncident:
       return sizeof(IncidentRecord);
+    case Type::kDone:
+      return sizeof(Done);
+    case Type::kEvent:
+      return sizeof(EventRecord);
   }
   return 0;
 }

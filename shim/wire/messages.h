@@ -37,6 +37,9 @@ enum class Type : uint16_t {
   kSpd = 18,     // the SPD entry at this place, from 0. Root's alone. fds: none
   kSa = 19,      // the SA at this place, from 0. Root's alone. fds: none
   kWhy = 20,     // the newest refusal or break whose number is below `id`. fds: none
+  kBreak = 21,   // break the latch with this id. fds: none
+  kResume = 22,  // end a suspension that kBreak began. fds: none
+  kWatch = 23,   // from now on a kEvent for every change of a latch. fds: none
   // Replies.
   kOpened = 65,
   kAttached = 66,  // fds: the session's page, read-only
@@ -45,6 +48,8 @@ enum class Type : uint16_t {
   kSpdEntry = 69,  // answer to kSpd
   kSaEntry = 70,   // answer to kSa
   kIncident = 71,  // answer to kWhy
+  kDone = 72,      // answer to kBreak, kResume and kWatch
+  kEvent = 73,     // to who asked kWatch, with that request's serial
 };
 
 struct Header {
@@ -116,6 +121,9 @@ enum class Verdict : uint16_t {
   kLatched = 1,  // go on: the kernel now enforces the latch
   kBypass = 2,   // go on: no latch here
   kLocal = 3,    // go on: same host
+  kLarval = 4,   // kConnect, non-blocking: go on, nothing moves until the SA is there; if none
+                // comes, the socket fails and the page says why
+  kWait = 5,  // not decided yet: another kDecision with the same serial follows
 };
 
 struct Decision {
@@ -133,8 +141,14 @@ struct Query {
 };
 static_assert(sizeof(Query) == 24);
 
-inline constexpr uint8_t kLatchImplicit = 1;  // the system asked for it, not the application
-inline constexpr uint8_t kLatchClear = 2;     // unprotected, and decided so for life
+inline constexpr uint8_t kLatchImplicit = 1;       // the system asked for it, not the application
+inline constexpr uint8_t kLatchClear = 2;          // unprotected, and decided so for life
+inline constexpr uint8_t kLatchSuspends = 4;       // on_break = "suspend"
+inline constexpr uint8_t kLatchIndeterminate = 8;  // the SAs may have any of a set of suites
+inline constexpr uint8_t kLatchNatLocal = 16;      // there is a NAT before us
+inline constexpr uint8_t kLatchNatRemote = 32;     // there is one before the peer
+inline constexpr uint8_t kLatchOffloadCrypto = 64;
+inline constexpr uint8_t kLatchOffloadPacket = 128;
 
 // One latch as `latchkey list` and `show` see it. `id` 0 means: no such latch, end of list.
 struct LatchRecord {
@@ -149,6 +163,8 @@ struct LatchRecord {
   Reason reason;
   Endpoint local;
   Endpoint remote;
+  Endpoint outer_local;   // of the IKE SA, with its ports; family 0 = not known
+  Endpoint outer_remote;  // where there is a NAT, the address it shows
   uint32_t reqid;
   uint32_t spi_in;
   uint32_t spi_out;
@@ -168,7 +184,7 @@ struct LatchRecord {
   char program[kPathSize];
 };
 static_assert(sizeof(LatchRecord) ==
-              16 + 16 + 48 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
+              16 + 16 + 96 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
 static_assert(sizeof(LatchRecord) <= kMaxMessage);
 
 // An XFRM selector; a prefix whose endpoint has family 0 is any.
@@ -254,6 +270,26 @@ struct IncidentRecord {
   char detail[kIdSize];  // the rule that caused it, or what was found
 };
 static_assert(sizeof(IncidentRecord) == 16 + 24 + 16 + 48 + kPathSize + kNameSize + kIdSize);
+
+// Answer to kBreak, kResume and kWatch: kNone when it was done.
+struct Done {
+  Header header;
+  Reason reason;
+  uint16_t reserved[3];
+};
+static_assert(sizeof(Done) == 24);
+
+// A latch changed its state: the latch as it is now, and what it was.
+struct EventRecord {
+  Header header;
+  uint64_t time;    // seconds since 1970, UTC
+  uint8_t from;     // model State; the same as the latch's: it was just made
+  uint8_t stalled;  // 1: it lost its last SA (its state is unchanged)
+  uint8_t reserved[6];
+  LatchRecord latch;
+};
+static_assert(sizeof(EventRecord) == 32 + sizeof(LatchRecord));
+static_assert(sizeof(EventRecord) <= kMaxMessage);
 
 }  // namespace latchkey::wire
 

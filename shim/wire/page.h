@@ -39,9 +39,10 @@ struct PageRule {
 static_assert(sizeof(PageRule) == 24);
 
 enum class Trouble : uint32_t {
-  kFree = 0,    // slot unused (cookie 0) or taken out again (cookie kept 0xff..)
-  kBroken = 1,  // the latch is BROKEN: every call fails with ECONNRESET
-  kNoSa = 2,    // nothing moves for want of an SA: failures and end of file are ECONNRESET
+  kFree = 0,     // slot unused (cookie 0) or taken out again (cookie kept 0xff..)
+  kBroken = 1,   // the latch is BROKEN: every call fails with ECONNRESET
+  kNoSa = 2,     // nothing moves for want of an SA: failures and end of file are ECONNRESET
+  kRefused = 3,  // a non-blocking connect that could not be latched: its errno is the reason's
 };
 
 // Found by linear probing from SlotOf(cookie); a slot with cookie 0 ends the search.

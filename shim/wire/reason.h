@@ -43,7 +43,10 @@ namespace latchkey::wire {
   X(kUnprivilegedWeaken, "unprivileged-weaken", EACCES) /* other than the system asks */       \
   X(kBadSignature, "bad-signature", EACCES)             /* of a policy: not by whom it says */ \
   X(kPolicyExpired, "policy-expired", EACCES)           /* its last day is over */             \
-  X(kPolicyRollback, "policy-rollback", EACCES)         /* a newer one was seen before */
+  X(kPolicyRollback, "policy-rollback", EACCES)         /* a newer one was seen before */      \
+  X(kNoChild, "no-child", ENOKEY)                       /* IKE has no child that fits */       \
+  X(kAuthFailed, "auth-failed", EKEYREJECTED)           /* the key exchange's own verdict */   \
+  X(kNoProposal, "no-proposal", EPROTO)                 /* the peer takes none of ours */
 
 enum class Reason : uint16_t {
 #define LATCHKEY_X(name, word, err) name,

@@ -48,6 +48,9 @@ TEST_CASE("Words, numbers and errno values stay as they are") {
       {"bad-signature", EACCES},
       {"policy-expired", EACCES},
       {"policy-rollback", EACCES},
+      {"no-child", ENOKEY},
+      {"auth-failed", EKEYREJECTED},
+      {"no-proposal", EPROTO},
   };
   // New reasons go at the end, and into this table.
   REQUIRE(kReasonCount == rows.size());

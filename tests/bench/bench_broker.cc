@@ -20,10 +20,14 @@ namespace {
 
 class Bob : public KeyManager {
  public:
-  std::optional<Verified> Identify(const Sa&, bool) override {
-    return Verified{{"bob", "alice", "manual"}, true};
+  Identified Identify(const Sa&, bool) override {
+    return Identified::Known({{"bob", "alice", "manual"}, true, {}});
   }
-  bool CanAcquire() const override { return false; }
+  Result<uint64_t> Acquire(const AcquireRequest&) override {
+    return Fail(Reason::kNoSa, "acquire SA", "not here");
+  }
+  void Abandon(uint64_t) override {}
+  std::vector<KeyEvent> TakeEvents() override { return {}; }
 };
 
 int Fatal(const std::string& text) {

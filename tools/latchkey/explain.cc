@@ -183,7 +183,7 @@ void AskBroker(const ExplainOptions& options, Facts& facts) {
     if (owned.owner == wire::Owner::kSystem) facts.spd.push_back(owned.entry);
   }
   for (const broker::KnownSa& known : *sad) {
-    facts.sas.Put(known.sa, known.inbound, known.verified, 0);
+    facts.sas.Put(known.sa, known.inbound, known.who, 0);
   }
 }
 

@@ -110,7 +110,7 @@ std::string SaText(const Explanation& answer, const Source& source) {
   const broker::Sa& sa = answer.sa->sa;
   return fmt::format("{}, reqid {}, SPI {}, peer \"{}\"", sa.protection.ToString(), sa.reqid,
                      SpiText(sa.key.spi),
-                     answer.sa->verified ? Printable(answer.sa->verified->identity.peer_id) : "");
+                     answer.sa->who.known() ? Printable(answer.sa->who.verified.identity.peer_id) : "");
 }
 
 std::string GrantsText(const policy::Grants& grants) {
@@ -240,7 +240,7 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
     document["sa"] = {{"reqid", answer.sa->sa.reqid},
                       {"spi", SpiText(answer.sa->sa.key.spi)},
                       {"protection", answer.sa->sa.protection.ToString()},
-                      {"peer_id", answer.sa->verified ? Json(answer.sa->verified->identity.peer_id)
+                      {"peer_id", answer.sa->who.known() ? Json(answer.sa->who.verified.identity.peer_id)
                                                       : Json(nullptr)}};
   }
   return document;

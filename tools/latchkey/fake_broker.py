@@ -15,7 +15,7 @@ HEADER = struct.Struct("=IHHII")
 MAGIC = 0x3159454B
 OPEN, LIST, SHOW, OPENED, LATCH = 1, 16, 17, 65, 68
 ENDPOINT = struct.Struct("=HHI16s")
-RECORD = struct.Struct("=Q6BH24s24s5IHBBQ256s256s64s64s64s64s64s256s")
+RECORD = struct.Struct("=Q6BH24s24s24s24s5IHBBQ256s256s64s64s64s64s64s256s")
 
 
 def endpoint(address, port):
@@ -24,13 +24,13 @@ def endpoint(address, port):
 
 def record(latch):
     if latch == 0:
-        return RECORD.pack(*([0] * 8), bytes(24), bytes(24), *([0] * 9), *([b""] * 8))
+        return RECORD.pack(*([0] * 8), *([bytes(24)] * 4), *([0] * 9), *([b""] * 8))
     state = 1 if latch == 3 else 2
     listener = latch == 3
     return RECORD.pack(
         latch, state, 6, 0 if listener else 50, 255 if listener else 0, 1, 0, 0,
         endpoint("10.9.0.1", 80), bytes(24) if listener else endpoint("10.9.0.2", 40000),
-        0 if listener else 42, 0, 0, 99, 0, 256, 1, 0, 1700000000,
+        bytes(24), bytes(24), 0 if listener else 42, 0, 0, 99, 0, 256, 1, 0, 1700000000,
         b"" if listener else b"b.example\x1b[2J", b"", b"", b"" if listener else b"aes-gcm-16", b"",
         b"web", b"server", b"/usr/sbin/nginx")
 

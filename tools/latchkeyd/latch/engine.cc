@@ -100,14 +100,14 @@ void Engine::IdentifyAgain(const Flow& flow) {
   std::vector<KnownSa> changed;
   for (const bool inbound : {false, true}) {
     for (const KnownSa* known : sas_.Carrying(flow, inbound)) {
-      std::optional<Verified> verified = keys_.Identify(known->sa, inbound);
-      if (verified == known->verified) continue;
+      Identified who = keys_.Identify(known->sa, inbound);
+      if (who == known->who) continue;
       changed.push_back(*known);
-      changed.back().verified = std::move(verified);
+      changed.back().who = std::move(who);
     }
   }
   for (KnownSa& known : changed) {
-    sas_.Put(known.sa, known.inbound, std::move(known.verified), kernel_.NowMs());
+    sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
   }
 }
 
@@ -118,7 +118,7 @@ Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& 
   Result<SaPair> pair = ChoosePair(out, in, demand);
   if (!pair) return std::unexpected(pair.error());
   Choice choice;
-  choice.verified = *pair->out->verified;
+  choice.verified = pair->out->who.verified;
   choice.protection = pair->out->sa.protection;
   choice.reqid = pair->out->sa.reqid;
   choice.pin = demand.pin;

@@ -35,7 +35,7 @@ TEST_CASE("a connect to a keyed peer is pinned before it is answered") {
 TEST_CASE("an identity that the reqid does not fix is pinned by SPI") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");
-  broker.keys.by_reqid.at(7).static_reqid = false;
+  broker.keys.by_reqid.at(7).verified.static_reqid = false;
   const int fd = broker.Socket();
   REQUIRE(broker.Connect(fd).verdict == Verdict::kLatched);
   CHECK(broker.kernel.sockets.at(fd).policy->spi_out != 0);

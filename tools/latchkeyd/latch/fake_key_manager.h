@@ -1,8 +1,13 @@
-// A KeyManager for tests: who is behind an SA is what the test wrote down, by reqid or by SPI.
+// A KeyManager for tests: who is behind an SA is what the test wrote down, by reqid or by SPI, and
+// negotiations end as the test says.
 #ifndef TOOLS_LATCHKEYD_LATCH_FAKE_KEY_MANAGER_H_
 #define TOOLS_LATCHKEYD_LATCH_FAKE_KEY_MANAGER_H_
 
 #include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "tools/latchkeyd/latch/key_manager.h"
 
@@ -10,19 +15,56 @@ namespace latchkey::broker {
 
 class FakeKeyManager : public KeyManager {
  public:
-  std::optional<Verified> Identify(const Sa& sa, bool) override {
+  Identified Identify(const Sa& sa, bool) override {
     if (auto it = by_spi.find(sa.key.spi); it != by_spi.end()) return it->second;
     if (auto it = by_reqid.find(sa.reqid); it != by_reqid.end()) return it->second;
-    return std::nullopt;
+    return unknown;
   }
-  bool CanAcquire() const override { return false; }
+
+  Result<uint64_t> Acquire(const AcquireRequest& request) override {
+    if (!negotiates) return Fail(Reason::kNoSa, "acquire SA", "manual keys");
+    const Address remote = request.flow.remote.address;
+    auto [it, fresh] = tickets.emplace(remote, next_ticket);
+    if (fresh) ++next_ticket;
+    ++waiting[it->second];
+    return it->second;
+  }
+  void Abandon(uint64_t ticket) override { Leave(ticket); }
+  std::vector<KeyEvent> TakeEvents() override { return std::exchange(events, {}); }
 
   void Name(uint32_t reqid, const std::string& peer) {
-    by_reqid[reqid] = Verified{Identity{peer, "me", "manual"}, true};
+    by_reqid[reqid] = Identified::Known({Identity{peer, "me", "manual"}, true, {}});
   }
 
-  std::map<uint32_t, Verified> by_reqid;
-  std::map<uint32_t, Verified> by_spi;
+  // Ends the negotiation with `remote`.
+  void Finish(const std::string& remote, Reason reason = Reason::kNone) {
+    auto it = tickets.find(*Address::Parse(remote));
+    if (it == tickets.end()) return;
+    KeyEvent event;
+    event.kind = KeyEvent::Kind::kAcquired;
+    event.ticket = it->second;
+    event.reason = reason;
+    events.push_back(event);
+    waiting.erase(it->second);
+    tickets.erase(it);
+  }
+
+  std::map<uint32_t, Identified> by_reqid;
+  std::map<uint32_t, Identified> by_spi;
+  Identified unknown = Identified::Nobody();
+  bool negotiates = false;
+  std::map<Address, uint64_t> tickets;  // negotiations under way
+  std::map<uint64_t, int> waiting;      // how many wait for each
+  uint64_t next_ticket = 1;
+  std::vector<KeyEvent> events;
+
+ private:
+  void Leave(uint64_t ticket) {
+    auto it = waiting.find(ticket);
+    if (it == waiting.end() || --it->second > 0) return;
+    waiting.erase(it);
+    std::erase_if(tickets, [ticket](const auto& each) { return each.second == ticket; });
+  }
 };
 
 }  // namespace latchkey::broker

@@ -1,11 +1,20 @@
-// What the latch database needs of a key manager: who is behind an SA. `keymgr/` implements it;
-// fake_key_manager.h stands in for it in tests.
+// What the latch database needs of a key manager: who is behind an SA, and SAs where there are
+// none. `keymgr/` implements it; fake_key_manager.h stands in for it in tests. Nothing here waits.
 #ifndef TOOLS_LATCHKEYD_LATCH_KEY_MANAGER_H_
 #define TOOLS_LATCHKEYD_LATCH_KEY_MANAGER_H_
 
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "policy/decide.h"
+#include "policy/model/error.h"
+#include "policy/model/flow.h"
+#include "policy/model/latch.h"
 #include "policy/model/protection.h"
+#include "shim/wire/reason.h"
 #include "tools/latchkeyd/latch/sa.h"
 
 namespace latchkey::broker {
@@ -13,7 +22,52 @@ namespace latchkey::broker {
 struct Verified {
   Identity identity;
   bool static_reqid = false;  // the reqid is bound to this one identity and never re-used
+  Peering peering;            // where its IKE SA ends, with NATs; empty for manual keys
+
   bool operator==(const Verified&) const = default;
+};
+
+// What a key manager says of one SA.
+struct Identified {
+  enum class Kind : uint8_t {
+    kNobody,   // nobody, or nobody beyond doubt: such an SA is nobody's
+    kKnown,    //
+    kPending,  // it is being asked; a KeyEvent follows
+  };
+  Kind kind = Kind::kNobody;
+  Verified verified;                  // kKnown
+  Reason why = Reason::kPeerUnknown;  // kNobody: peer-unknown, ambiguous-peer, or km-lost:
+                                      // whoever knew cannot be asked, or has forgotten
+
+  bool operator==(const Identified&) const = default;
+  bool known() const { return kind == Kind::kKnown; }
+  bool pending() const { return kind == Kind::kPending; }
+
+  static Identified Known(Verified who) { return {Kind::kKnown, std::move(who), Reason::kNone}; }
+  static Identified Nobody(Reason why = Reason::kPeerUnknown) { return {Kind::kNobody, {}, why}; }
+  static Identified Pending() { return {Kind::kPending, {}, Reason::kNone}; }
+};
+
+// A flow that needs an SA. `demand` holds pointers into a policy: they are used during the call
+// only.
+struct AcquireRequest {
+  Flow flow;          // the local address may be any, its port 0
+  std::string child;  // the IKE child to initiate; empty: found by the flow
+  policy::Demand demand;
+};
+
+struct KeyEvent {
+  enum class Kind : uint8_t {
+    kChanged,   // who is behind SAs may have changed: identify them again
+    kAcquired,  // `ticket` is done: kNone, an SA was made (or is there); else why not
+    kPeerDead,  // the peer does not answer any more (DPD): `peer`, at `remote`
+  };
+  Kind kind = Kind::kChanged;
+  uint64_t ticket = 0;
+  Reason reason = Reason::kNone;
+  std::string detail;
+  Identity peer;
+  Address remote;
 };
 
 class KeyManager {
@@ -21,11 +75,17 @@ class KeyManager {
   virtual ~KeyManager() = default;
 
   // Says who is at the other end of `sa`; `inbound` tells which of its addresses is the peer's.
-  // Nothing when it knows nobody, or more than one: such an SA is nobody's.
-  virtual std::optional<Verified> Identify(const Sa& sa, bool inbound) = 0;
+  virtual Identified Identify(const Sa& sa, bool inbound) = 0;
 
-  // True when an SA could be had by asking (a negotiation); false: what the SAD holds is all.
-  virtual bool CanAcquire() const = 0;
+  // Begins a negotiation, or joins one that is under way for the same child and peer address, and
+  // returns its ticket, never 0. An error where none can be begun: no-child, ambiguous-peer
+  // (several children fit), km-lost, or no-sa where keys are manual.
+  virtual Result<uint64_t> Acquire(const AcquireRequest& request) = 0;
+  // The caller does not wait for it any more. Each Acquire() ends by one of these or by its event.
+  virtual void Abandon(uint64_t ticket) = 0;
+
+  // Takes what happened since the last call, oldest first.
+  virtual std::vector<KeyEvent> TakeEvents() = 0;
 };
 
 }  // namespace latchkey::broker

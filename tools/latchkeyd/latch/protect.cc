@@ -28,16 +28,16 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   const Protection* protection = nullptr;
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
-      if (!known->verified) {
+      if (!known->who.known()) {
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,
                     "identify peer", "the key manager names nobody, or more than one");
       }
-      if (identity && *identity != known->verified->identity) {
+      if (identity && *identity != known->who.verified.identity) {
         return Fail(Reason::kAmbiguousPeer, "identify peer",
                     "both \"" + identity->peer_id + "\" and \"" +
-                        known->verified->identity.peer_id + "\" have an SA for it");
+                        known->who.verified.identity.peer_id + "\" have an SA for it");
       }
-      identity = known->verified->identity;
+      identity = known->who.verified.identity;
       if (protection != nullptr && *protection != known->sa.protection) {
         return Fail(Reason::kConflictSa, "find SA",
                     "SAs of different protection: " + protection->ToString() + " and " +
@@ -78,7 +78,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
 }
 
 bool Conflicts(const KnownSa& known, const Latch& latch) {
-  return !known.verified || known.verified->identity != latch.identity ||
+  return !known.who.known() || known.who.verified.identity != latch.identity ||
          known.sa.protection != latch.protection;
 }
 

@@ -14,9 +14,9 @@ struct Known {
   void Add(FakeKernel& kernel, uint32_t reqid, const char* peer, uint16_t bits = 256) {
     for (const Sa& sa : kernel.AddPair(reqid, "10.9.0.2", bits)) {
       const bool inbound = sa.source == Address::Parse("10.9.0.2").value();
-      std::optional<Verified> verified;
-      if (peer != nullptr) verified = Verified{Identity{peer, "me", "manual"}, true};
-      storage.push_back(KnownSa{sa, inbound, verified, storage.size()});
+      Identified who;
+      if (peer != nullptr) who = Identified::Known({Identity{peer, "me", "manual"}, true, {}});
+      storage.push_back(KnownSa{sa, inbound, who, storage.size()});
     }
     out.clear();
     in.clear();
@@ -67,7 +67,7 @@ TEST_CASE("every latched parameter counts as a conflict when it differs") {
   latch.identity = Identity{"bob", "me", "manual"};
   latch.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
   KnownSa known;
-  known.verified = Verified{latch.identity, true};
+  known.who = Identified::Known({latch.identity, true, {}});
   known.sa.protection = latch.protection;
   CHECK_FALSE(Conflicts(known, latch));
   const auto differs = [&](auto change) {
@@ -75,10 +75,10 @@ TEST_CASE("every latched parameter counts as a conflict when it differs") {
     change(other);
     return Conflicts(other, latch);
   };
-  CHECK(differs([](KnownSa& sa) { sa.verified.reset(); }));
-  CHECK(differs([](KnownSa& sa) { sa.verified->identity.peer_id = "Bob2"; }));
-  CHECK(differs([](KnownSa& sa) { sa.verified->identity.local_id = "you"; }));
-  CHECK(differs([](KnownSa& sa) { sa.verified->identity.auth = "psk"; }));
+  CHECK(differs([](KnownSa& sa) { sa.who = Identified::Nobody(); }));
+  CHECK(differs([](KnownSa& sa) { sa.who.verified.identity.peer_id = "Bob2"; }));
+  CHECK(differs([](KnownSa& sa) { sa.who.verified.identity.local_id = "you"; }));
+  CHECK(differs([](KnownSa& sa) { sa.who.verified.identity.auth = "psk"; }));
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.encryption = "aes-cbc"; }));
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.integrity = "hmac-sha1"; }));
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.key_bits = 128; }));

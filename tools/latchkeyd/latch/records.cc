@@ -131,12 +131,12 @@ wire::SaRecord ToRecord(const KnownSa& known) {
   record.selector = SelectorToWire(sa.selector);
   Put(record.encryption, sa.protection.encryption);
   Put(record.integrity, sa.protection.integrity);
-  if (known.verified) {
+  if (known.who.known()) {
     record.known = 1;
-    record.static_reqid = known.verified->static_reqid ? 1 : 0;
-    Put(record.peer_id, known.verified->identity.peer_id);
-    Put(record.local_id, known.verified->identity.local_id);
-    Put(record.auth, known.verified->identity.auth);
+    record.static_reqid = known.who.verified.static_reqid ? 1 : 0;
+    Put(record.peer_id, known.who.verified.identity.peer_id);
+    Put(record.local_id, known.who.verified.identity.local_id);
+    Put(record.auth, known.who.verified.identity.auth);
   }
   return record;
 }
@@ -168,7 +168,7 @@ std::optional<KnownSa> FromRecord(const wire::SaRecord& record) {
         !Get(record.auth, verified.identity.auth)) {
       return std::nullopt;
     }
-    known.verified = verified;
+    known.who = Identified::Known(verified);
   }
   return known;
 }

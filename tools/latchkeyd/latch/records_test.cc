@@ -59,14 +59,14 @@ TEST_CASE("SAs") {
   known.sa.key = {*Address::Parse("10.9.0.1"), 0x1234, SaProtocol::kEsp};
   known.sa.source = *Address::Parse("10.9.0.2");
   known.sa.reqid = 7;
-  known.verified = Verified{{"alice", "bob", "manual"}, true};
+  known.who = Identified::Known({{"alice", "bob", "manual"}, true, {}});
   const auto again = FromRecord(ToRecord(known));
   REQUIRE(again);
   CHECK(again->sa == known.sa);
   CHECK(again->inbound);
-  CHECK(again->verified == known.verified);
-  known.verified.reset();
-  CHECK_FALSE(FromRecord(ToRecord(known))->verified);
+  CHECK(again->who == known.who);
+  known.who = Identified::Nobody();
+  CHECK_FALSE(FromRecord(ToRecord(known))->who.known());
   wire::SaRecord record = ToRecord(known);
   std::memset(record.encryption, 'x', sizeof(record.encryption));
   CHECK_FALSE(FromRecord(record));

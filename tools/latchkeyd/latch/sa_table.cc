@@ -7,8 +7,8 @@ namespace latchkey::broker {
 namespace {
 
 std::optional<Identity> IdentityOf(const KnownSa& known) {
-  if (!known.verified) return std::nullopt;
-  return known.verified->identity;
+  if (!known.who.known()) return std::nullopt;
+  return known.who.verified.identity;
 }
 
 bool Carries(const KnownSa& known, const Flow& flow) {
@@ -20,8 +20,8 @@ bool Carries(const KnownSa& known, const Flow& flow) {
 
 }  // namespace
 
-void SaTable::Put(const Sa& sa, bool inbound, std::optional<Verified> verified, int64_t now) {
-  KnownSa known{sa, inbound, std::move(verified), next_order_};
+void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
+  KnownSa known{sa, inbound, std::move(who), next_order_};
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {
     ++next_order_;
@@ -29,7 +29,9 @@ void SaTable::Put(const Sa& sa, bool inbound, std::optional<Verified> verified, 
     return;
   }
   known.order = it->second.order;
-  if (IdentityOf(it->second) != IdentityOf(known) || it->second.sa != sa) {
+  // To learn who it was all along is no change.
+  const bool changed = !it->second.who.pending() && IdentityOf(it->second) != IdentityOf(known);
+  if (changed || it->second.sa != sa) {
     past_.push_back(Past{it->second, now});
   }
   it->second = std::move(known);

@@ -21,8 +21,8 @@ namespace latchkey::broker {
 struct KnownSa {
   Sa sa;
   bool inbound = false;
-  std::optional<Verified> verified;  // nothing: nobody, or nobody beyond doubt
-  uint64_t order = 0;                // greater = newer
+  Identified who;
+  uint64_t order = 0;  // greater = newer
 
   const Address& local() const { return inbound ? sa.key.destination : sa.source; }
   const Address& remote() const { return inbound ? sa.source : sa.key.destination; }
@@ -32,7 +32,7 @@ class SaTable {
  public:
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
   // counts as past. `now` in milliseconds.
-  void Put(const Sa& sa, bool inbound, std::optional<Verified> verified, int64_t now);
+  void Put(const Sa& sa, bool inbound, Identified who, int64_t now);
   void Erase(const SaKey& key, int64_t now);
   // Erases every SA that is not in `keys`: after a dump.
   void KeepOnly(const std::set<SaKey>& keys, int64_t now);

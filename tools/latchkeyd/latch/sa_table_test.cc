@@ -7,8 +7,8 @@
 namespace latchkey::broker {
 namespace {
 
-std::optional<Verified> Named(const std::string& id) {
-  return Verified{Identity{id, "me", "manual"}, true};
+Identified Named(const std::string& id) {
+  return Identified::Known({Identity{id, "me", "manual"}, true, {}});
 }
 
 const Flow kFlow{Direction::kIn, kProtocolTcp, At("10.9.0.1", 80), At("10.9.0.2", 40000)};
@@ -63,7 +63,7 @@ TEST_CASE("who was behind an SA is remembered as long as asked for") {
   const Sa second = kernel.AddPair(9, "10.9.0.2")[1];
   table.Put(first, true, Named("bob"), 10);
   CHECK(table.IdentitiesSince(kFlow, 0).size() == 1);
-  table.Put(second, true, std::nullopt, 20);
+  table.Put(second, true, Identified::Nobody(), 20);
   CHECK(table.IdentitiesSince(kFlow, 0).size() == 2);  // nobody counts as one
   table.Erase(second.key, 30);
   CHECK(table.IdentitiesSince(kFlow, 30).size() == 2);

@@ -114,18 +114,23 @@ bool ManualKeyManager::Refresh() {
   return true;
 }
 
-std::optional<Verified> ManualKeyManager::Identify(const Sa& sa, bool inbound) {
+Identified ManualKeyManager::Identify(const Sa& sa, bool inbound) {
   Refresh();
   const Address& remote = inbound ? sa.source : sa.key.destination;
   const policy::PadEntry* entry = pad_.Find(sa.reqid, sa.key.spi, sa.key.destination, remote);
-  if (entry == nullptr) return std::nullopt;
-  Verified verified{entry->identity, false};
+  if (entry == nullptr) return Identified::Nobody();
+  Verified verified{entry->identity, false, {}};
   // One reqid for several peers, told apart by their addresses, is bound to none of them.
   verified.static_reqid =
       entry->reqid != 0 && std::ranges::all_of(pad_.entries, [&](const policy::PadEntry& other) {
         return other.reqid != entry->reqid || other.identity == entry->identity;
       });
-  return verified;
+  return Identified::Known(std::move(verified));
+}
+
+Result<uint64_t> ManualKeyManager::Acquire(const AcquireRequest& request) {
+  return Fail(Reason::kNoSa, "acquire SA",
+              request.flow.remote.ToString() + " has manual keys, or none");
 }
 
 }  // namespace latchkey::broker

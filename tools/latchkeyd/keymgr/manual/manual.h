@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "policy/model/error.h"
 #include "policy/pad.h"
@@ -26,8 +27,11 @@ class ManualKeyManager : public KeyManager {
 
   // Reads the file again when it has changed. `static_reqid` when an entry by reqid names the
   // peer, and every entry under that reqid names the same one.
-  std::optional<Verified> Identify(const Sa& sa, bool inbound) override;
-  bool CanAcquire() const override { return false; }
+  Identified Identify(const Sa& sa, bool inbound) override;
+  // There is nobody to negotiate with: no-sa.
+  Result<uint64_t> Acquire(const AcquireRequest& request) override;
+  void Abandon(uint64_t) override {}
+  std::vector<KeyEvent> TakeEvents() override { return {}; }
 
   // Reads the file again if it has changed. True when what it says may have changed with it: then
   // SAs must be identified again.

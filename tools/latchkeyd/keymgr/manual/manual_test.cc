@@ -43,8 +43,8 @@ Sa MakeSa(const char* source, const char* destination, uint32_t reqid, uint32_t 
 }
 
 std::string Who(ManualKeyManager& keys, const Sa& sa, bool inbound) {
-  const std::optional<Verified> verified = keys.Identify(sa, inbound);
-  return verified ? verified->identity.peer_id : "nobody";
+  const Identified who = keys.Identify(sa, inbound);
+  return who.known() ? who.verified.identity.peer_id : "nobody";
 }
 
 struct Fixture {
@@ -60,21 +60,21 @@ TEST_CASE_METHOD(Fixture, "The peer is named by reqid in both directions") {
   pad.Write(kAlice);
   CHECK(Who(keys, in, true) == "alice");
   CHECK(Who(keys, out, false) == "alice");
-  CHECK(keys.Identify(in, true)->identity.auth == "manual");
-  CHECK(keys.Identify(in, true)->static_reqid);
+  CHECK(keys.Identify(in, true).verified.identity.auth == "manual");
+  CHECK(keys.Identify(in, true).verified.static_reqid);
   CHECK(Who(keys, in, false) == "nobody");  // the peer's address would be ours
   CHECK(Who(keys, MakeSa("10.9.0.1", "10.9.0.2", 8, 0x200), true) == "nobody");
-  CHECK_FALSE(keys.CanAcquire());
+  CHECK(keys.Acquire({}).error().reason == Reason::kNoSa);
   CHECK(warnings.empty());
 }
 
 TEST_CASE_METHOD(Fixture, "An SPI pins nothing but itself, nor does a reqid of two peers") {
   pad.Write(std::string(kAlice) + kBob + kSpi);
   CHECK(Who(keys, in, true) == "alice");
-  CHECK_FALSE(keys.Identify(in, true)->static_reqid);
+  CHECK_FALSE(keys.Identify(in, true).verified.static_reqid);
   const Sa by_spi = MakeSa("10.9.0.4", "10.9.0.2", 9, 0x101);
   CHECK(Who(keys, by_spi, true) == "carol");
-  CHECK_FALSE(keys.Identify(by_spi, true)->static_reqid);
+  CHECK_FALSE(keys.Identify(by_spi, true).verified.static_reqid);
 }
 
 TEST_CASE_METHOD(Fixture, "A file that changes is read again, one that goes knows nobody") {
