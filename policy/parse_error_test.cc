@@ -73,14 +73,13 @@ TEST_CASE("Keys that are unknown, or known and not supported yet") {
       {kRule + "romote_prot = [1]",
        {"p:6:1: unknown key \"romote_prot\" in [[rule]]: expected one of \"name\", \"direction\", "
         "\"protocol\", \"remote\", \"remote_port\", \"local\", \"local_port\", \"action\", "
-        "\"protection\", \"peer\", \"reqid\", \"on_break\", \"acquire_timeout\""}},
+        "\"protection\", \"peer\", \"child\", \"reqid\", \"on_break\", \"acquire_timeout\""}},
       {kProtection + "ens = \"any\"",
        {"p:5:1: unknown key \"ens\" in [protection.x]: did you mean \"esn\"?"}},
       {kPeer + "ids = [\"b\"]", {"p:6:1: unknown key \"ids\" in [peer.p]: did you mean \"id\"?"}},
       {kHead + "[default]\nActions = \"discard\"",
        {"p:5:1: unknown key \"Actions\" in [default]: did you mean \"action\"?"}},
       {kHead + "[process]\ndeny_io_uring = true", {"p:4:2: key \"process\" is not supported yet"}},
-      {kRule + "child = \"db\"", {"p:6:1: key \"child\" is not supported yet"}},
   });
 }
 
@@ -91,7 +90,6 @@ TEST_CASE("Values that are not supported yet") {
       {kProtection + "mode = \"any\"", {"p:5:8: mode = \"any" + yet + "\"transport\""}},
       {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
-      {kRule + "on_break = \"suspend\"", {"p:6:12: on_break = \"suspend" + yet + "\"reset\""}},
       {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
        {"p:5:10: action = \"protect-or-bypass\" is not supported yet for incoming connections: "
         "expected it only with direction = \"out\""}},
@@ -281,6 +279,7 @@ TEST_CASE("Rules: what goes only with protect") {
       {kProtection + rule + "protection = \"x\"", {"p:7:14: protection" + says}},
       {kHead + rule + "reqid = 7", {"p:6:9: reqid" + says}},
       {kHead + rule + "on_break = \"reset\"", {"p:6:12: on_break" + says}},
+      {kHead + rule + "child = \"db\"", {"p:6:9: child" + says}},
       {kHead + rule + "acquire_timeout = \"5s\"", {"p:6:19: acquire_timeout" + says}},
       {kHead + "[[rule]]\naction = \"discard\"\nreqid = 7",
        {"p:6:9: reqid says how to protect, but the action is \"discard\": expected it only with "

@@ -232,8 +232,7 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
     read_.CheckKeys(
         table, "[[rule]]",
         {"name", "direction", "protocol", "remote", "remote_port", "local", "local_port", "action",
-         "protection", "peer", "reqid", "on_break", "acquire_timeout"},
-        {"child"});
+         "protection", "peer", "child", "reqid", "on_break", "acquire_timeout"});
   }
   Rule rule;
   rule.line = static_cast<int>(table.source().begin.line);
@@ -249,7 +248,10 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
   rule.remote_port = Ports(table, "remote_port");
   rule.local_port = Ports(table, "local_port");
   const std::optional<std::string> action = ReadAction(table, rule);
-  read_.Word(table, "on_break", {"reset"}, {"suspend"});
+  if (table.contains("child")) rule.child = Name(table, "child").value_or("");
+  if (read_.Word(table, "on_break", {"reset", "suspend"}) == "suspend") {
+    rule.on_break = OnBreak::kSuspend;
+  }
   Lookup(table, "protection", protections_, rule.protection);
   Lookup(table, "peer", peers_, rule.peer);
   rule.reqid = static_cast<uint32_t>(
@@ -287,7 +289,7 @@ void RuleReader::CheckAction(const toml::table& table, const Rule& rule,
                 "expected it only with direction = \"out\"");
   }
   if (Protects(rule.action)) return;
-  for (const char* key : {"protection", "peer", "reqid", "acquire_timeout", "on_break"}) {
+  for (const char* key : {"protection", "peer", "child", "reqid", "acquire_timeout", "on_break"}) {
     if (const toml::node* node = table.get(key)) {
       read_.Wrong(*node, std::string(key) + " says how to protect, but the action is " +
                              Quote(action) + ": expected it only with \"protect\"");

@@ -31,7 +31,9 @@ class Parser {
     Suites(root);
     if (const toml::table* otherwise = read_.Table(root, "default")) {
       read_.CheckKeys(*otherwise, "[default]", {"on_break"});
-      read_.Word(*otherwise, "on_break", {"reset"}, {"suspend"});
+      if (read_.Word(*otherwise, "on_break", {"reset", "suspend"}) == "suspend") {
+        system_.on_break = OnBreak::kSuspend;
+      }
     }
     system_.rules = rules_.Read(root);
     EachOf(root, "signer", [&](const toml::table& table) { OneSigner(table); });

@@ -97,8 +97,8 @@ TEST_CASE("What is wrong, and where") {
       {head + "suites = [[\"des\", 3]]",
        {"s:2:12: suites holds \"des\": expected a suite, like \"aes-gcm-16:256\"",
         "s:2:19: suites holds 3: expected a string"}},
-      {head + "[default]\non_break = \"suspend\"",
-       {"s:3:12: on_break = \"suspend\" is not supported yet: expected \"reset\""}},
+      {head + "[default]\non_break = \"wait\"",
+       {"s:3:12: on_break is \"wait\": expected \"reset\" or \"suspend\""}},
       {head + "[[rule]]\naction = \"protect-or-bypass\"",
        {"s:3:10: action is \"protect-or-bypass\": expected \"protect\", \"bypass\" or "
         "\"discard\""}},

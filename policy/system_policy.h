@@ -37,6 +37,7 @@ struct SystemPolicy {
   std::vector<Rule> rules;
   std::vector<Signer> signers;
   std::vector<GrantTo> grants;
+  OnBreak on_break = OnBreak::kReset;  // of implicit latches
 };
 
 // Both together, as a decision sees them.

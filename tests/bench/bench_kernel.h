@@ -32,6 +32,14 @@ class BenchKernel : public KernelPort {
   Result<std::vector<SpdEntry>> DumpSpd() override { return real_->DumpSpd(); }
   Result<void> AddGuard(const Guard& guard) override { return real_->AddGuard(guard); }
   Result<void> DeleteGuard(const Guard& guard) override { return real_->DeleteGuard(guard); }
+  Result<void> RenewGuard(const Guard& from, const Guard& to) override {
+    return real_->RenewGuard(from, to);
+  }
+  void HoldPackets(bool on) override { real_->HoldPackets(on); }
+  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
+                  uint32_t reqid) override {
+    real_->DropLarval(local, remote, protocol, reqid);
+  }
   bool IsLocalAddress(const Address& address) override { return real_->IsLocalAddress(address); }
   std::optional<int> Borrow(const SocketHint& hint) override { return real_->Borrow(hint); }
   void GiveBack(int fd) override { real_->GiveBack(fd); }

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -235,7 +236,11 @@ class Broker {
     for (;;) {
       epoll_event events[64];
       WriteLog();
-      const int count = epoll_wait(poll.get(), events, 64, kTickMs);
+      int timeout = kTickMs;
+      if (const std::optional<int64_t> due = engine.NextDue()) {
+        timeout = static_cast<int>(std::clamp<int64_t>(*due - kernel.NowMs(), 0, kTickMs));
+      }
+      const int count = epoll_wait(poll.get(), events, 64, timeout);
       // What the kernel has to say comes before any request: a decision must not be older than it.
       drain();
       for (int i = 0; i < count; ++i) {
@@ -262,6 +267,7 @@ class Broker {
           epoll_ctl(poll.get(), EPOLL_CTL_DEL, fd, nullptr);
         }
       }
+      engine.OnTime();
       const int64_t now = kernel.NowMs();
       if (now >= next_tick) {
         next_tick = now + kTickMs;

@@ -147,6 +147,28 @@ Result<void> RealKernel::DeleteGuard(const Guard& guard) {
   return Fail(Reason::kKernelRefused, "delete SPD entry", done.error().ToString());
 }
 
+Result<void> RealKernel::RenewGuard(const Guard& from, const Guard& to) {
+  Result<Octets> message = BuildRenewGuard(from, to);
+  if (!message) return std::unexpected(message.error());
+  auto done = xfrm_.Request(*message);
+  if (done) return {};
+  return Fail(Reason::kKernelRefused, "change SPD entry", done.error().ToString());
+}
+
+void RealKernel::DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
+                            uint32_t reqid) {
+  if (local.family != remote.family || local.family == Family::kNone) return;
+  // What has no SPI cannot be named: it is given one (and made, if it is not there), then deleted.
+  std::optional<Sa> found;
+  auto done = xfrm_.Get(BuildAllocSpi(local, remote, protocol, reqid),
+                        [&](std::span<const uint8_t> message) {
+                          found = ParseSa(message);
+                          return found.has_value();
+                        });
+  if (!done || !found || found->reqid != reqid || !found->larval) return;
+  static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key)));
+}
+
 bool RealKernel::IsLocalAddress(const Address& address) { return addresses_.Contains(address); }
 
 std::optional<int> RealKernel::Borrow(const SocketHint& hint) {

@@ -12,6 +12,7 @@
 
 #include "tools/latchkeyd/kernel/abort_probe.h"
 #include "tools/latchkeyd/kernel/inet_diag.h"
+#include "tools/latchkeyd/kernel/larval_hold.h"
 #include "tools/latchkeyd/kernel/local_addresses.h"
 #include "tools/latchkeyd/kernel/netlink_socket.h"
 #include "tools/latchkeyd/kernel/prompt_close.h"
@@ -43,6 +44,10 @@ class RealKernel : public KernelPort {
   Result<std::vector<SpdEntry>> DumpSpd() override;
   Result<void> AddGuard(const Guard& guard) override;
   Result<void> DeleteGuard(const Guard& guard) override;
+  Result<void> RenewGuard(const Guard& from, const Guard& to) override;
+  void HoldPackets(bool on) override { larval_hold_.Set(on); }
+  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
+                  uint32_t reqid) override;
   bool IsLocalAddress(const Address& address) override;
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
@@ -67,6 +72,7 @@ class RealKernel : public KernelPort {
   AbortMeans means_;
   SourceFinder source_finder_;
   PromptClose prompt_close_;
+  LarvalHold larval_hold_;
 };
 
 }  // namespace latchkey::broker

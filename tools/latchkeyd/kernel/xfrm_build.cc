@@ -11,6 +11,9 @@
 namespace latchkey::broker {
 namespace {
 
+constexpr uint32_t kLowestSpi = 0x100;  // 1 to 255 are reserved (RFC 4303, 2.1)
+constexpr uint32_t kHighestSpi = 0x0fff'ffff;
+
 void Append(Octets* out, const void* data, size_t size) {
   const auto* octets = static_cast<const uint8_t*>(data);
   out->insert(out->end(), octets, octets + size);
@@ -112,15 +115,13 @@ void AppendMark(Octets* out, uint32_t value) {
   AppendAttribute(out, XFRMA_MARK, &mark, sizeof(mark));
 }
 
-}  // namespace
-
-Result<Octets> BuildAddGuard(const Guard& guard) {
+Result<Octets> BuildPutGuard(uint16_t type, const Guard& guard) {
   if (Result<void> checked = CheckGuard(guard); !checked) return std::unexpected(checked.error());
   const Family family = guard.selector.family;
   xfrm_userpolicy_info info = Policy(family, guard.out, guard.action == Guard::Action::kBlock);
   info.sel = ToXfrmSelector(guard.selector);
   info.priority = guard.priority;
-  Octets out = Begin(XFRM_MSG_NEWPOLICY);
+  Octets out = Begin(type);
   Append(&out, &info, sizeof(info));
   if (Requires(guard.action)) {
     const SaProtocol protocol =
@@ -129,6 +130,49 @@ Result<Octets> BuildAddGuard(const Guard& guard) {
     AppendAttribute(&out, XFRMA_TMPL, &tmpl, sizeof(tmpl));
   }
   AppendMark(&out, guard.mark);
+  return Finish(std::move(out));
+}
+
+}  // namespace
+
+Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to) {
+  Guard same = from;
+  same.reqid = to.reqid;
+  same.action = to.action;
+  if (same != to || !Requires(from.action) || !Requires(to.action)) {
+    return Fail(Reason::kBadRequest, "build guard", "more than the SA changes");
+  }
+  return BuildPutGuard(XFRM_MSG_UPDPOLICY, to);
+}
+
+Result<Octets> BuildAddGuard(const Guard& guard) {
+  return BuildPutGuard(XFRM_MSG_NEWPOLICY, guard);
+}
+
+Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
+                     uint32_t reqid) {
+  xfrm_userspi_info asked{};
+  asked.info.family = ToAf(remote.family);
+  asked.info.saddr = ToXfrm(local);
+  asked.info.id.daddr = ToXfrm(remote);
+  asked.info.id.proto = static_cast<uint8_t>(protocol);
+  asked.info.mode = XFRM_MODE_TRANSPORT;
+  asked.info.reqid = reqid;
+  asked.min = kLowestSpi;
+  asked.max = kHighestSpi;
+  Octets out = Begin(XFRM_MSG_ALLOCSPI);
+  Append(&out, &asked, sizeof(asked));
+  return Finish(std::move(out));
+}
+
+Octets BuildDeleteSa(const SaKey& key) {
+  xfrm_usersa_id id{};
+  id.daddr = ToXfrm(key.destination);
+  id.spi = htonl(key.spi);
+  id.family = ToAf(key.destination.family);
+  id.proto = static_cast<uint8_t>(key.protocol);
+  Octets out = Begin(XFRM_MSG_DELSA);
+  Append(&out, &id, sizeof(id));
   return Finish(std::move(out));
 }
 
@@ -159,7 +203,8 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
   if (policy.family == Family::kNone) {
     return Fail(Reason::kBadRequest, "build socket policy", "no family");
   }
-  const bool requires_sa = policy.kind == Kind::kProtect || policy.kind == Kind::kRequireIn;
+  const bool requires_sa = policy.kind == Kind::kProtect || policy.kind == Kind::kRequireIn ||
+                           policy.kind == Kind::kAwaitIn;
   if (requires_sa && policy.protocol == SaProtocol::kNone) {
     return Fail(Reason::kBadRequest, "build socket policy", "neither ESP nor AH");
   }
@@ -179,6 +224,12 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
         return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
       }
       values.in = RequireValue(policy, /*out=*/false, 0, 0);
+      return values;
+    case Kind::kAwaitIn:
+      if (policy.reqid == 0) {
+        return Fail(Reason::kBadRequest, "build socket policy", "a reqid of 0 would let all in");
+      }
+      values.in = RequireValue(policy, /*out=*/false, policy.reqid, 0);
       return values;
     case Kind::kAllow:
       values.in = BuildSocketBypass(policy.family, /*out=*/false);

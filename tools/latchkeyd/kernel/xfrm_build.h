@@ -22,6 +22,17 @@ Result<Octets> BuildAddGuard(const Guard& guard);
 // Returns the DELPOLICY request for it: by direction, selector and mark, all exact.
 Result<Octets> BuildDeleteGuard(const Guard& guard);
 
+// Returns the UPDPOLICY request that turns `from`, which is there, into `to`: equal but for the
+// reqid (kBadRequest otherwise). What the kernel holds back for the old entry leaves by the new one
+// (xfrm_policy_requeue in net/xfrm/xfrm_policy.c).
+Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to);
+
+// Returns the ALLOCSPI request for the SA that is being negotiated from `local` to `remote` under
+// `reqid`; the kernel answers with it, now with an SPI. And the DELSA request for an SA.
+Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
+                     uint32_t reqid);
+Octets BuildDeleteSa(const SaKey& key);
+
 // Returns a request without a body but `body_size` zeros (GETSA, GETPOLICY, GETDEFAULT).
 Octets BuildRequest(uint16_t type, size_t body_size = 0);
 

@@ -7,7 +7,7 @@ namespace latchkey::broker {
 bool MayMove(State from, State to) {
   switch (from) {
     case State::kLarval:
-      return to == State::kEstablished || to == State::kClosed;
+      return to == State::kEstablished || to == State::kBroken || to == State::kClosed;
     case State::kListener:
       return to == State::kClosed;
     case State::kEstablished:

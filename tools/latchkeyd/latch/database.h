@@ -49,7 +49,8 @@ class Database {
   uint64_t next_id_ = 1;
 };
 
-// True when a latch may go from one state to the other (RFC 5660, figure 1).
+// True when a latch may go from one state to the other (RFC 5660, figure 1; a LARVAL one
+// that gets no SA is BROKEN until its owner has heard of it).
 bool MayMove(State from, State to);
 
 }  // namespace latchkey::broker

@@ -24,7 +24,7 @@ TEST_CASE("the moves a latch may make are those of RFC 5660, figure 1") {
       {State::kLarval, State::kEstablished}, {State::kLarval, State::kClosed},
       {State::kListener, State::kClosed},    {State::kEstablished, State::kBroken},
       {State::kEstablished, State::kClosed}, {State::kBroken, State::kEstablished},
-      {State::kBroken, State::kClosed},
+      {State::kBroken, State::kClosed},      {State::kLarval, State::kBroken},
   };
   for (const State from : kStates) {
     for (const State to : kStates) {

@@ -18,7 +18,7 @@ Engine::Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options
 Answer Engine::Refuse(const Client& client, const Flow& flow, Reason reason,
                       const std::string& detail) {
   observer_.OnRefusal(client, flow, reason, detail);
-  return Answer{wire::Verdict::kRefused, reason, 0};
+  return Answer{wire::Verdict::kRefused, reason, 0, 0};
 }
 
 Result<SocketFacts> Engine::InspectTcp(int fd) {
@@ -47,12 +47,28 @@ Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts
     }
   }
   const bool local = outcome == policy::Outcome::kLocal;
-  return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0};
+  return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }
 
-Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote) {
+Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
+                       bool nonblocking) {
+  return Begin(Request{client, fd, fd_hint, /*accept=*/false, nonblocking, remote});
+}
+
+Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
+  return Begin(Request{client, fd, fd_hint, /*accept=*/true, /*nonblocking=*/false, {}});
+}
+
+Answer Engine::Attempt(const Request& request, Waiting* waiting, const Error* failure) {
+  return request.accept ? AttemptAccept(request, waiting, failure)
+                        : AttemptConnect(request, waiting, failure);
+}
+
+Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Error* failure) {
+  const Client& client = request.client;
+  const SocketAddress& remote = request.remote;
   Flow flow{Direction::kOut, kProtocolTcp, {}, remote};
-  Result<SocketFacts> facts = InspectTcp(fd);
+  Result<SocketFacts> facts = InspectTcp(request.fd);
   if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
   if (remote.address.family == Family::kNone) {
     return Refuse(client, flow, Reason::kBadRequest, "no remote address");
@@ -72,7 +88,7 @@ Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAd
     if (old->latch.clear) {
       SocketPolicy clear;
       clear.kind = SocketPolicy::Kind::kClear;
-      if (Result<void> done = kernel_.SetPolicy(fd, *facts, clear); !done) {
+      if (Result<void> done = kernel_.SetPolicy(request.fd, *facts, clear); !done) {
         return Refuse(client, flow, done.error().reason, done.error().ToString());
       }
     }
@@ -83,12 +99,12 @@ Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAd
       policy::Decide(system(), *client.policy, client.requester, flow, same_host);
   switch (verdict.outcome) {
     case policy::Outcome::kProtect:
-      return Protect(client, fd, fd_hint, *facts, flow, verdict);
+      return Protect(request, *facts, flow, verdict, waiting, failure);
     case policy::Outcome::kBypass:
     case policy::Outcome::kLocal:
-      return LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+      return LeaveAlone(client, request.fd, *facts, flow, verdict.outcome);
     case policy::Outcome::kClear:
-      return GoClear(client, fd, fd_hint, *facts, flow, verdict, *verdict.permit);
+      return GoClear(client, request.fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);
     case policy::Outcome::kRefuse:
       break;
   }
@@ -111,6 +127,15 @@ void Engine::IdentifyAgain(const Flow& flow) {
   }
 }
 
+bool Engine::Pending(const Flow& flow) const {
+  for (const bool inbound : {false, true}) {
+    for (const KnownSa* known : sas_.Carrying(flow, inbound)) {
+      if (known->who.pending()) return true;
+    }
+  }
+  return false;
+}
+
 Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& demand) {
   IdentifyAgain(flow);
   const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
@@ -119,7 +144,7 @@ Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& 
   if (!pair) return std::unexpected(pair.error());
   Choice choice;
   choice.verified = pair->out->who.verified;
-  choice.protection = pair->out->sa.protection;
+  choice.protection = pair->in->sa.protection;
   choice.reqid = pair->out->sa.reqid;
   choice.pin = demand.pin;
   if (choice.pin == Pin::kAuto) {
@@ -149,36 +174,63 @@ Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, con
   return kernel_.SetPolicy(fd, facts, policy);
 }
 
-Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                       const Flow& flow, const policy::Verdict& verdict) {
+void Engine::Describe(Entry& entry, const Choice& choice, const policy::Verdict& verdict) {
+  Latch& latch = entry.latch;
+  latch.identity = choice.verified.identity;
+  latch.peering = choice.verified.peering;
+  latch.protection = choice.protection;
+  latch.pin = choice.pin;
+  latch.reqid = choice.reqid;
+  latch.spi_in = choice.spi_in;
+  latch.spi_out = choice.spi_out;
+  latch.implicit = verdict.implicit;
+  entry.static_reqid = choice.verified.static_reqid;
+}
+
+bool Engine::Suspends(const policy::Verdict& verdict) const {
+  const policy::OnBreak on_break = verdict.rule != nullptr && !verdict.implicit
+                                       ? verdict.rule->on_break
+                                       : options_.system->on_break;
+  return on_break == policy::OnBreak::kSuspend;
+}
+
+Answer Engine::Protect(const Request& request, const SocketFacts& facts, const Flow& flow,
+                       const policy::Verdict& verdict, Waiting* waiting, const Error* failure) {
+  const Client& client = request.client;
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   Result<Choice> choice = ChooseSa(flow, verdict.demand);
-  // Only where there is nobody to protect it with: an SA of the wrong peer is no reason to go
-  // clear.
-  if (!choice && choice.error().reason == Reason::kNoSa && verdict.permit) {
-    return GoClear(client, fd, fd_hint, facts, flow, verdict, *verdict.permit);
+  if (!choice) {
+    const bool pending = Pending(flow);
+    const bool lacking = choice.error().reason == Reason::kNoSa && !request.accept;
+    Error why = choice.error();
+    if (failure != nullptr) {
+      why = *failure;
+    } else if (waiting != nullptr && (pending || lacking)) {
+      const Result<void> waits = Wait(*waiting, flow, verdict, pending);
+      if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
+      why = waits.error();
+    }
+    // Only where there is nobody to protect it with: an SA of the wrong peer, or a peer that fails
+    // to prove who it is, is no reason to go clear.
+    if (verdict.permit && IsLack(why.reason)) {
+      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+    }
+    return Refuse(client, flow, why.reason, why.ToString());
   }
-  if (!choice) return Refuse(client, flow, choice.error().reason, choice.error().ToString());
-  Result<void> pinned = Pin(fd, facts, flow, *choice);
+  Result<void> pinned = Pin(request.fd, facts, flow, *choice);
   if (!pinned) {
-    Block(kernel_, fd, facts, flow.remote.address.family);
+    Block(kernel_, request.fd, facts, flow.remote.address.family);
     return Refuse(client, flow, pinned.error().reason, pinned.error().ToString());
   }
   Entry entry;
   entry.latch.state = State::kEstablished;
   entry.latch.flow = flow;
-  entry.latch.identity = choice->verified.identity;
-  entry.latch.protection = choice->protection;
-  entry.latch.pin = choice->pin;
-  entry.latch.reqid = choice->reqid;
-  entry.latch.spi_in = choice->spi_in;
-  entry.latch.spi_out = choice->spi_out;
-  entry.static_reqid = choice->verified.static_reqid;
-  FillOwner(entry, client, facts, fd_hint, kernel_);
+  FillOwner(entry, client, facts, request.fd_hint, kernel_);
+  Describe(entry, *choice, verdict);
+  entry.latch.suspends = Suspends(verdict);
   entry.rule = verdict.rule;
-  entry.latch.implicit = verdict.implicit;
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
@@ -186,10 +238,10 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     guards_.Drop(guard);
-    Block(kernel_, fd, facts, flow.remote.address.family);
+    Block(kernel_, request.fd, facts, flow.remote.address.family);
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
   }
-  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
 Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
@@ -202,14 +254,7 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
-  // The guard bit would have its packets blocked; a socket that was latched before may have it.
-  Result<void> done = kernel_.SetMark(fd, facts, 0, options_.guard_mark);
-  if (done) {
-    SocketPolicy allow;
-    allow.kind = SocketPolicy::Kind::kAllow;
-    allow.family = flow.remote.address.family;
-    done = kernel_.SetPolicy(fd, facts, allow);
-  }
+  Result<void> done = AllowClear(kernel_, fd, facts, flow, options_.guard_mark);
   if (!done) {
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, done.error().reason, done.error().ToString());
@@ -226,7 +271,7 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
   }
-  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
 Answer Engine::Release(const Client& client, int fd) {
@@ -240,7 +285,7 @@ Answer Engine::Release(const Client& client, int fd) {
       Close(entry->latch.id, Reason::kClosed);
     }
   }
-  return Answer{wire::Verdict::kBypass, Reason::kNone, 0};
+  return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }
 
 }  // namespace latchkey::broker

@@ -7,10 +7,10 @@
 #define TOOLS_LATCHKEYD_LATCH_ENGINE_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,17 +31,15 @@ struct Options {
   int64_t sa_grace_ms = 15'000;      // how long a latch may lack its SA before it breaks (no-sa)
   int64_t linger_ms = 65'000;        // how long a closed flow's SPD entry stays: TIME_WAIT is 60 s
   int64_t reap_ms = 2'000;           // how often closed sockets are looked for
+  int64_t inline_ms = 100;           // how long a non-blocking connect is kept for its SA
+  int64_t identify_ms = 2'000;       // how long accept waits for the key manager's word
+  int64_t km_grace_ms = 15'000;  // how long a latch may have SAs that nobody vouches for any more
+  int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
   bool shared_guards = false;  // another broker's standing guards may serve us too
   // What system.toml says.
   std::shared_ptr<const policy::SystemPolicy> system =
       std::make_shared<const policy::SystemPolicy>();
-};
-
-struct Answer {
-  wire::Verdict verdict = wire::Verdict::kRefused;
-  Reason reason = Reason::kBadRequest;
-  uint64_t latch = 0;
 };
 
 class Engine {
@@ -56,12 +54,30 @@ class Engine {
 
   // The requests of docs/PROTOCOL.md. `fd` is the program's socket, passed to us; the caller closes
   // it. `fd_hint` is its number in the program. A refused accept leaves the child blocked.
-  Answer Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote);
+  //
+  // Where keys must be had first, or the key manager be asked, the answer is kWait with a ticket:
+  // the observer's OnAnswer() follows, and `fd` must stay open until then, or until Cancel(). A
+  // `nonblocking` connect waits Options::inline_ms, then goes on LARVAL.
+  Answer Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
+                 bool nonblocking = false);
   Answer Listen(const Client& client, int fd, int fd_hint);
   Answer Accept(const Client& client, int fd, int fd_hint);
   Answer Release(const Client& client, int fd);
+  // Nobody waits for this ticket any more.
+  void Cancel(uint64_t ticket);
+
+  // Breaks a latch, or lets one that was broken so, and suspends, recover. kNone when done.
+  Reason AdminBreak(uint64_t id);
+  Reason AdminResume(uint64_t id);
 
   void OnEvents(const std::vector<KernelEvent>& events);
+
+  // Takes what the key manager has to say (call it after OnEvents: an SA is there before its name).
+  void OnKeys();
+
+  // Decides what has waited long enough. NextDue() says when that is, in NowMs(); nothing: never.
+  void OnTime();
+  std::optional<int64_t> NextDue() const;
 
   // Reaps closed sockets and ends stalls that lasted too long. Call it about every 500 ms; with
   // `reap_now` it looks for closed sockets at once.
@@ -92,23 +108,70 @@ class Engine {
     Pin pin = Pin::kReqid;
   };
 
+  // A connect or an accept that is to be decided.
+  struct Request {
+    Client client;
+    int fd = -1;
+    int fd_hint = -1;
+    bool accept = false;
+    bool nonblocking = false;
+    SocketAddress remote;
+  };
+
+  // One that is not decided yet.
+  struct Waiting {
+    Request request;
+    uint64_t negotiation = 0;  // the key manager's ticket; 0: none was begun, or it is done
+    int64_t deadline = 0;      // 0: it does not wait yet
+    int64_t larval_at = 0;     // when a non-blocking connect goes on without
+  };
+
+  // What the SAs that can carry a latch's flow say of it.
+  struct Standing {
+    bool conflict = false;
+    bool pending = false;          // the key manager is being asked about one
+    bool lost = false;             // nobody can vouch any more for one that serves it
+    const KnownSa* out = nullptr;  // the pair that fits best
+    const KnownSa* in = nullptr;
+    bool overlap = false;  // an older outgoing one is still there
+    bool whole() const { return out != nullptr && in != nullptr; }
+  };
+
   // engine.cc: requests.
   Answer Refuse(const Client& client, const Flow& flow, Reason reason, const std::string& detail);
   Result<SocketFacts> InspectTcp(int fd);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     policy::Outcome outcome);
-  Answer Protect(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                 const Flow& flow, const policy::Verdict& verdict);
+  Answer Attempt(const Request& request, Waiting* waiting, const Error* failure);
+  Answer AttemptConnect(const Request& request, Waiting* waiting, const Error* failure);
+  Answer Protect(const Request& request, const SocketFacts& facts, const Flow& flow,
+                 const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   Result<void> Pin(int fd, const SocketFacts& facts, const Flow& flow, const Choice& choice);
+  static void Describe(Entry& entry, const Choice& choice, const policy::Verdict& verdict);
   Answer GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                  const Flow& flow, const policy::Verdict& verdict,
                  const policy::ClearPermit& permit);
   Result<Choice> ChooseSa(const Flow& flow, const policy::Demand& demand);
   void IdentifyAgain(const Flow& flow);
+  bool Pending(const Flow& flow) const;
+  bool Suspends(const policy::Verdict& verdict) const;
+
+  // engine_wait.cc: what waits for keys.
+  Answer Begin(Request request);
+  Result<void> Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
+                    bool pending);
+  void Deliver(uint64_t ticket, const Error* failure);
+  void RetryWaiting();
+  void GoLarval(uint64_t ticket);
+  void TryLarval(Entry& entry, const Error* failure);
+  void EndLarval(Entry& entry, std::optional<uint32_t> reqid);
+  std::vector<uint64_t> Larvals() const;
+  uint32_t PlaceholderReqid() const;
 
   // engine_listen.cc: listeners and their guards.
-  Answer AcceptProtected(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                         const Flow& flow, const policy::Verdict& verdict);
+  Answer AttemptAccept(const Request& request, Waiting* waiting, const Error* failure);
+  Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
+                         const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
   std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
   void RefreshListener(Entry& entry);
@@ -116,8 +179,19 @@ class Engine {
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);
   void LearnSa(const Sa& sa);
-  void CheckLatch(Entry& entry);
   void CheckAll();
+  void CheckTouched(const std::vector<Sa>& sas);
+  void CheckListeners();
+  void CheckSystem();
+  void IdentifyAll();
+
+  // engine_latch.cc: one latch, as its SAs come and go.
+  void CheckLatch(Entry& entry);
+  Standing Stand(const Entry& entry) const;
+  void Move(Entry& entry, const Standing& standing);
+  bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
+  void Recover(Entry& entry, const Standing& standing);
+  bool SystemAllows(const Entry& entry) const;
   void Break(Entry& entry, Reason reason);
   void Silence(Entry& entry, bool first);
   void Close(uint64_t id, Reason reason);
@@ -136,9 +210,12 @@ class Engine {
   Database database_;
   SaTable sas_;
   GuardSet guards_;
-  std::vector<SpdEntry> spd_;         // all of it
-  std::vector<SpdEntry> system_spd_;  // without our own, marked and interface entries
-  std::deque<std::pair<int64_t, Guard>> lingering_;  // until when; oldest first
+  std::vector<SpdEntry> spd_;                // all of it
+  std::vector<SpdEntry> system_spd_;         // without our own, marked and interface entries
+  std::multimap<int64_t, Guard> lingering_;  // by when they go
+  std::map<uint64_t, Waiting> waiting_;      // by ticket
+  uint64_t next_ticket_ = 1;
+  bool holding_ = false;  // packets, for a LARVAL latch
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -30,7 +30,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
   if (const Entry* entry = database_.FindByCookie(facts->cookie)) {
     if (entry->latch.state == State::kListener) {
-      return Answer{wire::Verdict::kLatched, Reason::kNone, entry->latch.id};  // a new backlog
+      return Answer{wire::Verdict::kLatched, Reason::kNone, entry->latch.id, 0};  // a new backlog
     }
     if (facts->tcp_state != kTcpClose) {
       return Refuse(client, flow, Reason::kBadRequest, "the socket is connected");
@@ -84,7 +84,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
   }
   RefreshListener(*stored);
-  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id};
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
 std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
@@ -160,7 +160,9 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
   return wildcard;
 }
 
-Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
+Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
+  const Client& client = request.client;
+  const int fd = request.fd;
   Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
   Result<SocketFacts> facts = InspectTcp(fd);
   if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
@@ -171,21 +173,21 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
     // Reset before it was accepted: with no peer there is nothing to verify.
     answer = Refuse(client, flow, Reason::kClosed, "the peer is gone");
   } else if (const Entry* old = database_.FindByCookie(facts->cookie)) {
-    return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id};
+    return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id, 0};
   } else {
     const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
     const policy::Verdict verdict =
         policy::Decide(system(), *client.policy, client.requester, flow, same_host);
     switch (verdict.outcome) {
       case policy::Outcome::kProtect:
-        answer = AcceptProtected(client, fd, fd_hint, *facts, flow, verdict);
+        answer = AcceptProtected(request, *facts, flow, verdict, waiting, failure);
         break;
       case policy::Outcome::kBypass:
       case policy::Outcome::kLocal:
         answer = LeaveAlone(client, fd, *facts, flow, verdict.outcome);
         break;
       case policy::Outcome::kClear:
-        answer = GoClear(client, fd, fd_hint, *facts, flow, verdict, *verdict.permit);
+        answer = GoClear(client, fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);
         break;
       case policy::Outcome::kRefuse:
         answer = Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
@@ -200,8 +202,10 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
   return answer;
 }
 
-Answer Engine::AcceptProtected(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                               const Flow& flow, const policy::Verdict& verdict) {
+Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
+                               const policy::Verdict& verdict, Waiting* waiting,
+                               const Error* failure) {
+  const Client& client = request.client;
   const Entry* listener = ListenerOf(flow);
   // Where only the system asks, its own SPD entry has kept clear packets out: the listener needs no
   // latch of its own.
@@ -220,12 +224,16 @@ Answer Engine::AcceptProtected(const Client& client, int fd, int fd_hint, const 
   IdentifyAgain(flow);
   const int64_t since =
       listener != nullptr ? listener->created : kernel_.NowMs() - kImplicitQueueMs;
+  if (Pending(flow) && failure == nullptr && waiting != nullptr &&
+      Wait(*waiting, flow, verdict, /*pending=*/true)) {
+    return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
+  }
   const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
   if (identities.size() > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
                   std::to_string(identities.size()) + " identities since it listens");
   }
-  return Protect(client, fd, fd_hint, facts, flow, verdict);
+  return Protect(request, facts, flow, verdict, waiting, failure);
 }
 
 }  // namespace latchkey::broker

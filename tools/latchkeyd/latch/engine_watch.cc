@@ -93,7 +93,10 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
   } else if (was_broken) {
+    stored->admin_broken = reason == Reason::kAdmin;
     Break(*stored, reason);
+  } else if (stored->latch.state == State::kLarval) {
+    Break(*stored, Reason::kSuspectGap);  // whoever negotiated for it is gone
   }
 }
 
@@ -124,6 +127,7 @@ Result<void> Engine::ReadSpd() {
   if (system != system_spd_) {
     system_spd_ = std::move(system);
     observer_.OnSystem();
+    CheckSystem();
   }
   return {};
 }
@@ -141,16 +145,17 @@ Result<void> Engine::Resynchronise() {
 void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   bool spd = false;
   bool all = false;
-  bool sad = false;
+  bool fewer = false;
+  std::vector<Sa> added;
   for (const KernelEvent& event : events) {
     switch (event.kind) {
       case KernelEvent::Kind::kSaAdded:
         LearnSa(event.sa);
-        sad = true;
+        added.push_back(event.sa);
         break;
       case KernelEvent::Kind::kSaDeleted:
         sas_.Erase(event.sa.key, kernel_.NowMs());
-        sad = true;
+        fewer = true;
         break;
       case KernelEvent::Kind::kSaFlushed:
       case KernelEvent::Kind::kOverrun:
@@ -173,13 +178,37 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   } else if (spd) {
     if (Result<void> done = ReadSpd(); !done) observer_.OnWarning(done.error().ToString());
   }
-  if (all || sad) CheckAll();
+  if (all || fewer) {
+    CheckAll();
+  } else if (!added.empty()) {
+    CheckTouched(added);
+  }
 }
 
 void Engine::CheckAll() {
-  int64_t oldest_listener = kernel_.NowMs() - kImplicitQueueMs;
   // Latches first: a conflicting SA must not carry their packets a moment longer than it takes.
   for (auto& [id, entry] : database_.entries()) CheckLatch(entry);
+  RetryWaiting();
+  CheckListeners();
+}
+
+// After new SAs alone: only flows with their peers can have changed.
+void Engine::CheckTouched(const std::vector<Sa>& sas) {
+  std::set<Address> peers;
+  for (const Sa& sa : sas) {
+    if (sa.protection.mode != Mode::kTransport) return CheckAll();
+    peers.insert(sa.source);
+    peers.insert(sa.key.destination);
+  }
+  for (auto& [id, entry] : database_.entries()) {
+    if (peers.contains(entry.latch.flow.remote.address)) CheckLatch(entry);
+  }
+  RetryWaiting();
+  CheckListeners();
+}
+
+void Engine::CheckListeners() {
+  int64_t oldest_listener = kernel_.NowMs() - kImplicitQueueMs;
   for (auto& [id, entry] : database_.entries()) {
     if (entry.latch.state != State::kListener) continue;
     oldest_listener = std::min(oldest_listener, entry.created);
@@ -188,90 +217,49 @@ void Engine::CheckAll() {
   sas_.ForgetBefore(oldest_listener);
 }
 
-void Engine::CheckLatch(Entry& entry) {
-  // One that goes in clear has no SA to lose, and none can contradict it.
-  if (entry.latch.state != State::kEstablished || entry.latch.clear) return;
-  bool has[2] = {false, false};
-  for (const bool inbound : {false, true}) {
-    for (const KnownSa* known : sas_.Carrying(entry.latch.flow, inbound)) {
-      if (Conflicts(*known, entry.latch)) {
-        Break(entry, Reason::kConflictSa);
-        return;
-      }
-      if (known->sa.reqid != entry.latch.reqid || known->sa.mark_mask != 0) continue;
-      const uint32_t pinned = inbound ? entry.latch.spi_in : entry.latch.spi_out;
-      if (entry.latch.pin == Pin::kSpi && known->sa.key.spi != pinned) continue;
-      if (!has[inbound ? 1 : 0] && entry.latch.pin != Pin::kSpi) {
-        (inbound ? entry.latch.spi_in : entry.latch.spi_out) = known->sa.key.spi;
-      }
-      has[inbound ? 1 : 0] = true;
+void Engine::CheckSystem() {
+  for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.state == State::kEstablished && !SystemAllows(entry)) {
+      Break(entry, Reason::kConflictSpd);
+    } else if (entry.latch.state == State::kBroken) {
+      CheckLatch(entry);
     }
-  }
-  const bool stalled = !has[0] || !has[1];
-  if (stalled && entry.stalled_since == 0) {
-    entry.stalled_since = kernel_.NowMs();
-    observer_.OnStall(entry, true);
-  } else if (!stalled && entry.stalled_since != 0) {
-    entry.stalled_since = 0;
-    observer_.OnStall(entry, false);
   }
 }
 
-void Engine::Break(Entry& entry, Reason reason) {
-  if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
-  entry.broken_since = kernel_.NowMs();
-  // Nothing leaves for it any more, not even by the SPD.
-  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
-  Silence(entry, /*first=*/true);
-}
-
-void Engine::Silence(Entry& entry, bool first) {
-  Flow flow = entry.latch.flow;
-  bool blocked = false;
-  const std::optional<int> fd = kernel_.Borrow(entry.hint);
-  if (fd) {
-    if (Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
-      SocketPolicy block;
-      block.kind = SocketPolicy::Kind::kBlock;
-      block.family = flow.remote.address.family;
-      if (Result<void> done = kernel_.SetPolicy(*fd, *facts, block); done) {
-        blocked = true;
-      } else {
-        observer_.OnWarning("cannot block a broken latch's socket: " + done.error().ToString());
-      }
-      if (facts->local.port != 0) flow.local = facts->local;
-    }
+void Engine::IdentifyAll() {
+  std::vector<KnownSa> changed;
+  for (const auto& [key, known] : sas_.all()) {
+    Identified who = keys_.Identify(known.sa, known.inbound);
+    if (who == known.who) continue;
+    changed.push_back(known);
+    changed.back().who = std::move(who);
   }
-  entry.latch.flow.local = flow.local;
-  const Result<void> aborted = kernel_.Abort(entry.hint, fd.value_or(-1), flow);
-  if (fd) kernel_.GiveBack(*fd);
-  // A socket that is in no table any more has nothing left to send.
-  const bool gone = !aborted && aborted.error().reason == Reason::kClosed;
-  entry.silenced = blocked || gone || aborted.has_value();
-  if (!aborted && !gone && first) {
-    observer_.OnWarning("a broken latch's socket cannot be aborted: " + aborted.error().ToString());
+  for (KnownSa& known : changed) {
+    sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
   }
 }
 
 void Engine::Close(uint64_t id, Reason reason) {
   Entry* entry = database_.Find(id);
   if (entry == nullptr) return;
+  if (entry->latch.state == State::kLarval) EndLarval(*entry, std::nullopt);
   for (const Guard& guard : entry->sa_guards) guards_.Drop(guard);
   const bool listener = entry->latch.state == State::kListener;
   for (const Guard& guard : entry->guards) {
     if (listener) {
       guards_.Drop(guard);
     } else {
-      lingering_.emplace_back(kernel_.NowMs() + options_.linger_ms, guard);
+      lingering_.emplace(kernel_.NowMs() + options_.linger_ms, guard);
     }
   }
   database_.Remove(id, reason);
 }
 
 void Engine::DropLingering(int64_t until) {
-  while (!lingering_.empty() && lingering_.front().first <= until) {
-    guards_.Drop(lingering_.front().second);
-    lingering_.pop_front();
+  while (!lingering_.empty() && lingering_.begin()->first <= until) {
+    guards_.Drop(lingering_.begin()->second);
+    lingering_.erase(lingering_.begin());
   }
 }
 
@@ -279,9 +267,17 @@ void Engine::Tick(bool reap_now) {
   const int64_t now = kernel_.NowMs();
   DropLingering(now);
   for (auto& [id, entry] : database_.entries()) {
-    if (entry.latch.state == State::kEstablished && entry.stalled_since != 0 &&
+    const bool established = entry.latch.state == State::kEstablished;
+    if (established && entry.stalled_since != 0 &&
         now - entry.stalled_since >= options_.sa_grace_ms) {
       Break(entry, Reason::kNoSa);
+    } else if (established && entry.doubt_since != 0 &&
+               now - entry.doubt_since >= options_.km_grace_ms) {
+      Break(entry, Reason::kKmLost);
+    } else if (established && entry.moved_out_at != 0 &&
+               now - entry.moved_out_at >= options_.overlap_ms) {
+      CheckLatch(entry);
+      entry.moved_out_at = 0;
     } else if (entry.latch.state == State::kBroken && !entry.silenced) {
       Silence(entry, /*first=*/false);
     }

@@ -11,9 +11,17 @@
 #include "policy/decide.h"
 #include "policy/model/latch.h"
 #include "policy/policy.h"
+#include "shim/wire/messages.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
 namespace latchkey::broker {
+
+struct Answer {
+  wire::Verdict verdict = wire::Verdict::kRefused;
+  wire::Reason reason = wire::Reason::kBadRequest;
+  uint64_t latch = 0;
+  uint64_t ticket = 0;  // kWait: what Observer::OnAnswer() will name
+};
 
 // Who asks: the authority of one request.
 struct Client {
@@ -38,6 +46,12 @@ struct Entry {
   bool seen = false;              // its socket was once in the kernel's tables
   int64_t broken_since = 0;       // NowMs() when it broke
   bool silenced = false;          // kBroken: BLOCK set or socket aborted
+  int64_t doubt_since = 0;        // NowMs() when nobody could vouch for its SAs any more; 0 = fine
+  int64_t peer_dead_at = 0;       // NowMs() when the key manager said so; 0 = it did not
+  int64_t moved_out_at = 0;       // NowMs() when its outgoing pin moved last
+  bool admin_broken = false;      // kBroken by the administrator: until resumed
+  uint64_t negotiation = 0;       // kLarval: the key manager's ticket; 0 = done
+  int64_t deadline = 0;           // kLarval: NowMs() until when it waits
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use

@@ -111,6 +111,14 @@ Result<void> FakeKernel::DeleteGuard(const Guard& guard) {
   return {};
 }
 
+Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "renew guard", "injected");
+  auto it = std::ranges::find(guards, from);
+  if (it == guards.end()) return Fail(Reason::kKernelRefused, "renew guard", "not there");
+  *it = to;
+  return {};
+}
+
 bool FakeKernel::IsLocalAddress(const Address& address) {
   return std::ranges::any_of(
       locals, [&](const std::string& local) { return Address::Parse(local) == address; });

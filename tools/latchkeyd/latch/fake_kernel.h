@@ -28,6 +28,9 @@ class FakeKernel : public KernelPort {
   Result<std::vector<SpdEntry>> DumpSpd() override;
   Result<void> AddGuard(const Guard& guard) override;
   Result<void> DeleteGuard(const Guard& guard) override;
+  Result<void> RenewGuard(const Guard& from, const Guard& to) override;
+  void HoldPackets(bool on) override { holding = on; }
+  void DropLarval(const Address&, const Address&, SaProtocol, uint32_t) override {}
   bool IsLocalAddress(const Address& address) override;
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
@@ -52,6 +55,7 @@ class FakeKernel : public KernelPort {
   std::vector<Guard> guards;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "127.0.0.1", "::1"};
   int64_t now = 1000;
+  bool holding = false;
   int borrowed = 0;  // descriptors lent and not given back
   int next_fd = 10;
   uint32_t next_spi = 0x1000;

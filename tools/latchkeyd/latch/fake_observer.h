@@ -29,6 +29,7 @@ class FakeObserver : public Observer {
       journal.erase(guard);
     }
   }
+  void OnAnswer(uint64_t ticket, const Answer& answer) override { answers[ticket] = answer; }
   void OnRefusal(const Client&, const Flow&, wire::Reason reason,
                  const std::string& detail) override {
     log.push_back(std::string("refused: ") + wire::ReasonWord(reason) + " " + detail);
@@ -41,6 +42,7 @@ class FakeObserver : public Observer {
   }
 
   std::vector<std::string> log;
+  std::map<uint64_t, Answer> answers;              // by ticket
   std::map<std::pair<uint64_t, State>, int> told;  // how often each end was told
   std::map<Guard, int> journal;
   wire::Reason last_refusal = wire::Reason::kNone;

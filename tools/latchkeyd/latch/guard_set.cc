@@ -77,6 +77,21 @@ void GuardSet::Drop(const Guard& guard, bool keep) {
   observer_.OnGuard(guard, /*adding=*/false);
 }
 
+bool GuardSet::Renew(const Guard& from, const Guard& to) {
+  auto it = uses_.find(from);
+  if (it == uses_.end() || uses_.contains(to)) return false;
+  observer_.OnGuard(to, /*adding=*/true);
+  if (Result<void> renewed = kernel_.RenewGuard(from, to); !renewed) {
+    observer_.OnGuard(to, /*adding=*/false);
+    observer_.OnWarning("an SPD entry cannot be changed: " + renewed.error().ToString());
+    return false;
+  }
+  uses_[to] = it->second;
+  uses_.erase(from);
+  observer_.OnGuard(from, /*adding=*/false);
+  return true;
+}
+
 void GuardSet::Sweep() {
   std::vector<Guard> unused;
   for (const auto& [guard, use] : uses_) {

@@ -26,6 +26,10 @@ class GuardSet {
   // it is ours no more (another broker lives on it).
   void Drop(const Guard& guard, bool keep = false);
 
+  // Changes the reqid of a held guard, for everybody who holds it. False, and nothing changed,
+  // where the kernel refuses or both are held.
+  bool Renew(const Guard& from, const Guard& to);
+
   // Takes away what was inherited and nobody holds.
   void Sweep();
 

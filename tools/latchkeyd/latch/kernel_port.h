@@ -35,6 +35,7 @@ struct SocketPolicy {
   enum class Kind : uint8_t {
     kProtect,    // transport mode, this reqid (and SPIs when not 0), both directions
     kRequireIn,  // IN: protected under any reqid; OUT is not touched
+    kAwaitIn,    // IN: protected under this reqid; OUT is not touched
     kAllow,      // in clear, whatever the SPD says, both directions
     kBlock,      // nothing moves, either family
     kClear,      // take both away: the SPD decides
@@ -115,6 +116,16 @@ class KernelPort {
   virtual Result<void> AddGuard(const Guard& guard) = 0;
   // Takes it away again; one that is gone already is no error.
   virtual Result<void> DeleteGuard(const Guard& guard) = 0;
+
+  // Changes the reqid of a guard that is there; what the kernel holds back for want of an SA under
+  // the old one leaves under the new.
+  virtual Result<void> RenewGuard(const Guard& from, const Guard& to) = 0;
+  // While on, a packet whose SPD entry has no SA yet is held back until there is one, instead of
+  // being lost (net.core.xfrm_larval_drop = 0). Off gives back what was before.
+  virtual void HoldPackets(bool on) = 0;
+  // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses.
+  virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
+                          uint32_t reqid) = 0;
 
   // True when `address` belongs to this host (any interface, loopback included).
   virtual bool IsLocalAddress(const Address& address) = 0;

@@ -21,6 +21,8 @@ class Observer {
   virtual void OnStall(const Entry& entry, bool stalled) = 0;
   // An SPD entry of ours is about to be added, or has been taken away.
   virtual void OnGuard(const Guard& guard, bool adding) = 0;
+  // A request that was told to wait is decided: never kWait again.
+  virtual void OnAnswer(uint64_t ticket, const Answer& answer) = 0;
   virtual void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                          const std::string& detail) = 0;
   // What the SPD asks has changed: what was compiled by it is stale.

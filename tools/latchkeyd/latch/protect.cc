@@ -15,6 +15,14 @@ int Width(const Selector& selector) {
   return width;
 }
 
+// What an SA does, as far as this end of it can say: whether its packets are checked for replay is
+// decided where they come in, and the kernel shows it only there.
+Protection ProtectionOf(const KnownSa& known, const Protection& inbound) {
+  Protection protection = known.sa.protection;
+  if (!known.inbound) protection.replay = inbound.replay;
+  return protection;
+}
+
 }  // namespace
 
 Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
@@ -25,7 +33,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                 out.empty() ? "none to this address" : "none from this address");
   }
   std::optional<Identity> identity;
-  const Protection* protection = nullptr;
+  std::optional<Protection> protection;
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
       if (!known->who.known()) {
@@ -38,15 +46,16 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                         known->who.verified.identity.peer_id + "\" have an SA for it");
       }
       identity = known->who.verified.identity;
-      if (protection != nullptr && *protection != known->sa.protection) {
-        return Fail(Reason::kConflictSa, "find SA",
-                    "SAs of different protection: " + protection->ToString() + " and " +
-                        known->sa.protection.ToString());
+      const Protection own = ProtectionOf(*known, in.front()->sa.protection);
+      if (protection && *protection != own) {
+        return Fail(
+            Reason::kConflictSa, "find SA",
+            "SAs of different protection: " + protection->ToString() + " and " + own.ToString());
       }
-      protection = &known->sa.protection;
+      protection = own;
     }
   }
-  if (protection == nullptr) return Fail(Reason::kNoSa, "find SA", "none");  // not reached
+  if (!protection) return Fail(Reason::kNoSa, "find SA", "none");  // not reached
   if (const Reason judged = policy::Judge(demand, *identity, *protection);
       judged != Reason::kNone) {
     return Fail(judged, "judge SA",
@@ -79,7 +88,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
 
 bool Conflicts(const KnownSa& known, const Latch& latch) {
   return !known.who.known() || known.who.verified.identity != latch.identity ||
-         known.sa.protection != latch.protection;
+         ProtectionOf(known, latch.protection) != latch.protection;
 }
 
 void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family) {
@@ -124,6 +133,34 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
     guard.selector.destination_mask = 0xffff;
   }
   return guard;
+}
+
+Guard LarvalGuard(const SocketAddress& remote, uint32_t reqid, uint32_t mark) {
+  Guard guard;
+  guard.action = Guard::Action::kEsp;
+  guard.reqid = reqid;
+  guard.mark = mark;
+  guard.selector.family = remote.address.family;
+  guard.selector.source = Prefix{Address::AnyOf(remote.address.family), 0};
+  guard.selector.destination = Prefix{remote.address, static_cast<uint8_t>(remote.address.Bits())};
+  guard.selector.protocol = kProtocolTcp;
+  guard.selector.destination_port = remote.port;
+  guard.selector.destination_mask = 0xffff;
+  return guard;
+}
+
+bool IsLack(Reason reason) {
+  return reason == Reason::kNoSa || reason == Reason::kNoChild || reason == Reason::kAcquireTimeout;
+}
+
+Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow,
+                        uint32_t guard_mark) {
+  // The guard bit would have its packets blocked; a socket that was latched before may have it.
+  if (Result<void> done = kernel.SetMark(fd, facts, 0, guard_mark); !done) return done;
+  SocketPolicy allow;
+  allow.kind = SocketPolicy::Kind::kAllow;
+  allow.family = flow.remote.address.family;
+  return kernel.SetPolicy(fd, facts, allow);
 }
 
 std::string DescribeRule(const policy::Rule* rule) {

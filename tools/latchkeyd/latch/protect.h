@@ -52,6 +52,17 @@ void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int
 // every connection to one server, and for a listener's children the same as their listener's.
 Guard FlowGuard(const Latch& latch, uint32_t mark);
 
+// Returns the outgoing SPD entry that keeps the first packets of a non-blocking connect back: the
+// server's address and port, whatever our own, and a reqid that no SA has.
+Guard LarvalGuard(const SocketAddress& remote, uint32_t reqid, uint32_t mark);
+
+// True for the reasons that say no more than that there is nobody to protect a flow with.
+bool IsLack(Reason reason);
+
+// Lets a socket send and take in clear, whatever the SPD asks.
+Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow,
+                        uint32_t guard_mark);
+
 // Returns "rule NAME" or "default".
 std::string DescribeRule(const policy::Rule* rule);
 

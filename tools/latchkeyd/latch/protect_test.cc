@@ -67,6 +67,7 @@ TEST_CASE("every latched parameter counts as a conflict when it differs") {
   latch.identity = Identity{"bob", "me", "manual"};
   latch.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
   KnownSa known;
+  known.inbound = true;
   known.who = Identified::Known({latch.identity, true, {}});
   known.sa.protection = latch.protection;
   CHECK_FALSE(Conflicts(known, latch));
@@ -86,6 +87,11 @@ TEST_CASE("every latched parameter counts as a conflict when it differs") {
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.protocol = SaProtocol::kAh; }));
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.replay = false; }));
   CHECK(differs([](KnownSa& sa) { sa.sa.protection.esn = true; }));
+  // Whether what we send is checked for replay is the peer's affair: the kernel does not know it.
+  CHECK_FALSE(differs([](KnownSa& sa) {
+    sa.inbound = false;
+    sa.sa.protection.replay = false;
+  }));
 }
 
 }  // namespace

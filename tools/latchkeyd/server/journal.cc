@@ -120,6 +120,7 @@ Entry EntryFrom(const Json& json) {
   entry.created = NumberFrom<int64_t>(json.at("created"));
   latch.implicit = json.at("implicit").get<bool>();
   latch.clear = json.at("clear").get<bool>();
+  latch.suspends = json.at("suspends").get<bool>();
   entry.requester =
       policy::Requester{latch.uid, policy::Grants::Of(NumberFrom<uint8_t>(json.at("grants")))};
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));

@@ -99,10 +99,11 @@ void PutEntry(Text& text, const Entry& entry) {
   Put(text, FMT_COMPILE(",\"socket\":[{},{},{},{}]"), entry.hint.cookie, entry.hint.inode,
       entry.hint.pid, entry.hint.fd);
   Put(text,
-      FMT_COMPILE(",\"v6\":{},\"static\":{},\"created\":{},\"implicit\":{},\"clear\":{},"
-                  "\"grants\":{},\"guards\":["),
+      FMT_COMPILE(
+          ",\"v6\":{},\"static\":{},\"created\":{},\"implicit\":{},\"clear\":{},\"suspends\":{},"
+          "\"grants\":{},\"guards\":["),
       entry.v6_socket, entry.static_reqid, entry.created, latch.implicit, latch.clear,
-      entry.requester.grants.Bits());
+      latch.suspends, entry.requester.grants.Bits());
   for (size_t i = 0; i < entry.guards.size(); ++i) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);

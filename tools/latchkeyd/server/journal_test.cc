@@ -75,6 +75,7 @@ Entry MakeEntry(uint64_t id) {
   latch.pin = Pin::kSpi;
   latch.implicit = true;
   latch.clear = true;
+  latch.suspends = true;
   latch.reqid = 42;
   latch.spi_in = 0xdeadbeef;
   latch.spi_out = 2;
@@ -115,6 +116,7 @@ void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.latch.pin == b.latch.pin);
   CHECK(a.latch.implicit == b.latch.implicit);
   CHECK(a.latch.clear == b.latch.clear);
+  CHECK(a.latch.suspends == b.latch.suspends);
   CHECK(a.latch.reqid == b.latch.reqid);
   CHECK(a.latch.spi_in == b.latch.spi_in);
   CHECK(a.latch.spi_out == b.latch.spi_out);

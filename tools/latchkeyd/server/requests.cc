@@ -97,12 +97,13 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   client.requester.uid = request.uid;
   client.requester.grants = sessions_.GrantsOf(*session, request.uid);
   const int fd = request.descriptors[0];
-  Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0};
+  Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0, 0};
   // Descriptors of his that do not close are held against a user before there are too many.
   const bool stalls = request.uid != 0 && offload_.Pending(request.uid) >= kMostPending;
   switch (stalls ? wire::Type::kDecision : asked.header.type) {
     case wire::Type::kConnect:
-      answer = engine_->Connect(client, fd, asked.fd, FromWire(asked.remote));
+      answer = engine_->Connect(client, fd, asked.fd, FromWire(asked.remote),
+                                (asked.flags & wire::kRequestNonblocking) != 0);
       break;
     case wire::Type::kListen:
       answer = engine_->Listen(client, fd, asked.fd);
@@ -117,15 +118,14 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
       log_("refused: limit: too many descriptors of uid " + std::to_string(request.uid) +
            " do not close");
   }
-  wire::Decision reply{};
-  reply.header = wire::MakeHeader(wire::Type::kDecision, asked.header.serial);
-  reply.verdict = answer.verdict;
-  reply.reason = answer.reason;
-  reply.latch = answer.latch;
-  if (answer.verdict == wire::Verdict::kRefused) {
-    const int error = wire::ReasonErrno(answer.reason);
-    reply.error = error != 0 ? error : EACCES;
+  if (answer.verdict == wire::Verdict::kWait) {
+    // The descriptor stays with us until OnAnswer().
+    connection.undecided =
+        Undecided{answer.ticket, asked.header.serial, UniqueFd(fd), kernel_.NowMs()};
+    request.descriptor_count = 0;
+    return TellToWait(connection);
   }
+  const wire::Decision reply = DecisionOf(answer, asked.header.serial);
   // Ours goes before the program goes on: it may close its own, or bind anew, at once.
   if (prompt_close_.Close(fd)) request.descriptor_count = 0;
   return Reply(connection, &reply, sizeof(reply));

@@ -19,6 +19,9 @@
 namespace latchkey::broker {
 namespace {
 
+// How often a client hears that it must go on waiting; it gives up after 10 s of silence.
+constexpr int64_t kWaitMs = 2'000;
+
 // What a line of the log says of a latch.
 std::string Describe(const Entry& entry) {
   const Latch& latch = entry.latch;
@@ -81,7 +84,7 @@ void Server::OnReadable(int fd) {
   std::vector<int> descriptors;
   const int error = ReceiveRequest(fd, request, descriptors);
   const uint32_t uid = it->second.uid;
-  if (error == 0 && it->second.opening == 0) {
+  if (error == 0 && it->second.opening == 0 && !it->second.undecided) {
     const bool served = Serve(it->second, request);
     // What the handler took for itself is not there any more.
     descriptors.assign(request.descriptors, request.descriptors + request.descriptor_count);
@@ -114,6 +117,10 @@ void Server::End(int fd, const char* why) {
     }
   }
   openings_.erase(connection.opening);
+  if (connection.undecided) {
+    engine_->Cancel(connection.undecided->ticket);
+    offload_.Close(connection.uid, it->second.undecided->socket.Release());
+  }
   // What lies unread in it may bring descriptors of its own.
   offload_.Close(connection.uid, it->second.fd.Release());
   connections_.erase(it);
@@ -136,6 +143,13 @@ void Server::Tick() {
     }
   }
   for (const uint64_t id : over) EndSession(id);
+  std::vector<int> deaf;
+  for (auto& [fd, connection] : connections_) {
+    if (!connection.undecided || now - connection.undecided->told_at < kWaitMs) continue;
+    connection.undecided->told_at = now;
+    if (!TellToWait(connection)) deaf.push_back(fd);
+  }
+  for (const int fd : deaf) End(fd, "an answer nobody took");
   engine_->Tick();
   if (journal_.IsLong()) journal_.Compact(Snapshot());
   if (journal_.TakeFailure())
@@ -174,11 +188,14 @@ void Server::OnState(const Entry& entry, State from) {
   Session* session = sessions_.Find(entry.session);
   // The page first: a program whose call fails from now on must find out why.
   if (session != nullptr && latch.state == State::kBroken) {
-    SetTrouble(session->page.page(), entry.hint.cookie, wire::Trouble::kBroken, latch.reason);
+    // One that is suspended is no error yet; only what TCP makes of the silence is.
+    wire::Trouble trouble = latch.suspends ? wire::Trouble::kNoSa : wire::Trouble::kBroken;
+    if (from == State::kLarval) trouble = wire::Trouble::kRefused;
+    SetTrouble(session->page.page(), entry.hint.cookie, trouble, latch.reason);
   }
-  if (session != nullptr && latch.state == State::kClosed) {
-    ClearTrouble(session->page.page(), entry.hint.cookie);
-  }
+  const bool over = latch.state == State::kClosed ||
+                    (latch.state == State::kEstablished && from == State::kBroken);
+  if (session != nullptr && over) ClearTrouble(session->page.page(), entry.hint.cookie);
   if (latch.state == State::kClosed) {
     journal_.EndLatch(latch.id);
   } else {
@@ -214,6 +231,42 @@ void Server::OnGuard(const Guard& guard, bool adding) {
     guards_.erase(guard);
     journal_.EndGuard(guard);
   }
+}
+
+void Server::OnAnswer(uint64_t ticket, const Answer& answer) {
+  const auto waits = std::ranges::find_if(connections_, [ticket](const auto& each) {
+    return each.second.undecided && each.second.undecided->ticket == ticket;
+  });
+  if (waits == connections_.end()) return;
+  Connection& connection = waits->second;
+  Undecided undecided = std::move(*connection.undecided);
+  connection.undecided.reset();
+  const wire::Decision reply = DecisionOf(answer, undecided.serial);
+  // Ours goes before the program goes on: it may close its own, or bind anew, at once.
+  const int socket = undecided.socket.Release();
+  if (!prompt_close_.Close(socket)) offload_.Close(connection.uid, socket);
+  if (!Reply(connection, &reply, sizeof(reply))) End(waits->first, "an answer nobody took");
+}
+
+bool Server::TellToWait(const Connection& connection) {
+  Answer wait;
+  wait.verdict = wire::Verdict::kWait;
+  wait.reason = wire::Reason::kNone;
+  const wire::Decision reply = DecisionOf(wait, connection.undecided->serial);
+  return Reply(connection, &reply, sizeof(reply));
+}
+
+wire::Decision Server::DecisionOf(const Answer& answer, uint32_t serial) {
+  wire::Decision decision{};
+  decision.header = wire::MakeHeader(wire::Type::kDecision, serial);
+  decision.verdict = answer.verdict;
+  decision.reason = answer.reason;
+  decision.latch = answer.latch;
+  if (answer.verdict == wire::Verdict::kRefused) {
+    const int error = wire::ReasonErrno(answer.reason);
+    decision.error = error != 0 ? error : EACCES;
+  }
+  return decision;
 }
 
 void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,

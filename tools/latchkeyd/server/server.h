@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,6 +27,14 @@ namespace latchkey::broker {
 // What a connection has shown itself to be; requests are allowed by it.
 enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4 };
 
+// A request of a connection that the engine has not decided yet.
+struct Undecided {
+  uint64_t ticket = 0;  // the engine's
+  uint32_t serial = 0;
+  UniqueFd socket;      // the program's: stays open until it is decided
+  int64_t told_at = 0;  // NowMs() when the client last heard that it must wait
+};
+
 struct Connection {
   UniqueFd fd;
   uint32_t uid = 0;  // of who connected: for the caps
@@ -33,6 +42,7 @@ struct Connection {
   uint64_t session = 0;  // attached to, or made by it
   bool launcher = false;
   uint64_t opening = 0;  // ticket of the open that is under way; 0: none
+  std::optional<Undecided> undecided;
 };
 
 // A session whose policy is being read.
@@ -109,6 +119,7 @@ class Server : public Observer {
   void OnState(const Entry& entry, State from) override;
   void OnStall(const Entry& entry, bool stalled) override;
   void OnGuard(const Guard& guard, bool adding) override;
+  void OnAnswer(uint64_t ticket, const Answer& answer) override;
   void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                  const std::string& detail) override;
   void OnSystem() override;
@@ -133,6 +144,8 @@ class Server : public Observer {
   static bool Reply(const Connection& connection, const void* message, uint32_t size,
                     int descriptor = -1);
   void End(int fd, const char* why);
+  static bool TellToWait(const Connection& connection);
+  static wire::Decision DecisionOf(const Answer& answer, uint32_t serial);
 
   KernelPort& kernel_;
   SessionTable& sessions_;

@@ -1,0 +1,325 @@
+// What waits for keys: requests that are not decided yet, and LARVAL latches of non-blocking
+// connects (RFC 5660, section 2.3, leaves that state to us).
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+namespace {
+
+// What implicit latches have no rule to say.
+constexpr int64_t kAcquireMs = 5'000;
+// How long the entry that let a SYN go stays behind: what the kernel held back leaves through it.
+constexpr int64_t kFlushMs = 1'000;
+
+}  // namespace
+
+Answer Engine::Begin(Request request) {
+  Waiting waiting;
+  waiting.request = std::move(request);
+  Answer answer = Attempt(waiting.request, &waiting, nullptr);
+  if (answer.verdict != wire::Verdict::kWait) return answer;
+  answer.ticket = next_ticket_++;
+  waiting_.emplace(answer.ticket, std::move(waiting));
+  return answer;
+}
+
+Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
+                          bool pending) {
+  const int64_t now = kernel_.NowMs();
+  if (!pending && waiting.negotiation == 0) {
+    AcquireRequest request;
+    request.flow = flow;
+    if (verdict.rule != nullptr) request.child = verdict.rule->child;
+    request.demand = verdict.demand;
+    Result<uint64_t> ticket = keys_.Acquire(request);
+    if (!ticket) return std::unexpected(ticket.error());
+    waiting.negotiation = *ticket;
+  }
+  if (waiting.deadline == 0) {
+    int64_t patience = kAcquireMs;
+    if (waiting.request.accept) {
+      patience = options_.identify_ms;
+    } else if (verdict.rule != nullptr) {
+      patience = verdict.rule->acquire_timeout.count();
+    }
+    waiting.deadline = now + patience;
+    if (waiting.request.nonblocking) waiting.larval_at = now + options_.inline_ms;
+  }
+  return {};
+}
+
+void Engine::Cancel(uint64_t ticket) {
+  auto it = waiting_.find(ticket);
+  if (it == waiting_.end()) return;
+  if (it->second.negotiation != 0) keys_.Abandon(it->second.negotiation);
+  waiting_.erase(it);
+}
+
+// Decides a waiting request if it can be decided now; for good with a `failure`.
+void Engine::Deliver(uint64_t ticket, const Error* failure) {
+  auto it = waiting_.find(ticket);
+  if (it == waiting_.end()) return;
+  const Answer answer = Attempt(it->second.request, &it->second, failure);
+  if (answer.verdict == wire::Verdict::kWait) return;
+  Cancel(ticket);
+  observer_.OnAnswer(ticket, answer);
+}
+
+std::vector<uint64_t> Engine::Larvals() const {
+  std::vector<uint64_t> larvals;
+  for (const auto& [id, entry] : database_.entries()) {
+    if (entry.latch.state == State::kLarval) larvals.push_back(id);
+  }
+  return larvals;
+}
+
+void Engine::RetryWaiting() {
+  std::vector<uint64_t> tickets;
+  tickets.reserve(waiting_.size());
+  for (const auto& [ticket, waiting] : waiting_) tickets.push_back(ticket);
+  for (const uint64_t ticket : tickets) Deliver(ticket, nullptr);
+  for (const uint64_t id : Larvals()) {
+    if (Entry* entry = database_.Find(id)) TryLarval(*entry, nullptr);
+  }
+}
+
+void Engine::OnKeys() {
+  bool changed = false;
+  for (const KeyEvent& event : keys_.TakeEvents()) {
+    switch (event.kind) {
+      case KeyEvent::Kind::kChanged:
+        changed = true;
+        break;
+      case KeyEvent::Kind::kPeerDead:
+        for (auto& [id, entry] : database_.entries()) {
+          const Latch& latch = entry.latch;
+          const bool at = latch.protection.mode != Mode::kTransport ||
+                          latch.flow.remote.address == event.remote;
+          if (latch.state != State::kEstablished || latch.identity != event.peer || !at) continue;
+          entry.peer_dead_at = kernel_.NowMs();
+          CheckLatch(entry);
+        }
+        break;
+      case KeyEvent::Kind::kAcquired: {
+        IdentifyAll();
+        Error why{"acquire SA", "negotiated, but no SA is as asked", Reason::kNoSa};
+        if (event.reason != Reason::kNone) why = Error{"acquire SA", event.detail, event.reason};
+        std::vector<uint64_t> tickets;
+        for (auto& [ticket, waiting] : waiting_) {
+          if (waiting.negotiation != event.ticket) continue;
+          waiting.negotiation = 0;
+          tickets.push_back(ticket);
+        }
+        for (const uint64_t ticket : tickets) Deliver(ticket, &why);
+        for (const uint64_t id : Larvals()) {
+          Entry* entry = database_.Find(id);
+          if (entry == nullptr || entry->negotiation != event.ticket) continue;
+          entry->negotiation = 0;
+          TryLarval(*entry, &why);
+        }
+        break;
+      }
+    }
+  }
+  if (!changed) return;
+  IdentifyAll();
+  CheckAll();
+}
+
+std::optional<int64_t> Engine::NextDue() const {
+  std::optional<int64_t> due;
+  const auto at = [&due](int64_t when) {
+    if (when != 0 && (!due || when < *due)) due = when;
+  };
+  for (const auto& [ticket, waiting] : waiting_) {
+    at(waiting.deadline);
+    at(waiting.larval_at);
+  }
+  return due;
+}
+
+void Engine::OnTime() {
+  const int64_t now = kernel_.NowMs();
+  std::vector<uint64_t> over;
+  std::vector<uint64_t> larval;
+  for (const auto& [ticket, waiting] : waiting_) {
+    if (now >= waiting.deadline) {
+      over.push_back(ticket);
+    } else if (waiting.larval_at != 0 && now >= waiting.larval_at) {
+      larval.push_back(ticket);
+    }
+  }
+  for (const uint64_t ticket : over) {
+    const bool negotiating = waiting_.at(ticket).negotiation != 0;
+    const Error late = negotiating
+                           ? Error{"acquire SA", "no answer in time", Reason::kAcquireTimeout}
+                           : Error{"identify peer", "no answer in time", Reason::kPeerUnknown};
+    Deliver(ticket, &late);
+  }
+  for (const uint64_t ticket : larval) GoLarval(ticket);
+  for (const uint64_t id : Larvals()) {
+    Entry* entry = database_.Find(id);
+    if (entry == nullptr || now < entry->deadline) continue;
+    const Error late{"acquire SA", "no answer in time", Reason::kAcquireTimeout};
+    TryLarval(*entry, &late);
+  }
+}
+
+// A reqid that no SA has: nothing leaves or comes under it.
+uint32_t Engine::PlaceholderReqid() const {
+  uint32_t reqid = 0xffff'fff0;
+  const auto taken = [this](uint32_t number) {
+    return std::ranges::any_of(
+        sas_.all(), [number](const auto& each) { return each.second.sa.reqid == number; });
+  };
+  while (taken(reqid)) --reqid;
+  return reqid;
+}
+
+// The program goes on and gets EINPROGRESS: an SPD entry whose SA never comes keeps its SYN back,
+// and its socket takes nothing in, until TryLarval() puts the real pins in place.
+void Engine::GoLarval(uint64_t ticket) {
+  auto it = waiting_.find(ticket);
+  if (it == waiting_.end()) return;
+  const Request& request = it->second.request;
+  const uint32_t reqid = PlaceholderReqid();
+  Entry entry;
+  const Family family = request.remote.address.family;
+  const Result<SocketFacts> facts = InspectTcp(request.fd);
+  const Guard guard = LarvalGuard(request.remote, reqid, options_.guard_mark);
+  Result<void> done;
+  if (!facts) done = std::unexpected(facts.error());
+  if (done) done = kernel_.SetMark(request.fd, *facts, options_.guard_mark, options_.guard_mark);
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kClear;  // what an earlier flow of the socket left
+  policy.family = family;
+  if (done) done = kernel_.SetPolicy(request.fd, *facts, policy);
+  policy.kind = SocketPolicy::Kind::kAwaitIn;
+  policy.reqid = reqid;
+  if (done) done = kernel_.SetPolicy(request.fd, *facts, policy);
+  if (done) done = guards_.Hold(guard);
+  if (!done) {
+    const Error why = done.error();
+    if (facts) Block(kernel_, request.fd, *facts, family);
+    Deliver(ticket, &why);
+    return;
+  }
+  entry.guards.push_back(guard);
+  entry.latch.state = State::kLarval;
+  entry.latch.flow = Flow{Direction::kOut, kProtocolTcp, facts->local, request.remote};
+  entry.latch.reqid = reqid;
+  FillOwner(entry, request.client, *facts, request.fd_hint, kernel_);
+  entry.deadline = it->second.deadline;
+  entry.negotiation = it->second.negotiation;
+  const Entry* stored = database_.Insert(std::move(entry));
+  Answer answer{wire::Verdict::kLarval, Reason::kNone, 0, 0};
+  if (stored == nullptr) {
+    guards_.Drop(guard);
+    Block(kernel_, request.fd, *facts, family);
+    answer = Refuse(request.client, Flow{Direction::kOut, kProtocolTcp, {}, request.remote},
+                    Reason::kBadRequest, "the socket is latched already");
+  } else {
+    answer.latch = stored->latch.id;
+    it->second.negotiation = 0;  // the latch has it now
+    if (!std::exchange(holding_, true)) kernel_.HoldPackets(true);
+  }
+  Cancel(ticket);
+  observer_.OnAnswer(ticket, answer);
+}
+
+void Engine::TryLarval(Entry& entry, const Error* failure) {
+  const std::optional<int> fd = kernel_.Borrow(entry.hint);
+  if (!fd) {
+    // Closed, and reaped soon; or out of reach, and then it can never be pinned.
+    if (failure != nullptr) Break(entry, failure->reason);
+    return;
+  }
+  Result<SocketFacts> facts = InspectTcp(*fd);
+  Flow flow = entry.latch.flow;
+  if (facts && facts->local.address.family == flow.remote.address.family &&
+      !facts->local.address.IsAny()) {
+    flow.local = facts->local;
+  } else if (flow.local.address.family != flow.remote.address.family ||
+             flow.local.address.IsAny()) {
+    flow.local.address = kernel_.SourceAddress(flow.remote.address, 0).value_or(flow.local.address);
+  }
+  const policy::Verdict verdict =
+      policy::Decide(system(), *entry.policy, entry.requester, flow, /*same_host=*/false);
+  Result<Choice> choice =
+      std::unexpected(Error{"decide", DescribeRule(verdict.rule), verdict.reason});
+  if (verdict.outcome == policy::Outcome::kProtect) choice = ChooseSa(flow, verdict.demand);
+  const bool may_wait = verdict.outcome == policy::Outcome::kProtect && failure == nullptr &&
+                        (Pending(flow) || (!choice && choice.error().reason == Reason::kNoSa));
+  if (!choice && may_wait) return kernel_.GiveBack(*fd);
+  const Reason why = choice ? Reason::kNone
+                     : failure != nullptr && choice.error().reason == Reason::kNoSa
+                         ? failure->reason
+                         : choice.error().reason;
+  Result<void> done;
+  if (!facts) done = std::unexpected(facts.error());
+  if (done && choice) done = Pin(*fd, *facts, flow, *choice);
+  const bool clear = !choice && verdict.permit && IsLack(why);
+  if (done && clear) done = AllowClear(kernel_, *fd, *facts, flow, options_.guard_mark);
+  if (!done || (!choice && !clear)) {
+    kernel_.GiveBack(*fd);
+    Break(entry, done ? why : done.error().reason);
+    return;
+  }
+  const uint32_t placeholder = entry.latch.reqid;
+  entry.latch.flow = flow;
+  entry.rule = verdict.rule;
+  if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
+  entry.latch.suspends = !clear && Suspends(verdict);
+  entry.latch.clear = clear;
+  entry.latch.reqid = 0;
+  if (choice) Describe(entry, *choice, verdict);
+  EndLarval(entry, placeholder);
+  if (choice) {
+    const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  }
+  kernel_.GiveBack(*fd);
+  database_.SetState(entry, State::kEstablished, Reason::kNone);
+}
+
+// The waiting is over. What the kernel kept back leaves under the latch's reqid where it has one.
+void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
+  if (entry.negotiation != 0) keys_.Abandon(std::exchange(entry.negotiation, 0));
+  entry.deadline = 0;
+  const Latch& latch = entry.latch;
+  std::vector<Guard> held = std::exchange(entry.guards, {});
+  for (Guard& guard : held) {
+    const bool pinned = placeholder && !latch.clear && latch.reqid != 0;
+    if (pinned && guard.reqid == *placeholder) {
+      Guard real = guard;
+      real.reqid = latch.reqid;
+      real.action = RequireAction(latch.protection.protocol);
+      if (guards_.Renew(guard, real)) {
+        // Others that wait for the same peer and port lean on the same entry.
+        for (auto& [id, other] : database_.entries())
+          std::ranges::replace(other.guards, guard, real);
+        guard = real;
+      }
+    }
+    if (pinned) {
+      lingering_.emplace(kernel_.NowMs() + kFlushMs, guard);
+    } else {
+      guards_.Drop(guard);
+    }
+  }
+  const uint32_t reqid = placeholder.value_or(latch.reqid);
+  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid);
+  const auto waits = [&entry](const auto& each) {
+    return each.second.latch.state == State::kLarval && &each.second != &entry;
+  };
+  if (holding_ && std::ranges::none_of(database_.entries(), waits)) {
+    holding_ = false;
+    kernel_.HoldPackets(false);
+  }
+}
+
+}  // namespace latchkey::broker
