@@ -83,17 +83,15 @@ _ike_connection() { # _ike_connection NAME REQID LOCAL REMOTE LOCAL-ID REMOTE-ID
   }"
 }
 
-_ike_config() { # _ike_config HOST: writes what charon and swanctl read there
-  local host=$1 id=${IKE_ID:-$1} auth=${IKE_AUTH:-pubkey} root peer pair n mine theirs file
-  local IKE_CHARON=${IKE_CHARON:-} IKE_CONN=${IKE_CONN:-} IKE_CHILD=${IKE_CHILD:-} remote
-  _ike_host "$host"
-  root=$REPLY
+_ike_charon() { # _ike_charon HOST: writes its strongswan.conf
+  local lines=${IKE_CHARON:-}
+  _ike_host "$1"
   echo "charon {
   load = $_ike_plugins kdf kernel-netlink socket-default vici
   retransmit_tries = 2
   retransmit_timeout = 1.0
   retransmit_base = 1.5
-  ${IKE_CHARON//;/$'\n'}
+  ${lines//;/$'\n'}
   filelog {
     stderr {
       default = 1
@@ -105,7 +103,15 @@ _ike_config() { # _ike_config HOST: writes what charon and swanctl read there
 }
 swanctl {
   load = $_ike_plugins
-}" >"$root/etc/swanctl/strongswan.conf"
+}" >"$REPLY/etc/swanctl/strongswan.conf"
+}
+
+_ike_config() { # _ike_config HOST: writes what charon and swanctl read there
+  local host=$1 id=${IKE_ID:-$1} auth=${IKE_AUTH:-pubkey} root peer pair n mine theirs file
+  local IKE_CONN=${IKE_CONN:-} IKE_CHILD=${IKE_CHILD:-} remote
+  _ike_host "$host"
+  root=$REPLY
+  _ike_charon "$host"
   case $auth in
     pubkey)
       for file in "private/$id.key" "x509/$id.crt" x509ca/ca.crt; do
@@ -144,7 +150,8 @@ _ike_swanctl() { # _ike_swanctl HOST ARG...: what it says is added to $LAB/swanc
   on "$1" swanctl "${@:2}" </dev/null >>"$LAB/swanctl-$1.log" 2>&1
 }
 
-_ike_start() { # _ike_start HOST...: on return charon runs, answers, and has loaded what is configured
+# ike_start HOST...: charon runs on each of them, answers, and has loaded what stands in the host's /etc/swanctl.
+ike_start() {
   local host pid i
   # Each host finds its own behind this link.
   [ -L /etc/strongswan.conf ] || ln -sfn swanctl/strongswan.conf /etc/strongswan.conf
@@ -152,6 +159,7 @@ _ike_start() { # _ike_start HOST...: on return charon runs, answers, and has loa
     _ike_host "$host"
     _ike_runs "$host" && continue
     rm -f "$REPLY/run/charon.vici" # of one that was killed
+    [ -e "$REPLY/etc/swanctl/strongswan.conf" ] || _ike_charon "$host"
     bg "$host" "charon-$host" /usr/lib/ipsec/charon
   done
   for host; do
@@ -173,10 +181,10 @@ ike() {
   [ "${IKE_AUTH:-pubkey}" = psk ] || for host; do ids+=("${IKE_ID:-$host}"); done
   [ ${#ids[@]} = 0 ] || ike_cert "${ids[@]}"
   for host; do _ike_config "$host"; done
-  _ike_start "$@"
+  ike_start "$@"
 }
 
-# ike_up HOST CHILD: HOST initiates it; the status says whether it is up.
+# ike_up HOST CHILD: HOST initiates it; the status says whether it has come up (one that is up already does not).
 ike_up() {
   _ike_swanctl "$1" --initiate --child "$2"
 }
@@ -206,7 +214,7 @@ ike_kill() { _ike_end "$1" KILL; }
 # ike_restart HOST: starts it again, as it was configured; one that runs gets TERM first.
 ike_restart() {
   ! _ike_runs "$1" || ike_stop "$1"
-  _ike_start "$1"
+  ike_start "$1"
 }
 
 # ike_sas HOST: a line for each child SA: NAME REQID STATE LOCAL-ID REMOTE-ID SPI-IN SPI-OUT, sorted.
