@@ -84,9 +84,14 @@ if ike_up a a-b; then fail "mallory passes for b"; fi
 if ike_up b a-b; then fail "mallory may initiate"; fi
 expect_eq "nobody but b is b" "$(sas a)" ""
 IKE_REMOTE='*.lab' ike a
-check "where any name will do, mallory's does" ike_up a a-b
-expect_eq "and is told" "$(sas a)" 'a-b 65537 INSTALLED a.lab mallory.lab'
+ike b
+check "where any name will do, b's does" ike_up a a-b
+IKE_ID=mallory ike b
+check "and mallory's, while b's SAs are there" ike_up b a-b
+expect_eq "under the very same reqid" "$(sas a)" \
+  $'a-b 65537 INSTALLED a.lab b.lab\na-b 65537 INSTALLED a.lab mallory.lab'
 ike_down a a-b
+expect_eq "both are gone" "$(sas a) $(states a)" ' 0'
 
 # PSK, lifetimes, traps.
 IKE_AUTH=psk IKE_REKEY=3 ike a b
