@@ -16,6 +16,8 @@
 namespace latchkey::broker {
 namespace {
 
+constexpr uint8_t kOffloadPacket = 4;  // XFRM_OFFLOAD_PACKET, since Linux 6.2
+
 // The 64-bit layout is all that the kernel talks to us (KERNEL.md 1.8: 32-bit callers are refused).
 static_assert(sizeof(xfrm_usersa_info) == 224);
 static_assert(sizeof(xfrm_usersa_id) == 24);
@@ -207,6 +209,12 @@ bool ReadSaAttributes(Octets attributes, Sa* sa) {
       }
       case XFRMA_IF_ID:
         return Take(value, &sa->if_id);
+      case XFRMA_OFFLOAD_DEV: {
+        xfrm_user_offload head;
+        if (!Take(value, &head)) return false;
+        sa->offload = (head.flags & kOffloadPacket) != 0 ? Offload::kPacket : Offload::kCrypto;
+        return true;
+      }
       default:
         return true;
     }

@@ -145,6 +145,7 @@ Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& 
   Choice choice;
   choice.verified = pair->out->who.verified;
   choice.protection = pair->in->sa.protection;
+  choice.offload = std::max(pair->out->sa.offload, pair->in->sa.offload);
   choice.reqid = pair->out->sa.reqid;
   choice.pin = demand.pin;
   if (choice.pin == Pin::kAuto) {
@@ -179,6 +180,7 @@ void Engine::Describe(Entry& entry, const Choice& choice, const policy::Verdict&
   latch.identity = choice.verified.identity;
   latch.peering = choice.verified.peering;
   latch.protection = choice.protection;
+  latch.offload = choice.offload;
   latch.pin = choice.pin;
   latch.reqid = choice.reqid;
   latch.spi_in = choice.spi_in;

@@ -102,6 +102,7 @@ class Engine {
   struct Choice {
     Verified verified;
     Protection protection;
+    Offload offload = Offload::kNone;
     uint32_t reqid = 0;
     uint32_t spi_in = 0;
     uint32_t spi_out = 0;
@@ -188,6 +189,7 @@ class Engine {
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
   Standing Stand(const Entry& entry) const;
+  void Rekindle(const Entry& entry);
   void Move(Entry& entry, const Standing& standing);
   bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
   void Recover(Entry& entry, const Standing& standing);

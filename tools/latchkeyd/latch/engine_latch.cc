@@ -73,7 +73,10 @@ void Engine::CheckLatch(Entry& entry) {
     entry.doubt_since = 0;
     entry.peer_dead_at = 0;
   } else if (standing.lost) {
-    if (entry.doubt_since == 0) entry.doubt_since = now;
+    if (entry.doubt_since == 0) {
+      entry.doubt_since = now;
+      Rekindle(entry);
+    }
   } else if (entry.peer_dead_at != 0 && now - entry.peer_dead_at <= kDeadMs && !standing.pending) {
     return Break(entry, Reason::kPeerDead);
   }
@@ -85,6 +88,20 @@ void Engine::CheckLatch(Entry& entry) {
     entry.stalled_since = 0;
     observer_.OnStall(entry, false);
   }
+}
+
+// A key manager that has forgotten its SAs has the chance to vouch for new ones before the grace
+// time is over. Where it cannot, the latch breaks in the end; what became of the attempt needs no
+// answer.
+void Engine::Rekindle(const Entry& entry) {
+  const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester,
+                                                 entry.latch.flow, /*same_host=*/false);
+  if (verdict.outcome != policy::Outcome::kProtect) return;
+  AcquireRequest request;
+  request.flow = entry.latch.flow;
+  if (verdict.rule != nullptr) request.child = verdict.rule->child;
+  request.demand = verdict.demand;
+  static_cast<void>(keys_.Acquire(request));
 }
 
 // Follows a rekey. Under pin = "reqid" the kernel does by itself.

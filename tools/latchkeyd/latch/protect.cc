@@ -62,10 +62,12 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                 "peer \"" + identity->peer_id + "\" with " + protection->ToString());
   }
   SaPair best;
+  bool packet_offload = false;
   for (const KnownSa* candidate : out) {
     if (reqid != 0 && candidate->sa.reqid != reqid) continue;
     // A reqid of 0 in an outgoing template matches only reqid 0, and pins nothing: not for us.
     if (candidate->sa.reqid == 0) continue;
+    if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
       if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0) {
@@ -77,6 +79,11 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     if (best.out == nullptr || Width(candidate->sa.selector) < Width(best.out->sa.selector)) {
       best = SaPair{candidate, back};
     }
+  }
+  // What a card takes off the wire whole may reach the socket without the SA that a policy asks
+  // for, and no probe can tell without such a card.
+  if (packet_offload || (best.in != nullptr && best.in->sa.offload == Offload::kPacket)) {
+    return Fail(Reason::kOffloadUntagged, "find SA", "its packets are offloaded whole");
   }
   if (best.out == nullptr) {
     return Fail(Reason::kNoSa, "find SA",
