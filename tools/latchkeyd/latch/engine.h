@@ -61,6 +61,12 @@ class Engine {
   Answer Accept(const Client& client, int fd, int fd_hint);
   Answer Release(const Client& client, int fd);
 
+  // The administrator's: end a latch that is in good order, and end such a break of one that
+  // suspends. kNone: done; kBadRequest: there is no such latch, or it is in no state for it. (A
+  // listener's only end is its program's close.)
+  Reason AdminBreak(uint64_t id);
+  Reason AdminResume(uint64_t id);
+
   void OnEvents(const std::vector<KernelEvent>& events);
 
   // Reaps closed sockets and ends stalls that lasted too long. Call it about every 500 ms; with

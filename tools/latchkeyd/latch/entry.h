@@ -38,6 +38,7 @@ struct Entry {
   bool seen = false;              // its socket was once in the kernel's tables
   int64_t broken_since = 0;       // NowMs() when it broke
   bool silenced = false;          // kBroken: BLOCK set or socket aborted
+  bool admin_broken = false;      // by the administrator: no recovery until resumed
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use

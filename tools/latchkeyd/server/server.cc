@@ -114,6 +114,7 @@ void Server::End(int fd, const char* why) {
     }
   }
   openings_.erase(connection.opening);
+  watchers_.erase(fd);
   // What lies unread in it may bring descriptors of its own.
   offload_.Close(connection.uid, it->second.fd.Release());
   connections_.erase(it);
@@ -192,6 +193,7 @@ void Server::OnState(const Entry& entry, State from) {
   log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
                    from == latch.state ? "new" : StateName(from), StateName(latch.state),
                    wire::ReasonWord(latch.reason), Describe(entry)));
+  Tell(entry, from, wire::kStallNone);
 }
 
 void Server::OnStall(const Entry& entry, bool stalled) {
@@ -205,6 +207,7 @@ void Server::OnStall(const Entry& entry, bool stalled) {
   }
   log_("latch " + std::to_string(entry.latch.id) + (stalled ? " stalls: " : " moves again: ") +
        wire::ReasonWord(wire::Reason::kNoSa) + " " + Describe(entry));
+  Tell(entry, entry.latch.state, stalled ? wire::kStallBegins : wire::kStallEnds);
 }
 
 void Server::OnGuard(const Guard& guard, bool adding) {
