@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <string_view>
 
 #include "tools/latchkey/exchange.h"
@@ -183,6 +184,33 @@ std::expected<std::optional<Latch>, std::string> Client::Show(uint64_t id) {
     return std::unexpected("the broker answered about another latch");
   }
   return latch;
+}
+
+std::expected<wire::Reason, std::string> Client::Control(wire::Type type, uint64_t id) {
+  const auto done = Fetch<wire::Done>(type, id, wire::Type::kDone);
+  if (!done) return std::unexpected(done.error());
+  return done->reason;
+}
+
+std::expected<wire::Reason, std::string> Client::Break(uint64_t id) {
+  return Control(wire::Type::kBreak, id);
+}
+
+std::expected<wire::Reason, std::string> Client::Resume(uint64_t id) {
+  return Control(wire::Type::kResume, id);
+}
+
+std::expected<wire::Reason, std::string> Client::Watch() { return Control(wire::Type::kWatch, 0); }
+
+std::expected<std::optional<Event>, std::string> Client::NextEvent() {
+  wire::EventRecord record{};
+  const auto octets = std::as_writable_bytes(std::span(&record, 1));
+  const auto came = ReceiveOctets(fd_.get(), serial_, wire::Type::kEvent, octets);
+  if (!came) return std::unexpected(came.error());
+  if (!*came) return std::nullopt;
+  auto event = EventFromWire(record);
+  if (!event) return std::unexpected("the broker's event is damaged");
+  return event;
 }
 
 bool Client::ServesAnotherNamespace() const {

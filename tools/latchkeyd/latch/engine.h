@@ -66,7 +66,9 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
-  // Breaks a latch, or lets one that was broken so, and suspends, recover. kNone when done.
+  // The administrator's: end a latch that is in good order, and end such a break of one that
+  // suspends. kNone: done; kBadRequest: there is no such latch, or it is in no state for it. (A
+  // listener's only end is its program's close.)
   Reason AdminBreak(uint64_t id);
   Reason AdminResume(uint64_t id);
 

@@ -233,29 +233,4 @@ void Engine::Silence(Entry& entry, bool first) {
   }
 }
 
-Reason Engine::AdminBreak(uint64_t id) {
-  Entry* entry = database_.Find(id);
-  if (entry == nullptr) return Reason::kBadRequest;
-  const State state = entry->latch.state;
-  if (state == State::kBroken && entry->latch.suspends) {
-    entry->admin_broken = true;
-    return Reason::kNone;
-  }
-  if (state != State::kEstablished && state != State::kLarval) return Reason::kBadRequest;
-  entry->admin_broken = true;
-  Break(*entry, Reason::kAdmin);
-  return Reason::kNone;
-}
-
-Reason Engine::AdminResume(uint64_t id) {
-  Entry* entry = database_.Find(id);
-  if (entry == nullptr || entry->latch.state != State::kBroken || !entry->latch.suspends ||
-      !entry->admin_broken) {
-    return Reason::kBadRequest;
-  }
-  entry->admin_broken = false;
-  CheckLatch(*entry);
-  return Reason::kNone;
-}
-
 }  // namespace latchkey::broker
