@@ -136,6 +136,13 @@ Mode ReadMode(uint8_t mode) {
   }
 }
 
+// An end of a tunnel; a template that leaves it open has zeros there.
+Address FromTemplate(uint16_t family, const xfrm_address_t& address) {
+  if (FromAf(family) == Family::kNone) return {};
+  const Address end = FromXfrm(family, address);
+  return end.IsAny() ? Address{} : end;
+}
+
 bool ReadSaInfo(const xfrm_usersa_info& info, Sa* sa) {
   if (FromAf(info.family) == Family::kNone) return false;
   sa->key.destination = FromXfrm(info.family, info.id.daddr);
@@ -297,6 +304,11 @@ std::optional<SpdEntry> ParseSpdEntry(Octets octets) {
               entry.protocol = ReadProtocol(tmpl.id.proto);
               entry.mode = ReadMode(tmpl.mode);
               entry.reqid = tmpl.reqid;
+              entry.tunnel_source = entry.tunnel_destination = Address{};
+              if (entry.mode == Mode::kTunnel) {
+                entry.tunnel_source = FromTemplate(tmpl.family, tmpl.saddr);
+                entry.tunnel_destination = FromTemplate(tmpl.family, tmpl.id.daddr);
+              }
             }
             return true;
           case XFRMA_MARK:

@@ -85,7 +85,9 @@ Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
     entry.bare = !Requires(guard.action);
     if (Requires(guard.action)) {
       entry.protocol = guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
-      entry.mode = Mode::kTransport;
+      entry.mode = guard.mode;
+      entry.tunnel_source = guard.out ? guard.ends.local : guard.ends.remote;
+      entry.tunnel_destination = guard.out ? guard.ends.remote : guard.ends.local;
       entry.reqid = guard.reqid;
     }
     all.push_back(entry);

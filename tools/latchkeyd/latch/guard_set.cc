@@ -4,6 +4,15 @@
 
 namespace latchkey::broker {
 
+namespace {
+
+TunnelEnds EndsOf(const SpdEntry& entry) {
+  if (entry.dir == 1) return {entry.tunnel_source, entry.tunnel_destination};
+  return {entry.tunnel_destination, entry.tunnel_source};
+}
+
+}  // namespace
+
 bool Shows(const SpdEntry& entry, const Guard& guard) {
   if (entry.dir != (guard.out ? 1 : 0) || entry.selector != guard.selector) return false;
   if (entry.mark != guard.mark || entry.mark_mask != guard.mark || entry.if_id != 0) return false;
@@ -16,7 +25,7 @@ bool Shows(const SpdEntry& entry, const Guard& guard) {
     case Guard::Action::kEsp:
     case Guard::Action::kAh:
       return !entry.block && !entry.bare && RequireAction(entry.protocol) == guard.action &&
-             entry.reqid == guard.reqid;
+             entry.reqid == guard.reqid && entry.mode == guard.mode && EndsOf(entry) == guard.ends;
   }
   return false;
 }
@@ -33,6 +42,10 @@ bool GuardSet::Owns(const SpdEntry& entry) const {
     guard.action = Guard::Action::kBlock;
   } else {
     guard.action = entry.bare ? Guard::Action::kAllow : RequireAction(entry.protocol);
+    if (!entry.bare) {
+      guard.mode = entry.mode;
+      guard.ends = EndsOf(entry);
+    }
   }
   return uses_.contains(guard) && Shows(entry, guard);
 }
