@@ -32,6 +32,10 @@ class BenchKernel : public KernelPort {
   Result<std::vector<SpdEntry>> DumpSpd() override { return real_->DumpSpd(); }
   Result<void> AddGuard(const Guard& guard) override { return real_->AddGuard(guard); }
   Result<void> DeleteGuard(const Guard& guard) override { return real_->DeleteGuard(guard); }
+  Result<void> BanFragments(const std::vector<FragmentBan>& bans) override {
+    return real_->BanFragments(bans);
+  }
+  bool FragmentsBanned() override { return real_->FragmentsBanned(); }
   bool IsLocalAddress(const Address& address) override { return real_->IsLocalAddress(address); }
   std::optional<int> Borrow(const SocketHint& hint) override { return real_->Borrow(hint); }
   void GiveBack(int fd) override { real_->GiveBack(fd); }

@@ -136,6 +136,7 @@ Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, con
   policy.family = flow.remote.address.family;
   policy.protocol = choice.protection.protocol;
   policy.mode = choice.protection.mode;
+  policy.ends = EndsOf(choice.protection, choice.verified.peering);
   policy.reqid = choice.reqid;
   if (choice.pin == Pin::kSpi) {
     policy.spi_in = choice.spi_in;
@@ -170,6 +171,7 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   entry.latch.state = State::kEstablished;
   entry.latch.flow = flow;
   entry.latch.identity = choice->verified.identity;
+  entry.latch.peering = choice->verified.peering;
   entry.latch.protection = choice->protection;
   entry.latch.pin = choice->pin;
   entry.latch.reqid = choice->reqid;
@@ -182,7 +184,12 @@ Answer Engine::Protect(const Client& client, int fd, int fd_hint, const SocketFa
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-  if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  if (Result<void> held = guards_.Hold(guard); held) {
+    entry.guards.push_back(guard);
+  } else if (guard.mode == Mode::kTunnel) {  // with it comes the ban of fragments
+    Block(kernel_, fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, held.error().reason, held.error().ToString());
+  }
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     guards_.Drop(guard);

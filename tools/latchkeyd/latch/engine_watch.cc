@@ -198,7 +198,10 @@ void Engine::CheckLatch(Entry& entry) {
         Break(entry, Reason::kConflictSa);
         return;
       }
-      if (known->sa.reqid != entry.latch.reqid || known->sa.mark_mask != 0) continue;
+      if (known->sa.reqid != entry.latch.reqid || known->sa.mark_mask != 0 ||
+          !SameEnds(*known, entry.latch)) {
+        continue;
+      }
       const uint32_t pinned = inbound ? entry.latch.spi_in : entry.latch.spi_out;
       if (entry.latch.pin == Pin::kSpi && known->sa.key.spi != pinned) continue;
       if (!has[inbound ? 1 : 0] && entry.latch.pin != Pin::kSpi) {
@@ -286,7 +289,10 @@ void Engine::Tick(bool reap_now) {
       Silence(entry, /*first=*/false);
     }
   }
-  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap(reap_now);
+  if (reap_now || now - last_reap_ >= options_.reap_ms) {
+    guards_.KeepBans();
+    Reap(reap_now);
+  }
 }
 
 void Engine::Reap(bool thorough) {

@@ -77,6 +77,16 @@ constexpr Guard::Action RequireAction(SaProtocol protocol) {
   return protocol == SaProtocol::kAh ? Guard::Action::kAh : Guard::Action::kEsp;
 }
 
+// Fragments from `remote` to `local` that came out of no SA of `reqid` are dropped: what comes in
+// pieces out of a tunnel is put together afterwards, and a piece in clear could complete it.
+struct FragmentBan {
+  Prefix local;
+  Prefix remote;
+  uint32_t reqid = 0;
+
+  auto operator<=>(const FragmentBan&) const = default;
+};
+
 // True for a guard that lets only what an SA protects pass.
 constexpr bool Requires(Guard::Action action) {
   return action == Guard::Action::kEsp || action == Guard::Action::kAh;
@@ -126,6 +136,11 @@ class KernelPort {
   virtual Result<void> AddGuard(const Guard& guard) = 0;
   // Takes it away again; one that is gone already is no error.
   virtual Result<void> DeleteGuard(const Guard& guard) = 0;
+
+  // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
+  virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
+  // False when somebody took away what BanFragments() made.
+  virtual bool FragmentsBanned() = 0;
 
   // True when `address` belongs to this host (any interface, loopback included).
   virtual bool IsLocalAddress(const Address& address) = 0;
