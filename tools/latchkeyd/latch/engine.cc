@@ -125,6 +125,11 @@ void Engine::IdentifyAgain(const Flow& flow) {
   for (KnownSa& known : changed) {
     sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
   }
+  if (changed.empty()) return;
+  // What a new flow finds out counts for the old ones at once.
+  for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.flow.remote.address == flow.remote.address) CheckLatch(entry);
+  }
 }
 
 bool Engine::Pending(const Flow& flow) const {
@@ -203,6 +208,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
+  if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
   Result<Choice> choice = ChooseSa(flow, verdict.demand);
   if (!choice) {
     const bool pending = Pending(flow);

@@ -135,9 +135,12 @@ class Engine {
     bool conflict = false;
     bool pending = false;          // the key manager is being asked about one
     bool lost = false;             // nobody can vouch any more for one that serves it
+    bool strange = false;          // nobody ever did, and the socket's policy lets it in
     const KnownSa* out = nullptr;  // the pair that fits best
     const KnownSa* in = nullptr;
-    bool overlap = false;  // an older outgoing one is still there
+    bool overlap = false;     // an older outgoing one is still there
+    bool pinned_out = false;  // the ones it is pinned to are
+    bool pinned_in = false;
     bool whole() const { return out != nullptr && in != nullptr; }
   };
 
@@ -185,7 +188,7 @@ class Engine {
   bool Direct(const Sa& sa, bool& inbound);
   void LearnSa(const Sa& sa);
   void CheckAll();
-  void CheckTouched(const std::vector<Sa>& sas);
+  bool CheckTouched(const std::vector<Sa>& sas);
   void CheckListeners();
   void CheckSystem();
   void IdentifyAll();
@@ -194,12 +197,14 @@ class Engine {
   void CheckLatch(Entry& entry);
   Standing Stand(const Entry& entry) const;
   void Rekindle(const Entry& entry);
-  void Move(Entry& entry, const Standing& standing);
+  Reason Obstacle(const Entry& entry, const Standing& standing) const;
+  bool Move(Entry& entry, const Standing& standing);
   bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
   void Recover(Entry& entry, const Standing& standing);
   bool SystemAllows(const Entry& entry) const;
   void Break(Entry& entry, Reason reason);
   void Silence(Entry& entry, bool first);
+  void Restate(Entry& entry, Reason reason);
   void Close(uint64_t id, Reason reason);
   void DropLingering(int64_t until);
   Result<void> Resynchronise();
@@ -222,6 +227,7 @@ class Engine {
   std::map<uint64_t, Waiting> waiting_;      // by ticket
   uint64_t next_ticket_ = 1;
   std::set<uint64_t> larvals_;  // latches; while there are any, packets are held back
+  bool stale_ = false;          // SAD and SPD could not be read: what we know is no basis for more
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

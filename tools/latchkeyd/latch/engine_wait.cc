@@ -18,6 +18,7 @@ constexpr int64_t kFlushMs = 1'000;
 }  // namespace
 
 Answer Engine::Begin(Request request) {
+  if (stale_) OnEvents({});
   Waiting waiting;
   waiting.request = std::move(request);
   Answer answer = Attempt(waiting.request, &waiting, nullptr);
@@ -101,6 +102,7 @@ void Engine::OnKeys() {
         }
         break;
       case KeyEvent::Kind::kAcquired: {
+        changed = true;
         IdentifyAll();
         Error why{"acquire SA", "negotiated, but no SA is as asked", Reason::kNoSa};
         if (event.reason != Reason::kNone) why = Error{"acquire SA", event.detail, event.reason};
@@ -239,7 +241,7 @@ void Engine::GoLarval(uint64_t ticket) {
 }
 
 void Engine::TryLarval(Entry& entry, const Error* failure) {
-  const std::optional<int> fd = kernel_.Borrow(entry.hint);
+  const std::optional<int> fd = stale_ ? std::nullopt : kernel_.Borrow(entry.hint);
   if (!fd) {
     // Closed, and reaped soon; or out of reach, and then it can never be pinned.
     if (failure != nullptr) Break(entry, failure->reason);

@@ -82,11 +82,12 @@ Result<void> FakeKernel::SetMark(int fd, const SocketFacts&, uint32_t value, uin
 }
 
 Result<std::vector<Sa>> FakeKernel::DumpSad() {
-  if (Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
+  if (blind || Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
   return sad;
 }
 
 Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
+  if (blind) return Fail(Reason::kKernelRefused, "dump SPD", "injected");
   std::vector<SpdEntry> all = spd;
   for (const Guard& guard : guards) {
     SpdEntry entry;

@@ -69,6 +69,7 @@ class FakeKernel : public KernelPort {
   uint32_t next_spi = 0x1000;
   // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
   int fail_after = 0;
+  bool blind = false;  // dumps fail
 
  private:
   bool Faulty() {

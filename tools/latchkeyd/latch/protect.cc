@@ -109,7 +109,11 @@ bool SameEnds(const KnownSa& known, const Latch& latch) {
 
 bool Conflicts(const KnownSa& known, const Latch& latch) {
   return !known.who.known() || known.who.verified.identity != latch.identity ||
-         ProtectionOf(known, latch.protection) != latch.protection;
+         OtherProtection(known, latch);
+}
+
+bool OtherProtection(const KnownSa& known, const Latch& latch) {
+  return ProtectionOf(known, latch.protection) != latch.protection;
 }
 
 void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family) {

@@ -45,6 +45,8 @@ bool SameEnds(const KnownSa& known, const Latch& latch);
 // True when an SA that can carry a latch's flow contradicts it (RFC 5660, 2.3: another peer, or
 // other parameters; mode and local identity too, since section 2 latches them).
 bool Conflicts(const KnownSa& known, const Latch& latch);
+// The part of it that is known even of an SA that is nobody's yet.
+bool OtherProtection(const KnownSa& known, const Latch& latch);
 
 // Lets nothing in or out of the socket any more. Failures are ignored: callers refuse anyway.
 void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family);
