@@ -41,8 +41,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   };
   for (auto& list : fitting) std::ranges::stable_sort(list, better);
   for (const KnownSa* out : fitting[0]) {
-    const auto back = std::ranges::find(fitting[1], out->sa.reqid,
-                                        [](const KnownSa* in) { return in->sa.reqid; });
+    const auto back = std::ranges::find_if(fitting[1], [out](const KnownSa* in) {
+      return in->sa.reqid == out->sa.reqid && in->local() == out->local() &&
+             in->remote() == out->remote();
+    });
     if (back == fitting[1].end()) continue;
     standing.out = out;
     standing.in = *back;
@@ -107,11 +109,12 @@ void Engine::Rekindle(const Entry& entry) {
 // Follows a rekey. Under pin = "reqid" the kernel does by itself.
 void Engine::Move(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
+  const bool same_ends = SameEnds(*standing.out, latch);
   latch.peering = standing.out->who.verified.peering;
   const uint32_t reqid = standing.out->sa.reqid;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
-  if (latch.pin != Pin::kSpi && reqid == latch.reqid) {
+  if (latch.pin != Pin::kSpi && reqid == latch.reqid && same_ends) {
     latch.spi_out = out;
     latch.spi_in = in;
     return;
@@ -128,7 +131,7 @@ void Engine::Move(Entry& entry, const Standing& standing) {
       current != sas_.all().end()) {
     in = latch.spi_in;
   }
-  if (!moves_out && in == latch.spi_in && reqid == latch.reqid) return;
+  if (!moves_out && in == latch.spi_in && reqid == latch.reqid && same_ends) return;
   if (Repin(entry, standing, in) && moves_out) entry.moved_out_at = now;
 }
 
@@ -139,6 +142,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   policy.family = latch.flow.remote.address.family;
   policy.protocol = latch.protection.protocol;
   policy.mode = latch.protection.mode;
+  policy.ends = EndsOf(latch.protection, standing.out->who.verified.peering);
   policy.reqid = standing.out->sa.reqid;
   if (latch.pin == Pin::kSpi) {
     policy.spi_in = spi_in;
@@ -157,24 +161,20 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   }
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
-  if (latch.reqid == policy.reqid) return true;
   latch.reqid = policy.reqid;
+  const Guard wanted = FlowGuard(latch, options_.guard_mark);
+  if (std::ranges::find(entry.guards, wanted) != entry.guards.end()) return true;
   for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
-  const Guard guard = FlowGuard(latch, options_.guard_mark);
-  if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  if (guards_.Hold(wanted)) entry.guards.push_back(wanted);
   return true;
 }
 
 // RFC 5660, 2.2: back to ESTABLISHED when all conflicts are gone.
 void Engine::Recover(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
-  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   latch.peering = standing.out->who.verified.peering;
+  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
-  if (entry.guards.empty()) {
-    const Guard guard = FlowGuard(latch, options_.guard_mark);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
-  }
   database_.SetState(entry, State::kEstablished, Reason::kNone);
 }
 

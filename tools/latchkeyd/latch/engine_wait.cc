@@ -298,6 +298,8 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
       Guard real = guard;
       real.reqid = latch.reqid;
       real.action = RequireAction(latch.protection.protocol);
+      real.mode = latch.protection.mode;
+      real.ends = EndsOf(latch.protection, latch.peering);
       if (guards_.Renew(guard, real)) {
         // Others that wait for the same peer and port lean on the same entry.
         for (auto& [id, other] : database_.entries())

@@ -41,6 +41,19 @@ std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, u
   return made;
 }
 
+void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside) {
+  const Prefix ours = Prefix::Parse("192.168.1.1").value();
+  const Prefix theirs = Prefix::Parse(inside).value();
+  for (Sa& sa : sad) {
+    if (sa.reqid != reqid) continue;
+    const bool inbound = IsLocalAddress(sa.key.destination);
+    sa.protection.mode = Mode::kTunnel;
+    sa.selector.family = Family::kV4;
+    sa.selector.source = inbound ? theirs : ours;
+    sa.selector.destination = inbound ? ours : theirs;
+  }
+}
+
 void FakeKernel::RemoveSas(uint32_t reqid) {
   std::erase_if(sad, [&](const Sa& sa) { return sa.reqid == reqid; });
 }
@@ -121,6 +134,13 @@ Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
   return {};
 }
 
+Result<void> FakeKernel::BanFragments(const std::vector<FragmentBan>& wanted) {
+  if (!bans_possible) return Fail(Reason::kUnsupported, "ban fragments", "no nf_tables");
+  bans = wanted;
+  bans_stand = true;
+  return {};
+}
+
 bool FakeKernel::IsLocalAddress(const Address& address) {
   return std::ranges::any_of(
       locals, [&](const std::string& local) { return Address::Parse(local) == address; });
@@ -167,7 +187,9 @@ Result<std::unordered_set<uint64_t>> FakeKernel::HeldSocketInodes() {
 }
 
 std::optional<Address> FakeKernel::SourceAddress(const Address& remote, uint32_t) {
-  return Address::Parse(remote.family == Family::kV4 ? "10.9.0.1" : "fd00::1");
+  if (remote.family == Family::kV6) return Address::Parse("fd00::1");
+  const bool inside = Prefix::Parse("192.168.0.0/16")->Contains(remote);
+  return Address::Parse(inside ? "192.168.1.1" : "10.9.0.1");
 }
 
 Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {

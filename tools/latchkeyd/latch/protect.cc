@@ -70,7 +70,8 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0) {
+      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0 &&
+          other->local() == candidate->local() && other->remote() == candidate->remote()) {
         back = other;
         break;
       }
@@ -91,6 +92,16 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                            : "no pair under one reqid other than 0");
   }
   return best;
+}
+
+TunnelEnds EndsOf(const Protection& protection, const Peering& peering) {
+  if (protection.mode != Mode::kTunnel) return {};
+  return {peering.local.address, peering.remote.address};
+}
+
+bool SameEnds(const KnownSa& known, const Latch& latch) {
+  return latch.protection.mode != Mode::kTunnel ||
+         TunnelEnds{known.local(), known.remote()} == EndsOf(latch.protection, latch.peering);
 }
 
 bool Conflicts(const KnownSa& known, const Latch& latch) {
@@ -128,6 +139,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
   guard.action = RequireAction(latch.protection.protocol);
   guard.reqid = latch.reqid;
   guard.mark = mark;
+  guard.mode = latch.protection.mode;
+  guard.ends = EndsOf(latch.protection, latch.peering);
   guard.selector.family = latch.flow.remote.address.family;
   guard.selector.source = host(latch.flow.local.address);
   guard.selector.destination = host(latch.flow.remote.address);

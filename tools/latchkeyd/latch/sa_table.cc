@@ -22,6 +22,10 @@ bool Carries(const KnownSa& known, const Flow& flow) {
 
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   KnownSa known{sa, inbound, std::move(who), next_order_};
+  if (sa.protection.mode == Mode::kTunnel && known.who.known()) {
+    known.who.verified.peering.local.address = known.local();
+    known.who.verified.peering.remote.address = known.remote();
+  }
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {
     ++next_order_;
