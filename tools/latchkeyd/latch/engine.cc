@@ -206,11 +206,12 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   Result<Choice> choice = ChooseSa(flow, verdict.demand);
   if (!choice) {
     const bool pending = Pending(flow);
-    const bool lacking = choice.error().reason == Reason::kNoSa && !request.accept;
+    const bool lacking = choice.error().reason == Reason::kNoSa;
+    const bool negotiable = lacking && !request.accept && failure == nullptr;
     Error why = choice.error();
-    if (failure != nullptr) {
-      why = *failure;
-    } else if (waiting != nullptr && (pending || lacking)) {
+    // What an SA that is there says of itself counts more than how a negotiation ended.
+    if (failure != nullptr && lacking) why = *failure;
+    if (MayWait(waiting) && (pending || negotiable)) {
       const Result<void> waits = Wait(*waiting, flow, verdict, pending);
       if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
       why = waits.error();

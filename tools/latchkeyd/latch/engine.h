@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -161,6 +162,7 @@ class Engine {
 
   // engine_wait.cc: what waits for keys.
   Answer Begin(Request request);
+  bool MayWait(const Waiting* waiting) const;
   Result<void> Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
                     bool pending);
   void Deliver(uint64_t ticket, const Error* failure);
@@ -168,7 +170,7 @@ class Engine {
   void GoLarval(uint64_t ticket);
   void TryLarval(Entry& entry, const Error* failure);
   void EndLarval(Entry& entry, std::optional<uint32_t> reqid);
-  std::vector<uint64_t> Larvals() const;
+  bool RenewForAll(const Guard& from, const Guard& to);
   uint32_t PlaceholderReqid() const;
 
   // engine_listen.cc: listeners and their guards.
@@ -219,7 +221,7 @@ class Engine {
   std::multimap<int64_t, Guard> lingering_;  // by when they go
   std::map<uint64_t, Waiting> waiting_;      // by ticket
   uint64_t next_ticket_ = 1;
-  bool holding_ = false;  // packets, for a LARVAL latch
+  std::set<uint64_t> larvals_;  // latches; while there are any, packets are held back
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -264,8 +264,7 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   IdentifyAgain(flow);
   const int64_t since =
       listener != nullptr ? listener->created : kernel_.NowMs() - kImplicitQueueMs;
-  if (Pending(flow) && failure == nullptr && waiting != nullptr &&
-      Wait(*waiting, flow, verdict, /*pending=*/true)) {
+  if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
   const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);

@@ -117,13 +117,16 @@ TEST_CASE("a tunnel's latch breaks like any other") {
     CHECK(broker.StateOf(first.latch) == State::kBroken);
     CHECK(broker.Connect(broker.Socket(), "192.168.2.9").reason == Reason::kAmbiguousPeer);
   }
-  SECTION("the same peer, elsewhere: the kernel would not take that SA") {
+  SECTION("the same peer, elsewhere: the latch goes with it") {
     broker.kernel.RemoveSas(7);
+    broker.engine->OnEvents({{KernelEvent::Kind::kOverrun, {}}});
     broker.Tunnel(7, "bob", "192.168.2.0/24", "10.9.0.4");
-    CHECK(broker.StateOf(first.latch) == State::kEstablished);
     broker.kernel.now += 16'000;
     broker.engine->Tick();
-    CHECK(broker.LatchOf(first).reason == Reason::kNoSa);
+    CHECK(broker.StateOf(first.latch) == State::kEstablished);
+    const SocketPolicy& policy = *broker.kernel.sockets.begin()->second.policy;
+    CHECK(policy.ends.remote == Address::Parse("10.9.0.4"));
+    CHECK(broker.LatchOf(first).peering.remote.address == Address::Parse("10.9.0.4"));
   }
   SECTION("a tunnel for another inside is nothing to it") {
     broker.Tunnel(9, "mallory", "192.168.3.0/24", "10.9.0.3");

@@ -343,6 +343,9 @@ wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
 }
 
 void Engine::Stop(bool others) {
+  while (!waiting_.empty()) Cancel(waiting_.begin()->first);
+  // Nobody is left to give them their pins, and without our guards their SYNs would leave in clear.
+  for (const uint64_t id : std::set(larvals_)) Break(*database_.Find(id), Reason::kSuspectGap);
   DropLingering(std::numeric_limits<int64_t>::max());
   for (auto& [id, entry] : database_.entries()) {
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);

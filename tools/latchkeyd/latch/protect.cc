@@ -37,6 +37,9 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
       if (!known->who.known()) {
+        if (known->who.why == Reason::kKmLost) {
+          return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
+        }
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,
                     "identify peer", "the key manager names nobody, or more than one");
       }
