@@ -90,9 +90,6 @@ TEST_CASE("Values that are not supported yet") {
       {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
       {kRule + "on_break = \"suspend\"", {"p:6:12: on_break = \"suspend" + yet + "\"reset\""}},
-      {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
-       {"p:5:10: action = \"protect-or-bypass\" is not supported yet for incoming connections: "
-        "expected it only with direction = \"out\""}},
   });
 }
 

@@ -11,7 +11,8 @@ Need NeedOf(policy::Action action) {
   switch (action) {
     case policy::Action::kProtect:
       return Need::kProtect;
-    case policy::Action::kProtectOrBypass:  // outgoing alone (parse.cc)
+    case policy::Action::kProtectOrBypass:
+      return Need::kOptional;
     case policy::Action::kBypass:
     case policy::Action::kSystem:
       return Need::kBypass;
@@ -118,6 +119,10 @@ bool SpdSpeaksOf(const Guard& guard, const std::vector<SpdEntry>& spd) {
 
 }  // namespace
 
+Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode) {
+  return InGuard(local, remote.base.family, remote, RequireAction(protocol), mode);
+}
+
 std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole) {
   if (!from.Overlaps(hole)) return {from};
   std::vector<Prefix> rest;
@@ -177,16 +182,18 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
   ListenerPlan plan;
   std::vector<std::vector<Region>> cut;
   bool bypass = false;
+  bool protects = false;
   bool mixed = false;
   for (const Family family : families) {
     Result<std::vector<Region>> regions = CutRegions(policy, local, family);
     if (!regions) return std::unexpected(regions.error());
     for (const Region& region : *regions) {
-      bypass = bypass || region.need == Need::kBypass;
+      bypass = bypass || region.need == Need::kBypass || region.need == Need::kOptional;
+      plan.latched = plan.latched || region.need == Need::kOptional;
       if (region.need != Need::kProtect) continue;
       const bool other = region.protocol != plan.protocol || region.mode != plan.mode;
-      mixed = mixed || (plan.latched && other);
-      plan.latched = true;
+      mixed = mixed || (protects && other);
+      plan.latched = protects = true;
       plan.protocol = region.protocol;
       plan.mode = region.mode;
     }
@@ -225,8 +232,9 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     const SocketAddress bound{local.address.IsAny() ? Address::AnyOf(family) : local.address,
                               local.port};
     for (const Region& region : cut[i]) {
-      if (region.need == Need::kBypass) {
-        const Guard hole = OutHole(bound, family, region.remote, guard_mark);
+      if (region.need == Need::kBypass || region.need == Need::kOptional) {
+        Guard hole = OutHole(bound, family, region.remote, guard_mark);
+        if (region.need == Need::kOptional) hole.priority = kOptionalPriority;
         if (!SpdSpeaksOf(hole, spd)) plan.guards.push_back(hole);
         continue;
       }
