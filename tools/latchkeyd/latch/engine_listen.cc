@@ -89,7 +89,8 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   }
   flow.local = facts->local;
   Result<ListenerPlan> plan =
-      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), spd_, options_.guard_mark);
+      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
+                   options_.guard_mark, client.requester.grants);
   if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
   if (facts->tcp_state == kTcpListen) {

@@ -166,6 +166,32 @@ bool HasInGuard(const Broker& broker, const char* remote) {
   });
 }
 
+TEST_CASE("in clear against the system, where the peer connects: only with the grant") {
+  Broker broker(MakePolicy({Do(policy::Action::kBypass)}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  const int closed = broker.Listener("10.9.0.1", 81);
+  CHECK(broker.Listen(closed).verdict == Verdict::kBypass);
+  CHECK(broker.Accept(broker.Child(closed)).reason == Reason::kUnprivilegedBypass);
+  broker.client.requester.grants.Add(policy::Grant::kBypass);
+  const int listener = broker.Listener("10.9.0.1", 80);
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  for (const bool out : {false, true}) {
+    CHECK(std::ranges::count_if(broker.kernel.guards, [out](const Guard& guard) {
+            return guard.out == out && guard.action == Guard::Action::kAllow;
+          }) == 1);
+  }
+  const int child = broker.Child(listener);
+  const Answer answer = broker.Accept(child);
+  REQUIRE(answer.verdict == Verdict::kLatched);
+  CHECK(LatchOf(broker, answer).clear);
+  CHECK(broker.kernel.sockets.at(child).policy->kind == SocketPolicy::Kind::kAllow);
+  // What the system discards takes another grant.
+  UseSpd(broker, {Spd(1, 0, /*block=*/true), Spd(0, 0, /*block=*/true)});
+  CHECK(broker.Listen(broker.Listener("10.9.0.1", 82)).verdict == Verdict::kBypass);
+  broker.client.requester.grants.Add(policy::Grant::kOverrideDiscard);
+  CHECK(broker.Listen(broker.Listener("10.9.0.1", 83)).verdict == Verdict::kLatched);
+}
+
 TEST_CASE("optional peers come in clear where they have no SA, else under it") {
   Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
   const int listener = broker.Listener();

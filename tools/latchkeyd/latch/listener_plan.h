@@ -10,6 +10,7 @@
 
 #include <vector>
 
+#include "policy/grants.h"
 #include "policy/policy.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
@@ -32,7 +33,7 @@ struct Region {
 };
 
 struct ListenerPlan {
-  bool latched = false;  // some peer is, or may be, to be protected
+  bool latched = false;  // some peer is, or may be, to be protected; or let in against the SPD
   bool pure = false;     // latched, no peer is bypassed, all are protected by one protocol and mode
   SaProtocol protocol = SaProtocol::kEsp;  // pure: that
   Mode mode = Mode::kTransport;            // pure: that
@@ -48,11 +49,12 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
                                        Family family);
 
 // Plans for a socket bound to `local`. `families`: those it can speak. `spd`: as dumped, to find
-// entries that would beat a guard (kConflictSpd) and to leave bypassed peers to the SPD.
-// kPolicyDiscard when no peer at all may connect.
+// entries that would beat a guard (kConflictSpd) and to leave bypassed peers to the SPD, unless
+// `grants` let them come in clear against it. kPolicyDiscard when no peer at all may connect.
 Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddress& local,
                                   const std::vector<Family>& families,
-                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark);
+                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark,
+                                  policy::Grants grants = {});
 
 // Returns the entry that keeps from a listener what does not come from `remote` under an SA.
 Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode);
