@@ -262,10 +262,6 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
 Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                        const Flow& flow, const policy::Verdict& verdict,
                        const policy::ClearPermit& /*permit*/) {
-  if (flow.direction == Direction::kIn) {
-    return Refuse(client, flow, Reason::kUnsupported,
-                  "an incoming connection in clear against the system's policy");
-  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }

@@ -183,6 +183,7 @@ class Engine {
   const Entry* ListenerOf(const Flow& flow) const;
   std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
   void RefreshListener(Entry& entry);
+  void NoteClearChildren(Entry& entry);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);

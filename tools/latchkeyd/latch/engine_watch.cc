@@ -1,6 +1,7 @@
 // What happens without being asked: SAs and SPD entries that come and go, closed sockets, restarts.
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <set>
 #include <unordered_map>
@@ -31,7 +32,7 @@ bool Lingers(const Entry& entry) {
 Guard Engine::StandingBlock(Family family) const {
   Guard guard;
   guard.action = Guard::Action::kBlock;
-  guard.priority = 1;
+  guard.priority = kStandingPriority;
   guard.mark = options_.guard_mark;
   guard.selector.family = family;
   guard.selector.source = Prefix{Address::AnyOf(family), 0};
@@ -119,7 +120,13 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  guards_.Reassert(spd_);
+  if (guards_.Reassert(spd_) > 0) {
+    for (auto& [id, entry] : database_.entries()) {
+      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+        NoteClearChildren(entry);
+      }
+    }
+  }
   std::vector<SpdEntry> system;
   for (const SpdEntry& entry : spd_) {
     const bool marked = entry.mark_mask != 0 || entry.if_id != 0;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,11 @@ struct Entry {
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
+
+  // Listener with optional peers: the cookies of children that may have begun in clear before there
+  // was an SA, or that this is not known of any.
+  std::set<uint64_t> clear_children;
+  bool blind = false;
 };
 
 }  // namespace latchkey::broker
