@@ -127,8 +127,11 @@ bool MaySatisfy(const ConnConfig& conn, const PeerSpec& spec) {
   const std::string auth = conn.RemoteAuth();
   PeerSpec asked = spec;
   if (auth.empty()) asked.auth.clear();
-  const std::string id = conn.FixedRemoteId();
-  if (id.empty()) asked.ids.clear();  // whoever comes
+  std::string id = conn.FixedRemoteId();
+  if (id.empty()) {
+    asked.ids.clear();
+    id = "whoever comes";
+  }
   return policy::PeerAllowed(asked, Identity{id, "", auth});
 }
 

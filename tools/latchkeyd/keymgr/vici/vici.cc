@@ -21,9 +21,8 @@ constexpr int64_t kGreetingMs = 10'000;
 // Configurations read this short a time ago need not be read again to say that none fits.
 constexpr int64_t kFreshMs = 1'000;
 
-constexpr const char* kEventNames[] = {"child-updown", "child-rekey", "ike-updown",
-                                       "ike-rekey",    "ike-update",  "log"};
-constexpr const char* kListNames[] = {"list-sa", "list-conn"};
+constexpr const char* kEventNames[] = {"child-updown", "child-rekey", "ike-updown", "ike-rekey",
+                                       "ike-update",   "log",         "list-conn"};
 
 int64_t MonotonicMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -58,30 +57,26 @@ void ViciKeyManager::Connect() {
   int error = 0;
   Result<vici::Connection> events = vici::Connection::Open(options_.path, error);
   if (!events) return Lose(events.error().step + ": " + events.error().value, error);
-  Result<vici::Connection> lists = vici::Connection::Open(options_.path, error);
-  if (!lists) return Lose(lists.error().step + ": " + lists.error().value, error);
+  Result<vici::Connection> sas = vici::Connection::Open(options_.path, error);
+  if (!sas) return Lose(sas.error().step + ": " + sas.error().value, error);
   events_ = std::move(*events);
-  lists_ = std::move(*lists);
-  events_confirmed_ = lists_confirmed_ = 0;
+  sas_ = std::move(*sas);
+  events_confirmed_ = sas_confirmed_ = 0;
   greeted_by_ = Now() + kGreetingMs;
   Result<void> sent;
   for (const char* name : kEventNames) {
     if (sent) sent = events_.Send({PacketType::kRegister, name, {}});
   }
-  for (const char* name : kListNames) {
-    if (sent) sent = lists_.Send({PacketType::kRegister, name, {}});
-  }
+  if (sent) sent = sas_.Send({PacketType::kRegister, "list-sa", {}});
   if (!sent) return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   Watch(events_.fd(), kEventsTag, events_.wants_write());
-  Watch(lists_.fd(), kListsTag, lists_.wants_write());
+  Watch(sas_.fd(), kSasTag, sas_.wants_write());
 }
 
 // Nothing that happens between the events that charon tells and the first list can be missed:
 // the list is asked for when all events are registered for.
 void ViciKeyManager::Greeted() {
-  if (events_confirmed_ < std::size(kEventNames) || lists_confirmed_ < std::size(kListNames)) {
-    return;
-  }
+  if (events_confirmed_ < std::size(kEventNames) || sas_confirmed_ == 0) return;
   if (link_ == Link::kUp) return;
   link_ = Link::kUp;
   ever_up_ = true;
@@ -91,9 +86,9 @@ void ViciKeyManager::Greeted() {
   Log("charon is connected");
   mirror_.Reconnected();
   first_list_over_ = false;
-  last_command_.clear();
+  // The configurations first: mirror.h. list-sas follows when they are there.
   conns_wanted_ = sas_wanted_ = version_wanted_ = true;
-  SendCommand();
+  AskConns();
 }
 
 void ViciKeyManager::Lose(const std::string& why, int error) {
@@ -107,9 +102,10 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
     problem_ = why;
   }
   events_ = {};
-  lists_ = {};
+  sas_ = {};
   greeted_by_ = 0;
   command_.clear();
+  listing_ = false;
   conns_wanted_ = sas_wanted_ = version_wanted_ = false;
   conns_coming_.clear();
   conns_at_.reset();
@@ -146,7 +142,7 @@ void ViciKeyManager::Serve(vici::Connection& connection, uint64_t tag, uint32_t 
       if (tag == kEventsTag) {
         OnEventPacket(packet);
       } else {
-        OnListPacket(packet);
+        OnSasPacket(packet);
       }
       if (!connection) return;  // lost over it
     }
@@ -165,8 +161,8 @@ void ViciKeyManager::OnReadable() {
       (void)!read(timer_.get(), &expired, sizeof(expired));
     } else if (tag == kEventsTag) {
       Serve(events_, tag, what);
-    } else if (tag == kListsTag) {
-      Serve(lists_, tag, what);
+    } else if (tag == kSasTag) {
+      Serve(sas_, tag, what);
     } else {
       negotiations_.Serve(tag, (what & ~static_cast<uint32_t>(EPOLLOUT)) != 0,
                           (what & EPOLLOUT) != 0);

@@ -1,7 +1,8 @@
 // The key manager that is strongSwan's charon, asked over its VICI socket.
 //
-// Three kinds of connection, as VICI answers one command at a time: one for events, one for lists,
-// and one for each negotiation. Who is behind an SA is read from a mirror of charon's SAs
+// VICI answers one command at a time on each connection, and list-sas can wait long. So there are
+// several: one for events and the short questions (list-conns, version), one for list-sas, and one
+// for each negotiation. Who is behind an SA is read from a mirror of charon's SAs
 // (mirror.h). An SA that is not in it is asked for with list-sas in its waiting form: charon
 // answers when the IKE_SAs that are being worked on are done, so an SA that was in the kernel
 // before the question is in the answer, if it is charon's.
@@ -93,7 +94,7 @@ class ViciKeyManager : public KeyManager {
  private:
   static constexpr uint64_t kTimerTag = 0;  // in poll_; negotiations have tags of their own
   static constexpr uint64_t kEventsTag = 1;
-  static constexpr uint64_t kListsTag = 2;
+  static constexpr uint64_t kSasTag = 2;
 
   enum class Link : uint8_t {
     kFirst,  // nothing is known of charon yet: the first connection is being made
@@ -121,7 +122,7 @@ class ViciKeyManager : public KeyManager {
 
   // vici_lists.cc: packets of the two standing connections.
   void OnEventPacket(const vici::Packet& packet);
-  void OnListPacket(const vici::Packet& packet);
+  void OnSasPacket(const vici::Packet& packet);
   void OnEvent(const vici::Packet& packet);
   void OnLog(const vici::LogLine& line);
   void OnIkeUpDown(const vici::UpDown& event);
@@ -129,7 +130,9 @@ class ViciKeyManager : public KeyManager {
   void PeerDead(const Identity& peer, const Address& remote);
   void WantSas();
   void WantConns();
-  void SendCommand();  // the next one, when none is under way
+  // Send what is wanted, when nothing is under way on their connection.
+  void AskSas();
+  void AskConns();
   void OnResponse(const vici::Packet& packet);
   void OnSasListed();
   void OnConnsListed();
@@ -154,13 +157,13 @@ class ViciKeyManager : public KeyManager {
   int64_t backoff_ms_ = 0;
   int64_t greeted_by_ = 0;  // 0: no registration is under way
 
-  vici::Connection events_;
-  vici::Connection lists_;
+  vici::Connection events_;  // and list-conns and version
+  vici::Connection sas_;     // list-sas
   size_t events_confirmed_ = 0;
-  size_t lists_confirmed_ = 0;
+  size_t sas_confirmed_ = 0;
 
-  std::string command_;  // under way; empty: none
-  std::string last_command_;
+  std::string command_;   // under way on events_; empty: none
+  bool listing_ = false;  // list-sas is under way
   bool conns_wanted_ = false, sas_wanted_ = false, version_wanted_ = false;
   bool first_list_over_ = false;
   std::vector<vici::ConnConfig> conns_coming_;

@@ -30,27 +30,6 @@ void ViciKeyManager::OnEventPacket(const Packet& packet) {
     case PacketType::kConfirm:
       ++events_confirmed_;
       return Greeted();
-    default:
-      Lose("read from VICI: an answer to nothing", EPROTO);
-  }
-}
-
-void ViciKeyManager::OnListPacket(const Packet& packet) {
-  switch (packet.type) {
-    case PacketType::kConfirm:
-      ++lists_confirmed_;
-      return Greeted();
-    case PacketType::kEvent:
-      if (command_ == "list-sas" && packet.name == "list-sa") {
-        if (const std::optional<vici::UpDown> read = vici::ReadUpDown(packet.message)) {
-          mirror_.Listed(read->ike);
-        }
-      } else if (command_ == "list-conns" && packet.name == "list-conn") {
-        if (std::optional<vici::ConnConfig> conn = vici::ReadConn(packet.message)) {
-          conns_coming_.push_back(std::move(*conn));
-        }
-      }
-      return;
     case PacketType::kResponse:
       if (!command_.empty()) return OnResponse(packet);
       [[fallthrough]];
@@ -59,9 +38,31 @@ void ViciKeyManager::OnListPacket(const Packet& packet) {
   }
 }
 
+void ViciKeyManager::OnSasPacket(const Packet& packet) {
+  if (packet.type == PacketType::kConfirm) {
+    ++sas_confirmed_;
+    return Greeted();
+  }
+  if (listing_ && packet.type == PacketType::kEvent) {
+    const std::optional<vici::UpDown> read = vici::ReadUpDown(packet.message);
+    if (read) mirror_.Listed(read->ike);
+  } else if (listing_ && packet.type == PacketType::kResponse) {
+    listing_ = false;
+    OnSasListed();
+    AskSas();
+  } else {
+    Lose("read from VICI: an answer to nothing", EPROTO);
+  }
+}
+
 void ViciKeyManager::OnEvent(const Packet& packet) {
   const vici::Section& message = packet.message;
   if (packet.name == "log") return OnLog(vici::ReadLogLine(message));
+  if (packet.name == "list-conn") {
+    std::optional<vici::ConnConfig> conn = vici::ReadConn(message);
+    if (conn && command_ == "list-conns") conns_coming_.push_back(std::move(*conn));
+    return;
+  }
   if (packet.name == "ike-updown") {
     if (const std::optional<vici::UpDown> read = vici::ReadUpDown(message)) {
       return OnIkeUpDown(*read);
@@ -145,54 +146,58 @@ void ViciKeyManager::PeerDead(const Identity& peer, const Address& remote) {
 }
 
 void ViciKeyManager::WantSas() {
-  if (link_ != Link::kUp) return;
   sas_wanted_ = true;
-  SendCommand();
+  AskSas();
 }
 
 void ViciKeyManager::WantConns() {
-  if (link_ != Link::kUp) return;
   conns_wanted_ = true;
-  SendCommand();
+  AskConns();
 }
 
-void ViciKeyManager::SendCommand() {
-  if (!command_.empty() || link_ != Link::kUp) return;
-  // Both may be wanted again all the time: by turns then.
-  if (conns_wanted_ && (!sas_wanted_ || last_command_ != "list-conns")) {
+void ViciKeyManager::AskSas() {
+  if (link_ != Link::kUp || !conns_at_ || listing_ || !sas_wanted_) return;
+  listing_ = true;
+  sas_wanted_ = false;
+  being_asked_ = std::exchange(asked_, {});
+  replaced_ = 0;
+  mirror_.BeginList();
+  negotiations_.OnListAsked();
+  // Without `noblock`: charon answers when it has done what it is doing.
+  if (Result<void> sent = sas_.Send({PacketType::kRequest, "list-sas", {}}); !sent) {
+    return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
+  }
+  if (sas_.wants_write()) Watch(sas_.fd(), kSasTag, true);
+}
+
+void ViciKeyManager::AskConns() {
+  if (link_ != Link::kUp || !command_.empty()) return;
+  if (conns_wanted_) {
     command_ = "list-conns";
     conns_wanted_ = false;
     conns_coming_.clear();
     conns_asked_at_ = Now();
-  } else if (sas_wanted_) {
-    command_ = "list-sas";
-    sas_wanted_ = false;
-    being_asked_ = std::exchange(asked_, {});
-    replaced_ = 0;
-    mirror_.BeginList();
-    negotiations_.OnListAsked();
   } else if (version_wanted_) {
     command_ = "version";
     version_wanted_ = false;
   } else {
     return;
   }
-  last_command_ = command_;
-  if (Result<void> sent = lists_.Send({PacketType::kRequest, command_, {}}); !sent) {
+  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, {}}); !sent) {
     return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   }
-  if (lists_.wants_write()) Watch(lists_.fd(), kListsTag, true);
+  if (events_.wants_write()) Watch(events_.fd(), kEventsTag, true);
 }
 
 void ViciKeyManager::OnResponse(const Packet& packet) {
-  const std::string done = std::exchange(command_, {});
-  if (done == "list-sas") OnSasListed();
-  if (done == "list-conns") OnConnsListed();
-  if (done == "version") {
+  if (std::exchange(command_, {}) == "list-conns") {
+    OnConnsListed();
+    AskSas();
+  } else {
     version_ = std::string(packet.message.Value("daemon").value_or("")) + " " +
                std::string(packet.message.Value("version").value_or(""));
   }
-  SendCommand();
+  AskConns();
 }
 
 void ViciKeyManager::OnSasListed() {
