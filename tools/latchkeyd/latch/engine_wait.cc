@@ -41,7 +41,12 @@ Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verd
     if (verdict.rule != nullptr) request.child = verdict.rule->child;
     request.demand = verdict.demand;
     Result<uint64_t> ticket = keys_.Acquire(request);
-    if (!ticket) return std::unexpected(ticket.error());
+    if (!ticket) {
+      // To a flow that is not there yet it is all one why nobody can be asked.
+      Error why = ticket.error();
+      if (why.reason == Reason::kKmLost) why.reason = Reason::kNoSa;
+      return std::unexpected(std::move(why));
+    }
     waiting.negotiation = *ticket;
   }
   if (waiting.deadline == 0) {
