@@ -166,7 +166,8 @@ Reason Judge(const Demand& demand, const Identity& identity, const Protection& p
     if (!PeerAllowed(*peer, identity)) return Reason::kPeerMismatch;
   }
   const std::optional<size_t> place = PlaceOf(protection);
-  const bool meets = place && demand.algorithms[*place] &&
+  const bool known_mode = protection.mode == Mode::kTransport || protection.mode == Mode::kTunnel;
+  const bool meets = place && demand.algorithms[*place] && known_mode &&
                      (!demand.mode || *demand.mode == protection.mode) &&
                      (!demand.replay || protection.replay) && (!demand.esn || protection.esn);
   return meets ? Reason::kNone : Reason::kWeakProtection;

@@ -40,7 +40,7 @@ class ClearPermit {
 // What the SA of a flow must be.
 struct Demand {
   AlgorithmSet algorithms;
-  std::optional<Mode> mode;  // nothing: any
+  std::optional<Mode> mode;  // nothing: transport or tunnel
   bool replay = false;
   bool esn = false;
   std::vector<const PeerSpec*> peers;  // each must allow the peer; none: any authenticated peer

@@ -207,6 +207,14 @@ TEST_CASE("By default: ESP transport, AEAD or cipher with integrity, 128 bits, r
   CHECK_FALSE(Fits(But(kCbc, [](Protection& p) { p.encryption = "hmac-sha1"; })));
 }
 
+TEST_CASE("Without a mode, transport and tunnel will do, and nothing else") {
+  const auto either = [](ProtectionSpec& spec) { spec.mode.reset(); };
+  CHECK(Fits(kGcm, either));
+  CHECK(Fits(But(kGcm, [](Protection& p) { p.mode = Mode::kTunnel; }), either));
+  CHECK_FALSE(Fits(But(kGcm, [](Protection& p) { p.mode = Mode::kBeet; }), either));
+  CHECK_FALSE(Fits(But(kGcm, [](Protection& p) { p.mode = Mode::kUnknown; }), either));
+}
+
 TEST_CASE("Each wish of a protection is held to") {
   const auto encryption = [](std::vector<std::string> names) {
     return [names](ProtectionSpec& s) { s.encryption = names; };

@@ -86,13 +86,24 @@ TEST_CASE("Keys that are unknown, or known and not supported yet") {
 TEST_CASE("Values that are not supported yet") {
   const std::string yet = "\" is not supported yet: expected ";
   Check({
-      {kProtection + "mode = \"tunnel\"", {"p:5:8: mode = \"tunnel" + yet + "\"transport\""}},
-      {kProtection + "mode = \"any\"", {"p:5:8: mode = \"any" + yet + "\"transport\""}},
       {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
       {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
        {"p:5:10: action = \"protect-or-bypass\" is not supported yet for incoming connections: "
         "expected it only with direction = \"out\""}},
+  });
+}
+
+TEST_CASE("A mode of \"any\" cannot be asked of incoming connections") {
+  const std::string any = kProtection + "mode = \"any\"\n[[rule]]\naction = \"protect\"\n";
+  const std::string says =
+      ": protection is \"x\", whose mode is \"any\": expected a mode of \"transport\" or "
+      "\"tunnel\" for incoming connections, or direction = \"out\"";
+  Check({
+      {any + "protection = \"x\"", {"p:8:14" + says}},
+      {any + "protection = \"x\"\ndirection = \"in\"", {"p:8:14" + says}},
+      {kProtection + "mode = \"beet\"",
+       {"p:5:8: mode is \"beet\": expected \"transport\", \"tunnel\" or \"any\""}},
   });
 }
 

@@ -99,6 +99,26 @@ TEST_CASE("The smallest policy leaves everything to the system") {
   CHECK(Good(kHead + "default.action = \"discard\"").otherwise == Action::kDiscard);
 }
 
+TEST_CASE("Modes: the one that is named, else either where the program connects") {
+  const auto mode = [](const std::string& protection, const std::string& direction) {
+    return Good(kHead + "[protection.x]\n" + protection + "\n[[rule]]\naction = \"protect\"\n" +
+                "protection = \"x\"\n" + direction)
+        .rules.at(0)
+        .protection.mode;
+  };
+  const std::string out = "direction = \"out\"";
+  const std::string in = "direction = \"in\"";
+  CHECK(mode("mode = \"tunnel\"", out) == Mode::kTunnel);
+  CHECK(mode("mode = \"tunnel\"", in) == Mode::kTunnel);
+  CHECK(mode("mode = \"transport\"", out) == Mode::kTransport);
+  CHECK(mode("mode = \"any\"", out) == std::nullopt);
+  CHECK(mode("", out) == std::nullopt);
+  CHECK(mode("", in) == Mode::kTransport);
+  CHECK(mode("", "") == Mode::kTransport);
+  CHECK(GoodRule("action = \"protect\"\ndirection = \"out\"").protection.mode == std::nullopt);
+  CHECK(GoodRule("action = \"protect\"").protection.mode == Mode::kTransport);
+}
+
 TEST_CASE("Directions, protocols, actions") {
   CHECK(GoodRule("action = \"bypass\"").direction == Direction::kBoth);
   CHECK(GoodRule("action = \"bypass\"").action == Action::kBypass);

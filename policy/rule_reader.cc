@@ -126,7 +126,11 @@ ProtectionSpec RuleReader::Protection(const std::string& name, const toml::table
   spec.name = name;
   const bool ah = read_.Word(table, "protocol", {"esp", "ah"}) == "ah";
   if (ah) spec.protocol = SaProtocol::kAh;
-  read_.Word(table, "mode", {"transport"}, {"tunnel", "any"});
+  const std::optional<std::string> mode = read_.Word(table, "mode", {"transport", "tunnel", "any"});
+  spec.mode = mode == "transport" ? std::optional(Mode::kTransport)
+              : mode == "tunnel"  ? std::optional(Mode::kTunnel)
+                                  : std::nullopt;
+  if (mode == "any") any_mode_.insert(name);
   read_.Word(table, "sharing", {"shared"}, {"unique"});
   spec.encryption = SuiteNames(table, "encryption", /*cipher=*/true);
   spec.integrity = SuiteNames(table, "integrity", /*cipher=*/false);
@@ -265,9 +269,24 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
                       R"(: expected a duration of at most 10m, like "500ms", "5s" or "1m")");
     }
   }
+  SettleMode(table, rule);
   if (action) CheckAction(table, rule, *action);
   rule.algorithms = Accepted(rule.protection);
   return rule;
+}
+
+// The kernel cannot be told "transport or tunnel" (the templates of a policy have no or), which
+// does no harm where the SA is known before the first packet: where the program connects.
+void RuleReader::SettleMode(const toml::table& table, Rule& rule) {
+  if (!table.contains("protection")) rule.protection.mode.reset();
+  if (floor_ || rule.protection.mode || rule.direction == Direction::kOut) return;
+  if (any_mode_.contains(rule.protection.name) && table.contains("protection")) {
+    read_.Wrong(*table.get("protection"),
+                "protection is " + Quote(rule.protection.name) +
+                    ", whose mode is \"any\": expected a mode of \"transport\" or \"tunnel\" for "
+                    "incoming connections, or direction = \"out\"");
+  }
+  rule.protection.mode = Mode::kTransport;
 }
 
 std::optional<std::string> RuleReader::ReadAction(const toml::table& table, Rule& rule) {

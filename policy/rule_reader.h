@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,7 @@ class RuleReader {
   PeerSpec Peer(const std::string& name, const toml::table& table);
   Rule OneRule(const toml::table& table, size_t number);
   std::optional<std::string> ReadAction(const toml::table& table, Rule& rule);
+  void SettleMode(const toml::table& table, Rule& rule);
   void CheckAction(const toml::table& table, const Rule& rule, const std::string& action);
   std::vector<Prefix> Prefixes(const toml::table& table, std::string_view key);
   std::vector<PortRange> Ports(const toml::table& table, std::string_view key);
@@ -58,6 +60,7 @@ class RuleReader {
   const bool floor_;
   std::map<std::string, ProtectionSpec> protections_;
   std::map<std::string, PeerSpec> peers_;
+  std::set<std::string> any_mode_;  // protections that say mode = "any"
 };
 
 // True when `text` holds no control character.

@@ -59,6 +59,7 @@ struct SpdEntry {
   SaProtocol protocol = SaProtocol::kNone;
   Mode mode = Mode::kUnknown;
   uint32_t reqid = 0;
+  Address tunnel_source, tunnel_destination;  // of a tunnel; kNone where it names none
 
   auto operator<=>(const SpdEntry&) const = default;
 };

@@ -34,7 +34,7 @@ struct Protection {
 struct ProtectionSpec {
   std::string name = "default";
   SaProtocol protocol = SaProtocol::kEsp;
-  std::optional<Mode> mode = Mode::kTransport;  // nothing: any
+  std::optional<Mode> mode = Mode::kTransport;  // nothing: either
   std::vector<std::string> encryption;          // empty: any that hides what it carries
   std::vector<std::string> integrity;           // empty: any, for ciphers that need one
   uint16_t min_key_bits = 128;

@@ -122,8 +122,8 @@ enum class Verdict : uint16_t {
   kBypass = 2,   // go on: no latch here
   kLocal = 3,    // go on: same host
   kLarval = 4,   // kConnect, non-blocking: go on, nothing moves until the SA is there; if none
-                // comes, the socket fails and the page says why
-  kWait = 5,  // not decided yet: another kDecision with the same serial follows
+                 // comes, the socket fails and the page says why
+  kWait = 5,     // not decided yet: another kDecision with the same serial follows
 };
 
 struct Decision {
@@ -279,13 +279,18 @@ struct Done {
 };
 static_assert(sizeof(Done) == 24);
 
-// A latch changed its state: the latch as it is now, and what it was.
+inline constexpr uint8_t kStallNone = 0;
+inline constexpr uint8_t kStallBegins = 1;  // it lost its last SA
+inline constexpr uint8_t kStallEnds = 2;    // it has one again
+
+// A latch changed its state, or stalls: the latch as it is now, and what it was.
 struct EventRecord {
   Header header;
-  uint64_t time;    // seconds since 1970, UTC
-  uint8_t from;     // model State; the same as the latch's: it was just made
-  uint8_t stalled;  // 1: it lost its last SA (its state is unchanged)
-  uint8_t reserved[6];
+  uint64_t time;      // seconds since 1970, UTC
+  uint8_t from;       // model State; the same as the latch's: it was just made
+  uint8_t stalled;    // kStall…; unless kStallNone, its state is unchanged
+  uint8_t direction;  // model Direction
+  uint8_t reserved[5];
   LatchRecord latch;
 };
 static_assert(sizeof(EventRecord) == 32 + sizeof(LatchRecord));

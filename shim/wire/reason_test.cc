@@ -51,6 +51,7 @@ TEST_CASE("Words, numbers and errno values stay as they are") {
       {"no-child", ENOKEY},
       {"auth-failed", EKEYREJECTED},
       {"no-proposal", EPROTO},
+      {"offload-untagged", EPROTO},
   };
   // New reasons go at the end, and into this table.
   REQUIRE(kReasonCount == rows.size());

@@ -191,7 +191,8 @@ class Launch(Base):
 
 class Queries(Base):
     def test_no_broker(self):
-        for verb in (["list"], ["list", "--json"], ["show", "3"]):
+        for verb in (["list"], ["list", "--json"], ["show", "3"], ["break", "3"], ["resume", "3"],
+                     ["watch"]):
             self.refused(self.call(*verb, "--socket", self.socket), 3,
                          f"no broker at {self.socket}: start latchkeyd")
 
@@ -227,7 +228,8 @@ class Queries(Base):
 
     def test_usage(self):
         for words in ([], ["bogus"], ["show"], ["show", "x"], ["show", "-1"], ["list", "extra"],
-                      ["check"]):
+                      ["check"], ["break"], ["break", "0"], ["break", "8x"], ["resume"],
+                      ["resume", "x"], ["watch", "8"], ["break", "8", "--json"]):
             result = self.call(*words)
             self.assertEqual(result.returncode, 2, words)
             self.assertRegex(result.stderr, r"^latchkey: .*\n$", words)
@@ -240,6 +242,152 @@ class Queries(Base):
             result = subprocess.run([LATCHKEY, "list", "--socket", self.socket], stdout=full,
                                     stderr=subprocess.PIPE, text=True, timeout=30)
         self.assertEqual(result.returncode, 1)
+
+
+class Control(Base):
+    def test_break(self):
+        self.start_broker()
+        result = self.call("break", "8", "--socket", self.socket)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+        self.refused(self.call("break", "3", "--socket", self.socket), 1,
+                     "latch 3 is a listener: it ends when its program closes it")
+        self.refused(self.call("break", "4", "--socket", self.socket), 1, "no latch 4")
+
+    def test_resume(self):
+        self.start_broker()
+        self.refused(self.call("resume", "8", "--socket", self.socket), 1, "latch 8 is not broken")
+        self.refused(self.call("resume", "4", "--socket", self.socket), 1, "no latch 4")
+
+
+class Watch(Base):
+    FLOW = "tcp 10.9.0.1:80 <- 10.9.0.2:40000 peer b.example\\x1b[2J rule server " \
+           "program /usr/sbin/nginx pid 99\n"
+    LINES = ["2023-11-14T22:13:20Z latch 8 new -> ESTABLISHED: none " + FLOW,
+             "2023-11-14T22:13:21Z latch 8 stalls: no-sa " + FLOW,
+             "2023-11-14T22:13:22Z latch 8 ESTABLISHED -> BROKEN: admin " + FLOW]
+
+    def over(self):
+        return f"latchkey: {self.socket}: the broker closed the connection: it has ended, or this " \
+               "was too slow for it; what happened since is not shown\n"
+
+    def watch(self, *options):
+        watching = subprocess.Popen([LATCHKEY, "watch", "--socket", self.socket, *options],
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(watching.wait)
+        self.addCleanup(watching.kill)
+        self.addCleanup(watching.stdout.close)
+        self.addCleanup(watching.stderr.close)
+        return watching
+
+    def test_lines_come_as_they_happen(self):
+        self.start_broker()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            watching = self.watch()
+            self.assertEqual([watching.stdout.readline() for _ in self.LINES], self.LINES)
+            watching.send_signal(number)
+            self.assertEqual(watching.wait(10), 0)
+            self.assertEqual((watching.stdout.read(), watching.stderr.read()), ("", ""))
+
+    def test_json_lines(self):
+        self.start_broker()
+        watching = self.watch("--json")
+        events = [json.loads(watching.stdout.readline()) for _ in self.LINES]
+        self.assertEqual([event["schema"] for event in events], [1, 1, 1])
+        self.assertEqual([event["event"] for event in events], ["state", "stall", "state"])
+        self.assertEqual([event["from"] for event in events], [None, "ESTABLISHED", "ESTABLISHED"])
+        self.assertEqual([event["reason"] for event in events], [None, "no-sa", "admin"])
+        self.assertEqual(events[2]["time"], "2023-11-14T22:13:22Z")
+        self.assertEqual(events[2]["direction"], "in")
+        self.assertEqual(events[2]["broker"], self.socket)
+        self.assertEqual(events[2]["latch"]["state"], "BROKEN")
+        self.assertEqual(events[2]["latch"]["remote"], {"address": "10.9.0.2", "port": 40000})
+
+    def test_end_of_the_broker(self):
+        open(self.socket + ".end", "w").close()
+        self.start_broker()
+        result = self.call("watch", "--socket", self.socket)
+        self.assertEqual((result.returncode, result.stdout), (3, "".join(self.LINES)))
+        self.assertEqual(result.stderr, self.over())
+
+    def test_damaged(self):
+        open(self.socket + ".damage", "w").close()
+        self.start_broker()
+        result = self.call("watch", "--socket", self.socket)
+        self.assertEqual((result.returncode, result.stdout), (3, "".join(self.LINES)))
+        self.assertIn("the broker's event is damaged", result.stderr)
+
+    def test_refused(self):
+        open(self.socket + ".limit", "w").close()
+        self.start_broker()
+        self.refused(self.call("watch", "--socket", self.socket), 1,
+                     self.socket + ": refused (limit): too many watch")
+
+    def test_nobody_reads(self):
+        self.start_broker()
+        # Before the first line, and while there is nothing to write.
+        reader, writer = os.pipe()
+        os.close(reader)
+        watching = subprocess.Popen([LATCHKEY, "watch", "--socket", self.socket], stdout=writer,
+                                    stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        self.assertEqual(watching.communicate(timeout=10), (None, ""))
+        self.assertEqual(watching.returncode, 0)
+        watching = self.watch()
+        self.assertEqual([watching.stdout.readline() for _ in self.LINES], self.LINES)
+        watching.stdout.close()
+        self.assertEqual(watching.wait(10), 0)
+        self.assertEqual(watching.stderr.read(), "")
+
+    def test_standard_output_lost(self):
+        self.start_broker()
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([LATCHKEY, "watch", "--socket", self.socket], stdout=full,
+                                    stderr=subprocess.PIPE, text=True, timeout=30)
+        self.assertEqual((result.returncode, result.stderr),
+                         (1, "latchkey: standard output: No space left on device\n"))
+
+    def test_ignored_signals_stay_ignored(self):
+        self.start_broker()
+        watching = subprocess.Popen(
+            [LATCHKEY, "watch", "--socket", self.socket], stdout=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        self.assertEqual([watching.stdout.readline() for _ in self.LINES], self.LINES)
+        watching.send_signal(signal.SIGINT)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            watching.wait(0.3)
+        watching.send_signal(signal.SIGTERM)
+        self.assertEqual(watching.wait(10), 0)
+        watching.stdout.close()
+
+
+class Doctor(Base):
+    """What it says of this machine is another's to test; here, how it says it."""
+
+    def lines(self, *options):
+        result = self.call("doctor", "--socket", self.socket, *options)
+        self.assertEqual(result.stderr, "")
+        lines = result.stdout.splitlines()
+        for line in lines:
+            self.assertRegex(line, r"^(ok    |BAD   .+: |note  ).+$")
+        self.assertEqual(result.returncode, 1 if any(l.startswith("BAD") for l in lines) else 0)
+        return lines
+
+    def test_broker(self):
+        lines = self.lines()
+        self.assertEqual([l for l in lines if self.socket in l],
+                         [f"BAD   no broker at {self.socket}: start latchkeyd; until then only "
+                          "root's latchkey run can start a private one"])
+        self.start_broker()
+        self.assertEqual([l for l in self.lines() if self.socket in l],
+                         [f"ok    a broker answers at {self.socket} (protocol 1, of this network "
+                          "namespace)"])
+
+    def test_program(self):
+        self.assertIn("ok    the shim is " + SHIM, self.lines())
+        self.assertIn("ok    /usr/bin/env can be run under Latchkey", self.lines("env"))
+        self.assertIn("BAD   nothing: no such program in PATH: name a program that can be run",
+                      self.lines("nothing"))
+        self.assertEqual(self.call("doctor", "a", "b").returncode, 2)
 
 
 class Check(Base):

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <string_view>
 
 #include "tools/latchkey/exchange.h"
@@ -185,15 +186,46 @@ std::expected<std::optional<Latch>, std::string> Client::Show(uint64_t id) {
   return latch;
 }
 
-bool Client::ServesAnotherNamespace() const {
+std::expected<wire::Reason, std::string> Client::Control(wire::Type type, uint64_t id) {
+  const auto done = Fetch<wire::Done>(type, id, wire::Type::kDone);
+  if (!done) return std::unexpected(done.error());
+  return done->reason;
+}
+
+std::expected<wire::Reason, std::string> Client::Break(uint64_t id) {
+  return Control(wire::Type::kBreak, id);
+}
+
+std::expected<wire::Reason, std::string> Client::Resume(uint64_t id) {
+  return Control(wire::Type::kResume, id);
+}
+
+std::expected<wire::Reason, std::string> Client::Watch() { return Control(wire::Type::kWatch, 0); }
+
+std::expected<std::optional<Event>, std::string> Client::NextEvent() {
+  wire::EventRecord record{};
+  const auto octets = std::as_writable_bytes(std::span(&record, 1));
+  const auto came = ReceiveOctets(fd_.get(), serial_, wire::Type::kEvent, octets);
+  if (!came) return std::unexpected(came.error());
+  if (!*came) return std::nullopt;
+  auto event = EventFromWire(record);
+  if (!event) return std::unexpected("the broker's event is damaged");
+  return event;
+}
+
+std::optional<bool> Client::ServesThisNamespace() const {
   ucred credentials{};
   socklen_t length = sizeof(credentials);
-  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return false;
-  if (credentials.pid <= 0) return false;
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 ||
+      credentials.pid <= 0) {
+    return std::nullopt;
+  }
   const std::string theirs_path = "/proc/" + std::to_string(credentials.pid) + "/ns/net";
   struct stat ours, theirs;
-  return stat("/proc/self/ns/net", &ours) == 0 && stat(theirs_path.c_str(), &theirs) == 0 &&
-         (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
+  if (stat("/proc/self/ns/net", &ours) != 0 || stat(theirs_path.c_str(), &theirs) != 0) {
+    return std::nullopt;
+  }
+  return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
 }
 
 std::vector<std::string> BrokerSockets(const std::string& named) {
@@ -227,7 +259,7 @@ std::vector<Broker> ConnectAll(const std::string& named, std::vector<std::string
       }
       continue;
     }
-    if (named.empty() && client->ServesAnotherNamespace()) continue;
+    if (named.empty() && client->ServesThisNamespace() == false) continue;
     brokers.push_back(Broker{path, std::move(*client)});
   }
   if (brokers.empty() && problems.empty()) {

@@ -11,6 +11,7 @@
 
 #include "policy/model/latch.h"
 #include "shim/wire/messages.h"
+#include "tools/latchkey/event.h"
 #include "tools/latchkey/unique_fd.h"
 #include "tools/latchkeyd/latch/records.h"
 
@@ -44,14 +45,25 @@ class Client {
   // The newest first.
   std::expected<std::vector<broker::Incident>, std::string> Incidents();
 
-  // True when the broker lives in another network namespace, whose flows alone it can latch; false
+  // Has the latch broken, or its suspension ended: kNone when that was done, else why not.
+  std::expected<wire::Reason, std::string> Break(uint64_t id);
+  std::expected<wire::Reason, std::string> Resume(uint64_t id);
+
+  // Asks for events from now on, of which NextEvent() returns what has come, nothing when there is
+  // none yet: it never waits (poll fd()). Nothing else can be asked any more.
+  std::expected<wire::Reason, std::string> Watch();
+  std::expected<std::optional<Event>, std::string> NextEvent();
+  int fd() const { return fd_.get(); }
+
+  // True when the broker lives in our network namespace, whose flows alone it can latch; nothing
   // where that cannot be seen (another user's broker). A hint for choosing, by the pid of whoever
   // made the socket listen.
-  bool ServesAnotherNamespace() const;
+  std::optional<bool> ServesThisNamespace() const;
 
  private:
   explicit Client(UniqueFd fd) : fd_(std::move(fd)) {}
   std::expected<std::optional<Latch>, std::string> Ask(wire::Type type, uint64_t id);
+  std::expected<wire::Reason, std::string> Control(wire::Type type, uint64_t id);
   template <typename Record>
   std::expected<Record, std::string> Fetch(wire::Type type, uint64_t id, wire::Type answer);
 

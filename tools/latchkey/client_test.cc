@@ -1,6 +1,7 @@
 #include "tools/latchkey/client.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -140,7 +141,7 @@ TEST_CASE("Opens a session: names, flags and descriptors") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK_FALSE(client->ServesAnotherNamespace());
+  CHECK(client->ServesThisNamespace() == true);
   const UniqueFd policy(memfd_create("policy", MFD_CLOEXEC));
   REQUIRE(write(policy.get(), "rules", 5) == 5);
   const auto token = client->Open("/usr/bin/curl", {policy.get()}, "app.toml");
@@ -225,6 +226,59 @@ TEST_CASE("Answers out of order and about another latch are refused") {
   REQUIRE(client);
   CHECK(client->Next(5).error() == "the broker's answers are out of order");
   CHECK(client->Show(6).error() == "the broker answered about another latch");
+}
+
+TEST_CASE("Breaks and resumes by id, and brings the broker's word") {
+  FakeBroker broker([](const Request& request) {
+    auto done = Reply<wire::Done>(request, wire::Type::kDone);
+    const bool breaks = request.header.type == wire::Type::kBreak;
+    const bool known = breaks && As<wire::Query>(request).id == 8;
+    done.reason = known ? wire::Reason::kNone : wire::Reason::kBadRequest;
+    return Octets(done);
+  });
+  auto client = Client::Connect(broker.path());
+  REQUIRE(client);
+  CHECK(client->Break(8) == wire::Reason::kNone);
+  CHECK(client->Break(7) == wire::Reason::kBadRequest);
+  CHECK(client->Resume(8) == wire::Reason::kBadRequest);
+}
+
+TEST_CASE("Events come after the answer, one at a time, and never from elsewhere") {
+  // Each request, after the first, has the fake send one event.
+  uint32_t watch_serial = 0;
+  uint32_t off = 0;
+  FakeBroker broker([&](const Request& request) {
+    if (request.header.type == wire::Type::kWatch) {
+      watch_serial = request.header.serial;
+      return Octets(Reply<wire::Done>(request, wire::Type::kDone));
+    }
+    Latch latch;
+    latch.id = 5;
+    auto event = Reply<wire::EventRecord>(request, wire::Type::kEvent);
+    event.header.serial = watch_serial + off;
+    event.direction = static_cast<uint8_t>(Direction::kOut);
+    event.latch = ToWire(latch);
+    return Octets(event);
+  });
+  auto client = Client::Connect(broker.path());
+  REQUIRE(client);
+  REQUIRE(client->Watch() == wire::Reason::kNone);
+  CHECK_FALSE(client->NextEvent().value());
+  const auto prompt = [&] {
+    const char any[sizeof(wire::Header)] = {};
+    REQUIRE(send(client->fd(), any, sizeof(any), MSG_NOSIGNAL) == sizeof(any));
+    pollfd waiting{client->fd(), POLLIN, 0};
+    REQUIRE(poll(&waiting, 1, 10'000) == 1);
+  };
+  prompt();
+  const auto event = client->NextEvent();
+  REQUIRE(event);
+  REQUIRE(*event);
+  CHECK((*event)->latch.id == 5);
+  CHECK_FALSE(client->NextEvent().value());
+  off = 1;
+  prompt();
+  CHECK(client->NextEvent().error() == "the broker's answer is damaged");
 }
 
 TEST_CASE("Damaged answers are refused") {

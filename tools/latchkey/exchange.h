@@ -1,4 +1,4 @@
-// One request and its answer on a broker's socket.
+// One request and its answer on a broker's socket, and what may follow it.
 //
 // Checks what every answer must satisfy: one whole message of the expected type and size, of our
 // version, with the serial of the request and no descriptors.
@@ -6,6 +6,8 @@
 #define TOOLS_LATCHKEY_EXCHANGE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <span>
 #include <string>
 
@@ -19,6 +21,11 @@ namespace latchkey::tool {
 std::string ExchangeOctets(int fd, std::span<const std::byte> request,
                            std::span<const int> descriptors, wire::Type type,
                            std::span<std::byte> reply);
+
+// Receives one message that was announced by an earlier answer with this serial, checked as above.
+// False when none is there: it does not wait. Else what failed, in words.
+std::expected<bool, std::string> ReceiveOctets(int fd, uint32_t serial, wire::Type type,
+                                               std::span<std::byte> message);
 
 template <typename Request, typename Reply>
 std::string Exchange(int fd, const Request& request, std::span<const int> descriptors,

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""A broker for tests of the command line: answers kOpen, kList and kShow (shim/wire/messages.h).
+"""A broker for tests of the command line: answers kOpen, kList, kShow, kBreak, kResume and kWatch
+(shim/wire/messages.h).
 
 Started as latchkeyd would be: [--private] --socket PATH [--run-dir DIR]. Latches 3 and 8 exist; a
 session is refused when its program's name ends in "refused". What a kOpen brought is written to
-PATH.seen. With the environment's or the run-dir's say nothing: it knows no kernel and no policy.
+PATH.seen. Latch 8 may be broken, none resumed. A watcher hears of three changes of latch 8, a fourth
+that is damaged when PATH.damage is there, and its end when PATH.end is there. With the environment's or the run-dir's say nothing: it knows no kernel and no policy.
 """
 import argparse
 import array
@@ -13,7 +15,9 @@ import struct
 
 HEADER = struct.Struct("=IHHII")
 MAGIC = 0x3159454B
-OPEN, LIST, SHOW, OPENED, LATCH = 1, 16, 17, 65, 68
+OPEN, LIST, SHOW, BREAK, RESUME, WATCH = 1, 16, 17, 21, 22, 23
+OPENED, LATCH, DONE, EVENT = 65, 68, 72, 73
+LIMIT, BAD_REQUEST = 21, 24
 ENDPOINT = struct.Struct("=HHI16s")
 RECORD = struct.Struct("=Q6BH24s24s24s24s5IHBBQ256s256s64s64s64s64s64s256s")
 
@@ -35,6 +39,24 @@ def record(latch):
         b"web", b"server", b"/usr/sbin/nginx")
 
 
+def event(serial, time, before, stalled=0, state=2, reason=0, direction=2):
+    latch = bytearray(record(8))
+    latch[8], latch[14] = state, reason
+    head = struct.pack("=QBBB5x", time, before, stalled, direction)
+    inner = HEADER.pack(MAGIC, 1, LATCH, HEADER.size + len(latch), serial) + latch
+    return HEADER.pack(MAGIC, 1, EVENT, HEADER.size + len(head) + len(inner), serial) + head + inner
+
+
+def watch(connection, serial, path):
+    connection.send(event(serial, 1700000000, 2))
+    connection.send(event(serial, 1700000001, 2, stalled=1))
+    connection.send(event(serial, 1700000002, 2, state=3, reason=14))
+    if os.path.exists(path + ".damage"):
+        connection.send(event(serial, 1700000003, 9))
+    if not os.path.exists(path + ".end"):
+        connection.recv(1)
+
+
 def answer(kind, body, descriptors, path):
     if kind == OPEN:
         program = body[8:264].split(b"\0")[0]
@@ -50,6 +72,12 @@ def answer(kind, body, descriptors, path):
             return OPENED, struct.pack("=H6x32s1024s", 1, b"", b"not today")
         return OPENED, struct.pack("=H6x32s1024s", 0, bytes(range(1, 33)), b"")
     wanted = struct.unpack_from("=Q", body)[0]
+    if kind == BREAK:
+        return DONE, struct.pack("=H6x", 0 if wanted == 8 else BAD_REQUEST)
+    if kind == RESUME:
+        return DONE, struct.pack("=H6x", BAD_REQUEST)
+    if kind == WATCH:
+        return DONE, struct.pack("=H6x", LIMIT if os.path.exists(path + ".limit") else 0)
     if kind == LIST:
         return LATCH, record(next((i for i in (3, 8) if i > wanted), 0))
     return LATCH, record(wanted if wanted in (3, 8) else 0)
@@ -64,11 +92,18 @@ def serve(connection, path):
         for _, _, data in ancillary:
             descriptors.frombytes(data)
         _, version, kind, _, serial = HEADER.unpack_from(octets)
+        asked = kind
         kind, body = answer(kind, octets[HEADER.size:], descriptors, path)
         for descriptor in descriptors:
             os.close(descriptor)
         size = HEADER.size + len(body)
         connection.send(HEADER.pack(MAGIC, version, kind, size, serial) + body)
+        if asked == WATCH:
+            try:
+                watch(connection, serial, path)
+            except ConnectionError:
+                pass  # it has heard enough
+            return
 
 
 def main():

@@ -18,7 +18,8 @@ Json EndpointJson(const SocketAddress& endpoint) {
   return Json{{"address", endpoint.address.ToString()}, {"port", endpoint.port}};
 }
 
-Json ProtectionJson(const Protection& protection) {
+Json ProtectionJson(const Latch& latch) {
+  const Protection& protection = latch.protection;
   if (protection.protocol == SaProtocol::kNone) return nullptr;
   return Json{{"protocol", OrNull(SaProtocolWord(protection.protocol))},
               {"mode", OrNull(ModeWord(protection.mode))},
@@ -27,7 +28,19 @@ Json ProtectionJson(const Protection& protection) {
               {"key_bits", OrNull(uint64_t{protection.key_bits})},
               {"replay", protection.replay},
               {"esn", protection.esn},
-              {"qop", "exact"}};
+              {"qop", QopWord(latch)}};
+}
+
+Json OuterJson(const Peering& peering) {
+  const Json local = EndpointJson(peering.local);
+  const Json remote = EndpointJson(peering.remote);
+  if (local.is_null() && remote.is_null()) return nullptr;
+  return Json{{"local", local}, {"remote", remote}};
+}
+
+Json NatJson(const Peering& peering) {
+  if (!NatKnown(peering)) return nullptr;
+  return Json{{"local", peering.nat_local}, {"remote", peering.nat_remote}};
 }
 
 Json LatchJson(const Latch& latch) {
@@ -42,7 +55,7 @@ Json LatchJson(const Latch& latch) {
       {"peer_id", OrNull(latch.identity.peer_id)},
       {"local_id", OrNull(latch.identity.local_id)},
       {"auth", OrNull(latch.identity.auth)},
-      {"protection", ProtectionJson(latch.protection)},
+      {"protection", ProtectionJson(latch)},
       {"reqid", OrNull(uint64_t{latch.reqid})},
       {"spi_in", OrNull(latch.spi_in == 0 ? "" : SpiText(latch.spi_in))},
       {"spi_out", OrNull(latch.spi_out == 0 ? "" : SpiText(latch.spi_out))},
@@ -55,12 +68,12 @@ Json LatchJson(const Latch& latch) {
       {"since", latch.since == 0 ? Json(nullptr) : Json(Rfc3339(latch.since))},
       {"reason",
        latch.reason == wire::Reason::kNone ? Json(nullptr) : Json(wire::ReasonWord(latch.reason))},
-      {"disposition", "reset"},
+      {"disposition", DispositionWord(latch)},
       {"implicit", latch.implicit},
       {"clear", latch.clear},
-      {"offload", nullptr},
-      {"outer", nullptr},
-      {"nat", nullptr},
+      {"offload", OrNull(OffloadWord(latch.offload))},
+      {"outer", OuterJson(latch.peering)},
+      {"nat", NatJson(latch.peering)},
   };
 }
 
@@ -78,6 +91,27 @@ std::string ListJson(const std::vector<Latch>& latches) {
 
 std::string ShowJson(const Latch& latch) {
   return Dump(Json{{"schema", 1}, {"latch", LatchJson(latch)}});
+}
+
+std::string EventJson(const Event& event, const std::string& broker) {
+  const Latch& latch = event.latch;
+  const bool state = event.what == Event::What::kState;
+  const wire::Reason reason = state ? latch.reason : wire::Reason::kNoSa;
+  const Json document{
+      {"schema", 1},
+      {"time", Rfc3339(event.time)},
+      {"event", state                               ? "state"
+                : event.what == Event::What::kStall ? "stall"
+                                                    : "move"},
+      {"id", latch.id},
+      {"from", event.IsNew() ? Json(nullptr) : Json(StateName(event.from))},
+      {"to", StateName(latch.state)},
+      {"reason", reason == wire::Reason::kNone ? Json(nullptr) : Json(wire::ReasonWord(reason))},
+      {"direction", latch.flow.direction == Direction::kIn ? "in" : "out"},
+      {"latch", LatchJson(latch)},
+      {"broker", OrNull(broker)},
+  };
+  return document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string Rfc3339(uint64_t seconds) {
@@ -140,6 +174,26 @@ std::string PinWord(Pin pin) {
       return "spi";
   }
   return {};
+}
+
+std::string QopWord(const Latch& latch) { return latch.indeterminate ? "indeterminate" : "exact"; }
+
+std::string DispositionWord(const Latch& latch) { return latch.suspends ? "suspend" : "reset"; }
+
+std::string OffloadWord(Offload offload) {
+  switch (offload) {
+    case Offload::kNone:
+      return {};
+    case Offload::kCrypto:
+      return "crypto";
+    case Offload::kPacket:
+      return "packet";
+  }
+  return {};
+}
+
+bool NatKnown(const Peering& peering) {
+  return peering.nat_local || peering.nat_remote || peering.remote.address.family != Family::kNone;
 }
 
 std::string SpiText(uint32_t spi) {

@@ -1,4 +1,4 @@
-// Latches as JSON: the documents of `list --json` and `show --json`.
+// Latches as JSON: the documents of `list --json`, `show --json` and `watch --json`.
 //
 // Schema 1 (docs: latchkey(1)). Fields are added to a schema, never renamed; what is absent is
 // null.
@@ -10,12 +10,16 @@
 #include <vector>
 
 #include "policy/model/latch.h"
+#include "tools/latchkey/event.h"
 
 namespace latchkey::tool {
 
 // Return one document, ending in a newline. Octets that are no UTF-8 become U+FFFD.
 std::string ListJson(const std::vector<Latch>& latches);
 std::string ShowJson(const Latch& latch);
+
+// Returns one document on one line (JSON Lines). `broker`: the socket it came from.
+std::string EventJson(const Event& event, const std::string& broker);
 
 // Returns `seconds` since 1970 in RFC 3339, UTC: "2026-11-23T16:18:34Z".
 std::string Rfc3339(uint64_t seconds);
@@ -26,6 +30,12 @@ std::string SaProtocolWord(SaProtocol protocol);
 std::string ModeWord(Mode mode);
 std::string PinWord(Pin pin);
 std::string SpiText(uint32_t spi);  // "0x0000c0de"
+std::string QopWord(const Latch& latch);
+std::string DispositionWord(const Latch& latch);
+std::string OffloadWord(Offload offload);
+
+// True where the key manager said which NATs there are: with the addresses of its own SA.
+bool NatKnown(const Peering& peering);
 
 }  // namespace latchkey::tool
 

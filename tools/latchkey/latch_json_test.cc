@@ -77,6 +77,29 @@ TEST_CASE("A listener has no remote; a broken latch has its reason") {
   CHECK(Json::parse(ShowJson(latch))["latch"]["reason"] == "conflict-sa");
 }
 
+TEST_CASE("What the key manager and the rule say of a latch") {
+  Latch latch = Established();
+  latch.suspends = true;
+  latch.indeterminate = true;
+  latch.offload = Offload::kCrypto;
+  latch.peering.local = {*Address::Parse("10.9.0.1"), 4500};
+  latch.peering.remote = {*Address::Parse("203.0.113.7"), 1024};
+  latch.peering.nat_remote = true;
+  Json shown = Json::parse(ShowJson(latch))["latch"];
+  CHECK(shown["disposition"] == "suspend");
+  CHECK(shown["protection"]["qop"] == "indeterminate");
+  CHECK(shown["offload"] == "crypto");
+  CHECK(shown["outer"] == Json::parse(R"({"local": {"address": "10.9.0.1", "port": 4500},
+                                          "remote": {"address": "203.0.113.7", "port": 1024}})"));
+  CHECK(shown["nat"] == Json::parse(R"({"local": false, "remote": true})"));
+  latch.offload = Offload::kPacket;
+  latch.peering = {};
+  shown = Json::parse(ShowJson(latch))["latch"];
+  CHECK(shown["offload"] == "packet");
+  CHECK(shown["outer"].is_null());
+  CHECK(shown["nat"].is_null());
+}
+
 TEST_CASE("A list is one document, empty or not") {
   const Json empty = Json::parse(ListJson({}));
   CHECK(empty["schema"] == 1);

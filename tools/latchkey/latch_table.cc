@@ -44,6 +44,21 @@ std::string RemoteText(const Latch& latch) {
   return latch.state == State::kListener ? "*" : EndpointText(latch.flow.remote);
 }
 
+std::string OuterText(const Peering& peering) {
+  if (peering.local.address.family == Family::kNone &&
+      peering.remote.address.family == Family::kNone) {
+    return {};
+  }
+  return EndpointText(peering.local) + " and " + EndpointText(peering.remote);
+}
+
+std::string NatText(const Peering& peering) {
+  if (!NatKnown(peering)) return {};
+  if (peering.nat_local && peering.nat_remote) return "local and remote";
+  if (peering.nat_local) return "local";
+  return peering.nat_remote ? "remote" : "no";
+}
+
 // Returns the length in octets of the well-formed UTF-8 character that `text` begins with and its
 // code point; 0 when there is none (RFC 3629: shortest form, no surrogates).
 size_t Decode(std::string_view text, uint32_t& code) {
@@ -151,7 +166,7 @@ std::string ShowText(const Latch& latch) {
   line("key_bits", protection.key_bits == 0 ? "" : std::to_string(protection.key_bits));
   line("replay", !known ? "" : protection.replay ? "yes" : "no");
   line("esn", !known ? "" : protection.esn ? "yes" : "no");
-  line("qop", known ? "exact" : "");
+  line("qop", known ? QopWord(latch) : "");
   line("reqid", latch.reqid == 0 ? "" : std::to_string(latch.reqid));
   line("spi_in", latch.spi_in == 0 ? "" : SpiText(latch.spi_in));
   line("spi_out", latch.spi_out == 0 ? "" : SpiText(latch.spi_out));
@@ -162,9 +177,12 @@ std::string ShowText(const Latch& latch) {
   line("policy", latch.policy);
   line("rule", latch.rule);
   line("since", latch.since == 0 ? "" : Rfc3339(latch.since));
-  line("disposition", "reset");
+  line("disposition", DispositionWord(latch));
   line("implicit", latch.implicit ? "yes" : "no");
   line("clear", latch.clear ? "yes" : "no");
+  line("offload", OffloadWord(latch.offload));
+  line("outer", OuterText(latch.peering));
+  line("nat", NatText(latch.peering));
   return text;
 }
 

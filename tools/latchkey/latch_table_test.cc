@@ -84,5 +84,34 @@ TEST_CASE("Show has a line for each field") {
   }
 }
 
+TEST_CASE("Show tells how a break ends, and what lies outside the SA") {
+  Latch latch = Established();
+  std::string text = ShowText(latch);
+  const auto says = [&text](const char* line) {
+    CAPTURE(line);
+    CHECK(text.find(line) != std::string::npos);
+  };
+  for (const char* line :
+       {"disposition: reset\n", "qop: exact\n", "offload: -\n", "outer: -\n", "nat: -\n"}) {
+    says(line);
+  }
+  latch.suspends = true;
+  latch.indeterminate = true;
+  latch.offload = Offload::kPacket;
+  latch.peering.local = {*Address::Parse("10.9.0.1"), 500};
+  latch.peering.remote = {*Address::Parse("fd00::2"), 500};
+  text = ShowText(latch);
+  for (const char* line : {"disposition: suspend\n", "qop: indeterminate\n", "offload: packet\n",
+                           "outer: 10.9.0.1:500 and [fd00::2]:500\n", "nat: no\n"}) {
+    says(line);
+  }
+  latch.peering.nat_local = true;
+  text = ShowText(latch);
+  says("nat: local\n");
+  latch.peering.nat_remote = true;
+  text = ShowText(latch);
+  says("nat: local and remote\n");
+}
+
 }  // namespace
 }  // namespace latchkey::tool

@@ -31,8 +31,16 @@ void AddQueries(CLI::App& app, QueryOptions& options, std::string& id) {
   list->add_flag("--spd", options.spd, "The SPD's entries and per-socket policies, and whose");
   show->add_option("ID", id, "The latch's id")->required();
   why->add_option("ID", id, "Of this process or latch alone")->type_name("PID|ID");
-  for (CLI::App* verb : {list, show, why}) {
+  CLI::App* watch = app.add_subcommand("watch", "Tell every change of a latch as it happens");
+  CLI::App* breaks = app.add_subcommand("break", "Break a latch: its program gets ECONNRESET");
+  CLI::App* resume = app.add_subcommand("resume", "Let a suspended latch that was broken go on");
+  for (CLI::App* verb : {breaks, resume}) {
+    verb->add_option("ID", id, "The latch's id")->required();
+  }
+  for (CLI::App* verb : {list, show, why, watch}) {
     verb->add_flag("--json", options.json, "Print JSON");
+  }
+  for (CLI::App* verb : {list, show, why, watch, breaks, resume}) {
     verb->add_option("--socket", options.socket, "Ask this broker alone")->type_name("PATH");
   }
 }
@@ -74,6 +82,12 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
   explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
   explain->add_flag("--json", options.json, "Print JSON");
+}
+
+void AddDoctor(CLI::App& app, DoctorOptions& options) {
+  CLI::App* doctor = app.add_subcommand("doctor", "Say what Latchkey lacks here, and what to do");
+  doctor->add_option("PROG", options.program, "Whether this program can be run, too");
+  doctor->add_option("--socket", options.socket, "Ask this broker alone")->type_name("PATH");
 }
 
 void AddSigning(CLI::App& app, SignOptions& options) {
@@ -152,6 +166,8 @@ int Main(int argc, char** argv) {
   ExplainOptions explain;
   bool explain_out = false;
   AddExplain(app, explain, explain_out);
+  DoctorOptions doctor;
+  AddDoctor(app, doctor);
   SignOptions signing;
   AddSigning(app, signing);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
@@ -181,13 +197,16 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("why") && !id.empty() && !ReadId(id, query.id)) {
     return Report({usage, "why: '" + id + "' is no process and no latch id (a number from 1)"});
   }
-  if (app.got_subcommand("show") && !ReadId(id, query.id)) {
-    return Report({usage, "show: '" + id + "' is no latch id (a number from 1)"});
+  for (const std::string verb : {"show", "break", "resume"}) {
+    if (app.got_subcommand(verb) && !ReadId(id, query.id)) {
+      return Report({usage, verb + ": '" + id + "' is no latch id (a number from 1)"});
+    }
   }
   if (app.got_subcommand("sa")) {
     sa.add = app.get_subcommand("sa")->got_subcommand("add");
     return Sa(sa);
   }
+  if (app.got_subcommand("doctor")) return Doctor(doctor);
   if (app.got_subcommand("keygen")) return Keygen(signing);
   if (app.got_subcommand("sign")) return Sign(signing);
   if (app.got_subcommand("verify")) return Verify(signing);
@@ -200,6 +219,9 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("why")) return Why(query);
   if (app.got_subcommand("list")) return List(query);
   if (app.got_subcommand("show")) return Show(query);
+  if (app.got_subcommand("break")) return Break(query);
+  if (app.got_subcommand("resume")) return Resume(query);
+  if (app.got_subcommand("watch")) return Watch(query);
   return Check(files);
 }
 

@@ -26,7 +26,7 @@ int Run(const RunOptions& options);
 struct QueryOptions {
   std::string socket;  // "": every broker of the network namespace
   bool json = false;
-  uint64_t id = 0;   // of Show; of Why, a latch's id or a process's
+  uint64_t id = 0;   // of Show, Break, Resume; of Why, a latch's id or a process's
   bool spd = false;  // of List: the SPD's entries
 };
 
@@ -34,6 +34,13 @@ int List(const QueryOptions& options);
 int Show(const QueryOptions& options);
 // Prints the last refusals and breaks, the newest first; of one process or latch when `id` is set.
 int Why(const QueryOptions& options);
+
+// Breaks a latch; ends such a break of one that suspends.
+int Break(const QueryOptions& options);
+int Resume(const QueryOptions& options);
+// Prints a line for every change of a latch, until it is interrupted (kExitYes), nobody reads it
+// any more (kExitYes) or the last broker ends (kExitNoBroker).
+int Watch(const QueryOptions& options);
 
 struct ExplainOptions {
   std::string policy;  // "": none, the system's alone
@@ -53,6 +60,14 @@ int Explain(const ExplainOptions& options);
 
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
 int Check(const std::vector<std::string>& files);
+
+struct DoctorOptions {
+  std::string program;  // "": none is looked at
+  std::string socket;   // "": as in QueryOptions
+};
+
+// Looks at what Latchkey needs here, a line each; kExitNo when something is BAD.
+int Doctor(const DoctorOptions& options);
 
 struct SignOptions {
   std::string key;  // a secret key's file; of Verify: a public key or its file

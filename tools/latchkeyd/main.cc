@@ -137,7 +137,13 @@ class Broker {
     if (!lock) return Fatal(lock.error());
     Result<UniqueFd> signals = Signals();
     if (!signals) return Fatal(signals.error());
-    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open();
+    FragmentOptions fragments;
+    fragments.dropped = system->fragments_dropped;
+    if (arguments_.is_private) {  // it shares the namespace with others, and leaves nothing behind
+      fragments.table += "-" + std::to_string(getpid());
+      fragments.owned = true;
+    }
+    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open(std::move(fragments));
     if (!kernel) return Fatal(kernel.error());
     JournalState old;
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);

@@ -15,6 +15,8 @@ read -r _lab_cgroup <$_lab_home/cgroup
 . $_lab_home/guest/sa.sh
 # shellcheck source=/dev/null
 . $_lab_home/guest/capture.sh
+# shellcheck source=/dev/null
+. $_lab_home/guest/ike.sh
 
 # fail MESSAGE...: says why and ends the script (or the subshell that it runs in) with 1.
 fail() {

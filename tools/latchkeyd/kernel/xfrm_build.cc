@@ -68,17 +68,48 @@ xfrm_userpolicy_info Policy(Family family, bool out, bool block) {
   return info;
 }
 
-// Transport mode. The algorithm masks say "any": the kernel does not enforce them
-// (KERNEL.md 2.2), the broker judges each SA itself.
-xfrm_user_tmpl Template(SaProtocol protocol, Family family, uint32_t reqid, uint32_t spi) {
+// What an SA must be like.
+struct Wanted {
+  SaProtocol protocol = SaProtocol::kEsp;
+  Mode mode = Mode::kTransport;
+  uint32_t reqid = 0;
+  uint32_t spi = 0;
+  Address source;  // tunnel mode: of the outer header; kNone: any
+  Address destination;
+};
+
+// The algorithm masks say "any": the kernel does not enforce them (KERNEL.md 2.2), the broker
+// judges each SA itself. In transport mode the addresses are the packet's own.
+xfrm_user_tmpl Template(const Wanted& wanted, Family family) {
   xfrm_user_tmpl tmpl{};
-  tmpl.id.proto = static_cast<uint8_t>(protocol);
-  tmpl.id.spi = htonl(spi);
+  tmpl.id.proto = static_cast<uint8_t>(wanted.protocol);
+  tmpl.id.spi = htonl(wanted.spi);
   tmpl.family = ToAf(family);
-  tmpl.reqid = reqid;
+  tmpl.reqid = wanted.reqid;
   tmpl.mode = XFRM_MODE_TRANSPORT;
+  if (wanted.mode == Mode::kTunnel) {
+    tmpl.mode = XFRM_MODE_TUNNEL;
+    if (wanted.destination.family != Family::kNone) {
+      tmpl.family = ToAf(wanted.destination.family);
+      tmpl.saddr = ToXfrm(wanted.source);
+      tmpl.id.daddr = ToXfrm(wanted.destination);
+    }
+  }
   tmpl.aalgos = tmpl.ealgos = tmpl.calgos = ~0u;
   return tmpl;
+}
+
+// In tunnel mode an outgoing template must say whereto, and both ends are of one family. No other
+// mode is known to work.
+Result<void> CheckMode(Mode mode, const TunnelEnds& ends, bool out, const char* step) {
+  if (mode == Mode::kTransport) return {};
+  if (mode != Mode::kTunnel) {
+    return Fail(Reason::kUnsupported, step, "a mode other than transport and tunnel");
+  }
+  if (ends.local.family != ends.remote.family || (out && ends.remote.family == Family::kNone)) {
+    return Fail(Reason::kBadRequest, step, "a tunnel without its two ends");
+  }
+  return {};
 }
 
 Octets SocketValue(const xfrm_userpolicy_info& info, const xfrm_user_tmpl* tmpl) {
@@ -89,7 +120,10 @@ Octets SocketValue(const xfrm_userpolicy_info& info, const xfrm_user_tmpl* tmpl)
 }
 
 Octets RequireValue(const SocketPolicy& policy, bool out, uint32_t reqid, uint32_t spi) {
-  const xfrm_user_tmpl tmpl = Template(policy.protocol, policy.family, reqid, spi);
+  const Address& source = out ? policy.ends.local : policy.ends.remote;
+  const Address& destination = out ? policy.ends.remote : policy.ends.local;
+  const xfrm_user_tmpl tmpl = Template(
+      Wanted{policy.protocol, policy.mode, reqid, spi, source, destination}, policy.family);
   return SocketValue(Policy(policy.family, out, /*block=*/false), &tmpl);
 }
 
@@ -106,6 +140,7 @@ Result<void> CheckGuard(const Guard& guard) {
   if (guard.out && Requires(guard.action) && guard.reqid == 0) {
     return Fail(Reason::kBadRequest, "build guard", "an outgoing guard with an SA needs a reqid");
   }
+  if (Requires(guard.action)) return CheckMode(guard.mode, guard.ends, guard.out, "build guard");
   return {};
 }
 
@@ -126,7 +161,10 @@ Result<Octets> BuildPutGuard(uint16_t type, const Guard& guard) {
   if (Requires(guard.action)) {
     const SaProtocol protocol =
         guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
-    const xfrm_user_tmpl tmpl = Template(protocol, family, guard.reqid, 0);
+    const Address& source = guard.out ? guard.ends.local : guard.ends.remote;
+    const Address& destination = guard.out ? guard.ends.remote : guard.ends.local;
+    const xfrm_user_tmpl tmpl =
+        Template(Wanted{protocol, guard.mode, guard.reqid, 0, source, destination}, family);
     AppendAttribute(&out, XFRMA_TMPL, &tmpl, sizeof(tmpl));
   }
   AppendMark(&out, guard.mark);
@@ -139,6 +177,8 @@ Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to) {
   Guard same = from;
   same.reqid = to.reqid;
   same.action = to.action;
+  same.mode = to.mode;
+  same.ends = to.ends;
   if (same != to || !Requires(from.action) || !Requires(to.action)) {
     return Fail(Reason::kBadRequest, "build guard", "more than the SA changes");
   }
@@ -208,11 +248,15 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
   if (requires_sa && policy.protocol == SaProtocol::kNone) {
     return Fail(Reason::kBadRequest, "build socket policy", "neither ESP nor AH");
   }
+  if (requires_sa) {
+    const bool out = policy.kind == Kind::kProtect;
+    if (Result<void> checked = CheckMode(policy.mode, policy.ends, out, "build socket policy");
+        !checked) {
+      return std::unexpected(checked.error());
+    }
+  }
   switch (policy.kind) {
     case Kind::kProtect:
-      if (policy.mode != Mode::kTransport) {
-        return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
-      }
       if (policy.reqid == 0) {
         return Fail(Reason::kBadRequest, "build socket policy", "a pin needs a reqid");
       }
@@ -220,9 +264,6 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
       values.out = RequireValue(policy, /*out=*/true, policy.reqid, policy.spi_out);
       return values;
     case Kind::kRequireIn:
-      if (policy.mode != Mode::kTransport) {
-        return Fail(Reason::kUnsupported, "build socket policy", "a mode other than transport");
-      }
       values.in = RequireValue(policy, /*out=*/false, 0, 0);
       return values;
     case Kind::kAwaitIn:

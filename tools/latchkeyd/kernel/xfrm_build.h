@@ -16,7 +16,8 @@ using Octets = std::vector<uint8_t>;
 
 // Returns the NEWPOLICY request that adds `guard`. NEWPOLICY, unlike UPDPOLICY, is refused by the
 // kernel (EEXIST) where an entry of equal selector and mark stands. kBadRequest when the guard's
-// selector has no family, or an outgoing ESP guard has no reqid (a template with 0 finds no SA).
+// selector has no family, or an outgoing ESP guard has no reqid (a template with 0 finds no SA), or
+// none of the tunnel's ends.
 Result<Octets> BuildAddGuard(const Guard& guard);
 
 // Returns the DELPOLICY request for it: by direction, selector and mark, all exact.
@@ -46,8 +47,8 @@ struct SocketPolicyValues {
 
 // Returns what SetPolicy() sets. Each value is exactly one xfrm_userpolicy_info and its template:
 // the kernel ignores a cut-off template and then takes the policy for a bypass (KERNEL.md 1.2).
-// kBadRequest for a family of none or a pinned policy without a reqid; kUnsupported for a mode
-// other than transport.
+// kBadRequest for a family of none, a pinned policy without a reqid, or one of a tunnel without its
+// ends; kUnsupported for a mode other than transport and tunnel.
 Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy);
 
 // Returns the value that lets one socket of our own past the SPD in one direction.

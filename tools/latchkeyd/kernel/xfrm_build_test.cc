@@ -152,6 +152,53 @@ TEST_CASE("A pin demands ESP under the reqid both ways, for any flow of its fami
   }
 }
 
+TEST_CASE("In tunnel mode a template names the tunnel's ends") {
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kProtect;
+  policy.family = Family::kV6;
+  policy.mode = Mode::kTunnel;
+  policy.reqid = 42;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);  // whereto?
+  policy.ends = {*Address::Parse("10.9.0.1"), *Address::Parse("10.9.0.2")};
+  const Result<SocketPolicyValues> values = BuildSocketPolicy(policy);
+  REQUIRE(values);
+  for (const bool out : {false, true}) {
+    const xfrm_userpolicy_info info = InfoOf(out ? *values->out : *values->in);
+    const xfrm_user_tmpl tmpl = TemplateOf(out ? *values->out : *values->in);
+    CHECK(info.sel.family == AF_INET6);
+    CHECK(tmpl.family == AF_INET);
+    CHECK(tmpl.mode == XFRM_MODE_TUNNEL);
+    CHECK(ntohl(tmpl.saddr.a4) == (out ? 0x0a090001u : 0x0a090002u));
+    CHECK(ntohl(tmpl.id.daddr.a4) == (out ? 0x0a090002u : 0x0a090001u));
+  }
+  policy.kind = SocketPolicy::Kind::kRequireIn;
+  policy.ends = {};
+  const Result<SocketPolicyValues> any = BuildSocketPolicy(policy);
+  REQUIRE(any);
+  CHECK(TemplateOf(*any->in).family == AF_INET6);
+  CHECK(TemplateOf(*any->in).mode == XFRM_MODE_TUNNEL);
+  policy.mode = Mode::kBeet;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kUnsupported);
+}
+
+TEST_CASE("A tunnel's guards read back as the entries they make") {
+  Guard guard = MakeGuard(true, Guard::Action::kEsp, 7, "192.168.1.0/24");
+  guard.mode = Mode::kTunnel;
+  CHECK_FALSE(BuildAddGuard(guard));
+  guard.ends = {*Address::Parse("fd00::1"), *Address::Parse("fd00::2")};
+  const std::optional<SpdEntry> out = ParseSpdEntry(*BuildAddGuard(guard));
+  REQUIRE(out);
+  CHECK(out->mode == Mode::kTunnel);
+  CHECK(out->tunnel_source == guard.ends.local);
+  CHECK(out->tunnel_destination == guard.ends.remote);
+  guard.out = false;
+  CHECK(ParseSpdEntry(*BuildAddGuard(guard))->tunnel_source == guard.ends.remote);
+  guard.ends = {};
+  CHECK(ParseSpdEntry(*BuildAddGuard(guard))->tunnel_source == Address{});
+  guard.ends.remote = *Address::Parse("fd00::2");
+  CHECK_FALSE(BuildAddGuard(guard));
+}
+
 TEST_CASE("The other kinds of socket policy") {
   SocketPolicy policy;
   policy.kind = SocketPolicy::Kind::kRequireIn;
@@ -183,9 +230,6 @@ TEST_CASE("A socket policy that would pin nothing is not built") {
   CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);  // no reqid
   policy.reqid = 7;
   CHECK(BuildSocketPolicy(policy));
-  policy.mode = Mode::kTunnel;
-  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kUnsupported);
-  policy.mode = Mode::kTransport;
   policy.family = Family::kNone;
   CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);
 }

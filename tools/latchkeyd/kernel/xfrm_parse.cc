@@ -16,6 +16,8 @@
 namespace latchkey::broker {
 namespace {
 
+constexpr uint8_t kOffloadPacket = 4;  // XFRM_OFFLOAD_PACKET, since Linux 6.2
+
 // The 64-bit layout is all that the kernel talks to us (KERNEL.md 1.8: 32-bit callers are refused).
 static_assert(sizeof(xfrm_usersa_info) == 224);
 static_assert(sizeof(xfrm_usersa_id) == 24);
@@ -134,6 +136,13 @@ Mode ReadMode(uint8_t mode) {
   }
 }
 
+// An end of a tunnel; a template that leaves it open has zeros there.
+Address FromTemplate(uint16_t family, const xfrm_address_t& address) {
+  if (FromAf(family) == Family::kNone) return {};
+  const Address end = FromXfrm(family, address);
+  return end.IsAny() ? Address{} : end;
+}
+
 bool ReadSaInfo(const xfrm_usersa_info& info, Sa* sa) {
   if (FromAf(info.family) == Family::kNone) return false;
   sa->key.destination = FromXfrm(info.family, info.id.daddr);
@@ -207,6 +216,12 @@ bool ReadSaAttributes(Octets attributes, Sa* sa) {
       }
       case XFRMA_IF_ID:
         return Take(value, &sa->if_id);
+      case XFRMA_OFFLOAD_DEV: {
+        xfrm_user_offload head;
+        if (!Take(value, &head)) return false;
+        sa->offload = (head.flags & kOffloadPacket) != 0 ? Offload::kPacket : Offload::kCrypto;
+        return true;
+      }
       default:
         return true;
     }
@@ -289,6 +304,11 @@ std::optional<SpdEntry> ParseSpdEntry(Octets octets) {
               entry.protocol = ReadProtocol(tmpl.id.proto);
               entry.mode = ReadMode(tmpl.mode);
               entry.reqid = tmpl.reqid;
+              entry.tunnel_source = entry.tunnel_destination = Address{};
+              if (entry.mode == Mode::kTunnel) {
+                entry.tunnel_source = FromTemplate(tmpl.family, tmpl.saddr);
+                entry.tunnel_destination = FromTemplate(tmpl.family, tmpl.id.daddr);
+              }
             }
             return true;
           case XFRMA_MARK:

@@ -84,6 +84,16 @@ Message NewSa() {
   return Message(XFRM_MSG_NEWSA).Fixed(Info()).Attribute(XFRMA_ALG_AEAD, Gcm(), 36);
 }
 
+TEST_CASE("Whose work an SA is, the kernel's or a card's") {
+  const auto offload = [](uint8_t flags) {
+    const auto octets = NewSa().Attribute(XFRMA_OFFLOAD_DEV, xfrm_user_offload{2, flags}).Done();
+    return ParseSa(octets).value().offload;
+  };
+  CHECK(offload(2) == Offload::kCrypto);
+  CHECK(offload(4) == Offload::kPacket);
+  CHECK(ParseSa(NewSa().Done())->offload == Offload::kNone);
+}
+
 TEST_CASE("An AEAD SA in our own terms") {
   const std::optional<Sa> sa = ParseSa(NewSa().Done());
   REQUIRE(sa);

@@ -150,6 +150,7 @@ Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& 
   Choice choice;
   choice.verified = pair->out->who.verified;
   choice.protection = pair->in->sa.protection;
+  choice.offload = std::max(pair->out->sa.offload, pair->in->sa.offload);
   choice.reqid = pair->out->sa.reqid;
   choice.pin = demand.pin;
   if (choice.pin == Pin::kAuto) {
@@ -166,6 +167,7 @@ Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, con
   policy.family = flow.remote.address.family;
   policy.protocol = choice.protection.protocol;
   policy.mode = choice.protection.mode;
+  policy.ends = EndsOf(choice.protection, choice.verified.peering);
   policy.reqid = choice.reqid;
   if (choice.pin == Pin::kSpi) {
     policy.spi_in = choice.spi_in;
@@ -184,6 +186,7 @@ void Engine::Describe(Entry& entry, const Choice& choice, const policy::Verdict&
   latch.identity = choice.verified.identity;
   latch.peering = choice.verified.peering;
   latch.protection = choice.protection;
+  latch.offload = choice.offload;
   latch.pin = choice.pin;
   latch.reqid = choice.reqid;
   latch.spi_in = choice.spi_in;
@@ -241,7 +244,12 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-  if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  if (Result<void> held = guards_.Hold(guard); held) {
+    entry.guards.push_back(guard);
+  } else if (guard.mode == Mode::kTunnel) {  // with it comes the ban of fragments
+    Block(kernel_, request.fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, held.error().reason, held.error().ToString());
+  }
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     guards_.Drop(guard);

@@ -67,7 +67,9 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
-  // Breaks a latch, or lets one that was broken so, and suspends, recover. kNone when done.
+  // The administrator's: end a latch that is in good order, and end such a break of one that
+  // suspends. kNone: done; kBadRequest: there is no such latch, or it is in no state for it. (A
+  // listener's only end is its program's close.)
   Reason AdminBreak(uint64_t id);
   Reason AdminResume(uint64_t id);
 
@@ -103,6 +105,7 @@ class Engine {
   struct Choice {
     Verified verified;
     Protection protection;
+    Offload offload = Offload::kNone;
     uint32_t reqid = 0;
     uint32_t spi_in = 0;
     uint32_t spi_out = 0;
@@ -132,6 +135,7 @@ class Engine {
     bool conflict = false;
     bool pending = false;          // the key manager is being asked about one
     bool lost = false;             // nobody can vouch any more for one that serves it
+    bool forgotten = false;        // and nobody is being asked about it
     bool strange = false;          // nobody ever did, and the socket's policy lets it in
     const KnownSa* out = nullptr;  // the pair that fits best
     const KnownSa* in = nullptr;
@@ -194,6 +198,7 @@ class Engine {
   void CheckLatch(Entry& entry);
   Standing Stand(const Entry& entry) const;
   Reason Obstacle(const Entry& entry, const Standing& standing) const;
+  void Rekindle(const Entry& entry);
   bool Move(Entry& entry, const Standing& standing);
   bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
   void Recover(Entry& entry, const Standing& standing);

@@ -27,7 +27,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
         standing.conflict = true;
       } else if (known->doubtful()) {
         // Under pin = "spi" a strange SA cannot carry anything of the latch.
-        if (latch.pin != Pin::kSpi || admitted) standing.lost = true;
+        if (latch.pin != Pin::kSpi || admitted) {
+          standing.lost = true;
+          if (!known->who.pending()) standing.forgotten = true;
+        }
         if (admitted && !known->vouched) standing.strange = true;
       } else if (known->who.pending()) {
         standing.pending = true;
@@ -47,8 +50,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   };
   for (auto& list : fitting) std::ranges::stable_sort(list, better);
   for (const KnownSa* out : fitting[0]) {
-    const auto back = std::ranges::find(fitting[1], out->sa.reqid,
-                                        [](const KnownSa* in) { return in->sa.reqid; });
+    const auto back = std::ranges::find_if(fitting[1], [out](const KnownSa* in) {
+      return in->sa.reqid == out->sa.reqid && in->local() == out->local() &&
+             in->remote() == out->remote();
+    });
     if (back == fitting[1].end()) continue;
     standing.out = out;
     standing.in = *back;
@@ -88,9 +93,11 @@ void Engine::CheckLatch(Entry& entry) {
   if (latch.spi_out != before) entry.peer_dead_at = 0;  // somebody was there to make a new one
   if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
+    entry.rekindled = false;
   } else if (standing.lost && entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
+  if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);
   if (!standing.whole() && !standing.lost && !standing.pending && entry.peer_dead_at != 0 &&
       now - entry.peer_dead_at <= kDeadMs) {
     return Break(entry, Reason::kPeerDead);
@@ -105,16 +112,32 @@ void Engine::CheckLatch(Entry& entry) {
   }
 }
 
+// A key manager that has forgotten its SAs has the chance to vouch for new ones before the grace
+// time is over. Where it cannot, the latch breaks in the end; what became of the attempt needs no
+// answer.
+void Engine::Rekindle(const Entry& entry) {
+  const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester,
+                                                 entry.latch.flow, /*same_host=*/false);
+  if (verdict.outcome != policy::Outcome::kProtect) return;
+  AcquireRequest request;
+  request.flow = entry.latch.flow;
+  if (verdict.rule != nullptr) request.child = verdict.rule->child;
+  request.demand = verdict.demand;
+  static_cast<void>(keys_.Acquire(request));
+}
+
 // Follows a rekey; under pin = "reqid" the kernel does by itself. True when the pins are of SAs
 // that are there.
 bool Engine::Move(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
+  const bool same_ends = SameEnds(*standing.out, latch);
   latch.peering = standing.out->who.verified.peering;
   const bool by_spi = latch.pin == Pin::kSpi;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
-  const bool same_reqid = standing.out->sa.reqid == latch.reqid;
-  if (!by_spi && same_reqid) {
+  // In tunnel mode the kernel is told the ends too.
+  const bool same = standing.out->sa.reqid == latch.reqid && same_ends;
+  if (!by_spi && same) {
     latch.spi_out = out;
     latch.spi_in = in;
     return true;
@@ -122,9 +145,9 @@ bool Engine::Move(Entry& entry, const Standing& standing) {
   // The end that began the rekey has both new SAs at once, but its peer goes on sending under the
   // old one until it is told to delete that; our own old outgoing one goes when it has answered.
   const int64_t now = kernel_.NowMs();
-  const bool moves_out = !same_reqid || out != latch.spi_out;
+  const bool moves_out = !same || out != latch.spi_out;
   const int64_t moved = moves_out ? now : entry.moved_out_at;
-  const bool waits = by_spi && same_reqid && standing.overlap && standing.pinned_in && moved != 0 &&
+  const bool waits = by_spi && same && standing.overlap && standing.pinned_in && moved != 0 &&
                      now - moved < options_.overlap_ms;
   if (waits) in = latch.spi_in;
   const bool moves = moves_out || in != latch.spi_in;
@@ -142,6 +165,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   policy.family = latch.flow.remote.address.family;
   policy.protocol = latch.protection.protocol;
   policy.mode = latch.protection.mode;
+  policy.ends = EndsOf(latch.protection, standing.out->who.verified.peering);
   policy.reqid = standing.out->sa.reqid;
   if (latch.pin == Pin::kSpi) {
     policy.spi_in = spi_in;
@@ -160,7 +184,6 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   }
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
-  if (latch.reqid == policy.reqid) return true;
   latch.reqid = policy.reqid;
   // Other flows to the same server lean on the same entry.
   const Guard guard = FlowGuard(latch, options_.guard_mark);
@@ -177,8 +200,8 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
 // RFC 5660, 2.2: back to ESTABLISHED when all conflicts are gone.
 void Engine::Recover(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
-  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   latch.peering = standing.out->who.verified.peering;
+  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
   entry.moved_out_at = 0;
   if (entry.guards.empty()) {
@@ -246,39 +269,6 @@ void Engine::Silence(Entry& entry, bool first) {
   if (!aborted && !gone && first) {
     observer_.OnWarning("a broken latch's socket cannot be aborted: " + aborted.error().ToString());
   }
-}
-
-Reason Engine::AdminBreak(uint64_t id) {
-  Entry* entry = database_.Find(id);
-  if (entry == nullptr) return Reason::kBadRequest;
-  const State state = entry->latch.state;
-  if (state == State::kBroken && entry->latch.suspends) {
-    entry->admin_broken = true;
-    Restate(*entry, Reason::kAdmin);
-    return Reason::kNone;
-  }
-  if (state != State::kEstablished && state != State::kLarval) return Reason::kBadRequest;
-  entry->admin_broken = true;
-  Break(*entry, Reason::kAdmin);
-  return Reason::kNone;
-}
-
-Reason Engine::AdminResume(uint64_t id) {
-  Entry* entry = database_.Find(id);
-  if (entry == nullptr || entry->latch.state != State::kBroken || !entry->latch.suspends ||
-      !entry->admin_broken) {
-    return Reason::kBadRequest;
-  }
-  entry->admin_broken = false;
-  CheckLatch(*entry);
-  if (entry->latch.state == State::kBroken) Restate(*entry, Obstacle(*entry, Stand(*entry)));
-  return Reason::kNone;
-}
-
-// A latch stays broken, for another reason: the journal must know.
-void Engine::Restate(Entry& entry, Reason reason) {
-  entry.latch.reason = reason;
-  observer_.OnState(entry, State::kBroken);
 }
 
 }  // namespace latchkey::broker

@@ -22,6 +22,41 @@ Prefix Host(const Address& address) {
   return Prefix{address, static_cast<uint8_t>(address.Bits())};
 }
 
+struct Reach {
+  Prefix local;
+  Prefix remote;
+};
+
+// Returns between which addresses an outgoing SA can carry what a listener answers: in transport
+// mode its own, in tunnel mode its selector's, cut so that one rule each decides about a part.
+std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
+                           const policy::Policy& policy) {
+  const Selector& selector = known.sa.selector;
+  if (known.sa.protection.mode != Mode::kTunnel) {
+    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
+    if (!listening.address.IsAny() && known.local() != listening.address) return {};
+    return {{Host(known.local()), Host(known.remote())}};
+  }
+  std::vector<Reach> reach;
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    if (selector.family != Family::kNone && selector.family != family) continue;
+    const Prefix all{Address::AnyOf(family), 0};
+    Prefix local = selector.family == Family::kNone ? all : selector.source;
+    const Prefix remote = selector.family == Family::kNone ? all : selector.destination;
+    if (!listening.address.IsAny()) {
+      if (!local.Contains(listening.address)) continue;
+      local = Host(listening.address);
+    }
+    Result<std::vector<Region>> regions = CutRegions(policy, listening, family);
+    if (!regions) continue;
+    for (const Region& region : *regions) {
+      if (region.need != Need::kProtect || !region.remote.Overlaps(remote)) continue;
+      reach.push_back({local, region.remote.length > remote.length ? region.remote : remote});
+    }
+  }
+  return reach;
+}
+
 }  // namespace
 
 Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
@@ -76,6 +111,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   SocketPolicy policy;
   policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
   policy.protocol = plan->protocol;
+  policy.mode = plan->mode;
   policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
   if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
 
@@ -93,31 +129,35 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
   const Flow& listening = entry.latch.flow;
   for (const auto& [key, known] : sas_.all()) {
     if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
-    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
-    if (!listening.local.address.IsAny() && known.local() != listening.local.address) continue;
-    const Flow flow{
-        Direction::kIn, kProtocolTcp, {known.local(), listening.local.port}, {known.remote(), 0}};
-    if (!seen.insert(flow).second) continue;
-    const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
-                                                   /*same_host=*/false);
-    if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
-    const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, entry.created);
-    if (identities.size() != 1 || !*identities.begin()) continue;
-    const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
-    const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-    Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-    if (!pair) continue;
-    Guard guard;
-    guard.action = RequireAction(pair->out->sa.key.protocol);
-    guard.reqid = pair->out->sa.reqid;
-    guard.mark = options_.guard_mark;
-    guard.selector.family = known.local().family;
-    guard.selector.source = Host(known.local());
-    guard.selector.destination = Host(known.remote());
-    guard.selector.protocol = kProtocolTcp;
-    guard.selector.source_port = listening.local.port;
-    guard.selector.source_mask = 0xffff;
-    wanted.push_back(guard);
+    for (const auto& [local, remote] : ReachOf(known, listening.local, *entry.policy)) {
+      const Flow flow{
+          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, 0}};
+      if (!seen.insert(flow).second) continue;
+      const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
+                                                     /*same_host=*/false);
+      if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
+      const std::set<std::optional<Identity>> identities =
+          sas_.IdentitiesSince(flow, entry.created);
+      if (identities.size() != 1 || !*identities.begin()) continue;
+      const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
+      const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
+      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
+      if (!pair) continue;
+      const KnownSa& chosen = *pair->out;
+      Guard guard;
+      guard.action = RequireAction(chosen.sa.key.protocol);
+      guard.reqid = chosen.sa.reqid;
+      guard.mark = options_.guard_mark;
+      guard.mode = chosen.sa.protection.mode;
+      guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
+      guard.selector.family = local.base.family;
+      guard.selector.source = local;
+      guard.selector.destination = remote;
+      guard.selector.protocol = kProtocolTcp;
+      guard.selector.source_port = listening.local.port;
+      guard.selector.source_mask = 0xffff;
+      wanted.push_back(guard);
+    }
   }
   return wanted;
 }

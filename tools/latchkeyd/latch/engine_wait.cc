@@ -309,6 +309,8 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     Guard real = guard;
     real.reqid = latch.reqid;
     real.action = RequireAction(latch.protection.protocol);
+    real.mode = latch.protection.mode;
+    real.ends = EndsOf(latch.protection, latch.peering);
     // Another's SYN that the same entry keeps back may not leave under an SA that is not its own:
     // then ours has to come again, by its socket's policy.
     const bool leaned_on = std::ranges::any_of(larvals_, [&](uint64_t id) {

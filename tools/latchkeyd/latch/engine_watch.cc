@@ -291,7 +291,10 @@ void Engine::Tick(bool reap_now) {
       Silence(entry, /*first=*/false);
     }
   }
-  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap(reap_now);
+  if (reap_now || now - last_reap_ >= options_.reap_ms) {
+    guards_.KeepBans();
+    Reap(reap_now);
+  }
 }
 
 void Engine::Reap(bool thorough) {

@@ -41,6 +41,19 @@ std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, u
   return made;
 }
 
+void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside) {
+  const Prefix ours = Prefix::Parse("192.168.1.1").value();
+  const Prefix theirs = Prefix::Parse(inside).value();
+  for (Sa& sa : sad) {
+    if (sa.reqid != reqid) continue;
+    const bool inbound = IsLocalAddress(sa.key.destination);
+    sa.protection.mode = Mode::kTunnel;
+    sa.selector.family = Family::kV4;
+    sa.selector.source = inbound ? theirs : ours;
+    sa.selector.destination = inbound ? ours : theirs;
+  }
+}
+
 void FakeKernel::RemoveSas(uint32_t reqid) {
   std::erase_if(sad, [&](const Sa& sa) { return sa.reqid == reqid; });
 }
@@ -86,7 +99,9 @@ Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
     entry.bare = !Requires(guard.action);
     if (Requires(guard.action)) {
       entry.protocol = guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
-      entry.mode = Mode::kTransport;
+      entry.mode = guard.mode;
+      entry.tunnel_source = guard.out ? guard.ends.local : guard.ends.remote;
+      entry.tunnel_destination = guard.out ? guard.ends.remote : guard.ends.local;
       entry.reqid = guard.reqid;
     }
     all.push_back(entry);
@@ -117,6 +132,13 @@ Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
   auto it = std::ranges::find(guards, from);
   if (it == guards.end()) return Fail(Reason::kKernelRefused, "renew guard", "not there");
   *it = to;
+  return {};
+}
+
+Result<void> FakeKernel::BanFragments(const std::vector<FragmentBan>& wanted) {
+  if (!bans_possible) return Fail(Reason::kUnsupported, "ban fragments", "no nf_tables");
+  bans = wanted;
+  bans_stand = true;
   return {};
 }
 
@@ -166,7 +188,9 @@ Result<std::unordered_set<uint64_t>> FakeKernel::HeldSocketInodes() {
 }
 
 std::optional<Address> FakeKernel::SourceAddress(const Address& remote, uint32_t) {
-  return Address::Parse(remote.family == Family::kV4 ? "10.9.0.1" : "fd00::1");
+  if (remote.family == Family::kV6) return Address::Parse("fd00::1");
+  const bool inside = Prefix::Parse("192.168.0.0/16")->Contains(remote);
+  return Address::Parse(inside ? "192.168.1.1" : "10.9.0.1");
 }
 
 Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {

@@ -30,10 +30,18 @@ struct SocketFacts {
   SocketAddress remote;  // kNone when not connected
 };
 
+// The addresses between which a tunnel runs; of family kNone in transport mode.
+struct TunnelEnds {
+  Address local;
+  Address remote;
+
+  auto operator<=>(const TunnelEnds&) const = default;
+};
+
 // A per-socket policy: both directions are set, IN first. Wildcard selector in `family`.
 struct SocketPolicy {
   enum class Kind : uint8_t {
-    kProtect,    // transport mode, this reqid (and SPIs when not 0), both directions
+    kProtect,    // this mode, reqid (and SPIs when not 0), both directions
     kRequireIn,  // IN: protected under any reqid; OUT is not touched
     kAwaitIn,    // IN: protected under this reqid; OUT is not touched
     kAllow,      // in clear, whatever the SPD says, both directions
@@ -47,6 +55,7 @@ struct SocketPolicy {
   uint32_t reqid = 0;
   uint32_t spi_in = 0;  // host order; 0 = any
   uint32_t spi_out = 0;
+  TunnelEnds ends;  // kProtect in tunnel mode: exact
 };
 
 // An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot.
@@ -56,8 +65,10 @@ struct Guard {
   Action action = Action::kBlock;
   uint32_t reqid = 0;  // kEsp, kAh: exact for OUT, 0 = any for IN
   uint32_t priority = 0;
-  uint32_t mark = 0;  // 0: none; else value and mask alike
-  Selector selector;  // family set
+  uint32_t mark = 0;             // 0: none; else value and mask alike
+  Selector selector;             // family set; in tunnel mode of what is inside
+  Mode mode = Mode::kTransport;  // kEsp, kAh
+  TunnelEnds ends;               // tunnel mode: exact for OUT; kNone for IN: any
 
   auto operator<=>(const Guard&) const = default;
 };
@@ -66,6 +77,16 @@ struct Guard {
 constexpr Guard::Action RequireAction(SaProtocol protocol) {
   return protocol == SaProtocol::kAh ? Guard::Action::kAh : Guard::Action::kEsp;
 }
+
+// Fragments from `remote` to `local` that came out of no SA of `reqid` are dropped: what comes in
+// pieces out of a tunnel is put together afterwards, and a piece in clear could complete it.
+struct FragmentBan {
+  Prefix local;
+  Prefix remote;
+  uint32_t reqid = 0;
+
+  auto operator<=>(const FragmentBan&) const = default;
+};
 
 // True for a guard that lets only what an SA protects pass.
 constexpr bool Requires(Guard::Action action) {
@@ -126,6 +147,10 @@ class KernelPort {
   // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses.
   virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
                           uint32_t reqid) = 0;
+  // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
+  virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
+  // False when somebody took away what BanFragments() made.
+  virtual bool FragmentsBanned() = 0;
 
   // True when `address` belongs to this host (any interface, loopback included).
   virtual bool IsLocalAddress(const Address& address) = 0;

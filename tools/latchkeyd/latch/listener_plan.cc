@@ -57,11 +57,12 @@ std::vector<Prefix> Within(const std::vector<Prefix>& open, const Prefix& wanted
   return parts;
 }
 
-Guard InGuard(const SocketAddress& local, Family family, const Prefix& remote,
-              Guard::Action action) {
+Guard InGuard(const SocketAddress& local, Family family, const Prefix& remote, Guard::Action action,
+              Mode mode = Mode::kTransport) {
   Guard guard;
   guard.out = false;
   guard.action = action;
+  if (Requires(action)) guard.mode = mode;
   guard.selector.family = family;
   guard.selector.source = remote;
   guard.selector.destination = Everything(family);
@@ -155,7 +156,8 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
     for (const Prefix& remote : remotes) {
       if (remote.base.family != family) continue;
       for (const Prefix& part : Within(open, remote)) {
-        regions.push_back(Region{part, NeedOf(rule.action), rule.protection.protocol});
+        regions.push_back(Region{part, NeedOf(rule.action), rule.protection.protocol,
+                                 rule.protection.mode.value_or(Mode::kTransport)});
       }
       Take(open, remote);
       if (regions.size() + open.size() > kMaxRegions) {
@@ -164,7 +166,7 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
     }
   }
   for (const Prefix& prefix : open) {
-    regions.push_back(Region{prefix, NeedOf(policy.otherwise), SaProtocol::kEsp});
+    regions.push_back(Region{prefix, NeedOf(policy.otherwise)});
   }
   return regions;
 }
@@ -182,9 +184,11 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     for (const Region& region : *regions) {
       bypass = bypass || region.need == Need::kBypass;
       if (region.need != Need::kProtect) continue;
-      mixed = mixed || (plan.latched && region.protocol != plan.protocol);
+      const bool other = region.protocol != plan.protocol || region.mode != plan.mode;
+      mixed = mixed || (plan.latched && other);
       plan.latched = true;
       plan.protocol = region.protocol;
+      plan.mode = region.mode;
     }
     cut.push_back(std::move(*regions));
   }
@@ -199,7 +203,7 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     const auto guard_for = [&](Family family) {
       const SocketAddress any{local.address.IsAny() ? Address::AnyOf(family) : local.address,
                               local.port};
-      return InGuard(any, family, Everything(family), RequireAction(plan.protocol));
+      return InGuard(any, family, Everything(family), RequireAction(plan.protocol), plan.mode);
     };
     plan.socket_family = families.front();
     if (families.size() == 2 && Beaten(guard_for(families[1]), spd)) {
@@ -228,7 +232,8 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
       }
       const Guard guard = InGuard(
           bound, family, region.remote,
-          region.need == Need::kProtect ? RequireAction(region.protocol) : Guard::Action::kBlock);
+          region.need == Need::kProtect ? RequireAction(region.protocol) : Guard::Action::kBlock,
+          region.mode);
       if (Beaten(guard, spd)) {
         return Fail(Reason::kConflictSpd, "plan listener",
                     "an SPD entry that lets clear packets in comes before the guard");

@@ -20,14 +20,16 @@ struct Region {
   Prefix remote;
   Need need = Need::kDiscard;
   SaProtocol protocol = SaProtocol::kEsp;  // kProtect: under which
+  Mode mode = Mode::kTransport;            // kProtect: in which
 
   auto operator<=>(const Region&) const = default;
 };
 
 struct ListenerPlan {
   bool latched = false;  // some peer is to be protected
-  bool pure = false;     // latched, no peer is bypassed, and all are protected by one protocol
+  bool pure = false;     // latched, no peer is bypassed, all are protected by one protocol and mode
   SaProtocol protocol = SaProtocol::kEsp;  // pure: that
+  Mode mode = Mode::kTransport;            // pure: that
   Family socket_family = Family::kNone;    // pure: the family whose IN socket policy demands it
   std::vector<Guard> guards;               // SPD entries to hold while it listens
 };

@@ -65,13 +65,16 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                 "peer \"" + identity->peer_id + "\" with " + protection->ToString());
   }
   SaPair best;
+  bool packet_offload = false;
   for (const KnownSa* candidate : out) {
     if (reqid != 0 && candidate->sa.reqid != reqid) continue;
     // A reqid of 0 in an outgoing template matches only reqid 0, and pins nothing: not for us.
     if (candidate->sa.reqid == 0) continue;
+    if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0) {
+      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0 &&
+          other->local() == candidate->local() && other->remote() == candidate->remote()) {
         back = other;
         break;
       }
@@ -81,12 +84,27 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
       best = SaPair{candidate, back};
     }
   }
+  // What a card takes off the wire whole may reach the socket without the SA that a policy asks
+  // for, and no probe can tell without such a card.
+  if (packet_offload || (best.in != nullptr && best.in->sa.offload == Offload::kPacket)) {
+    return Fail(Reason::kOffloadUntagged, "find SA", "its packets are offloaded whole");
+  }
   if (best.out == nullptr) {
     return Fail(Reason::kNoSa, "find SA",
                 reqid != 0 ? "no pair under reqid " + std::to_string(reqid)
                            : "no pair under one reqid other than 0");
   }
   return best;
+}
+
+TunnelEnds EndsOf(const Protection& protection, const Peering& peering) {
+  if (protection.mode != Mode::kTunnel) return {};
+  return {peering.local.address, peering.remote.address};
+}
+
+bool SameEnds(const KnownSa& known, const Latch& latch) {
+  return latch.protection.mode != Mode::kTunnel ||
+         TunnelEnds{known.local(), known.remote()} == EndsOf(latch.protection, latch.peering);
 }
 
 bool Conflicts(const KnownSa& known, const Latch& latch) {
@@ -128,6 +146,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
   guard.action = RequireAction(latch.protection.protocol);
   guard.reqid = latch.reqid;
   guard.mark = mark;
+  guard.mode = latch.protection.mode;
+  guard.ends = EndsOf(latch.protection, latch.peering);
   guard.selector.family = latch.flow.remote.address.family;
   guard.selector.source = host(latch.flow.local.address);
   guard.selector.destination = host(latch.flow.remote.address);

@@ -62,6 +62,16 @@ TEST_CASE("an SA of nobody beside one of somebody's is ambiguous") {
   CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kAmbiguousPeer);
 }
 
+TEST_CASE("an SA whose packets a card takes whole is not latched") {
+  FakeKernel kernel;
+  Known known;
+  known.Add(kernel, 7, "bob");
+  for (KnownSa& each : known.storage) each.sa.offload = Offload::kCrypto;
+  CHECK(ChoosePair(known.out, known.in, With(0)));
+  known.storage[1].sa.offload = Offload::kPacket;
+  CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kOffloadUntagged);
+}
+
 TEST_CASE("every latched parameter counts as a conflict when it differs") {
   Latch latch;
   latch.identity = Identity{"bob", "me", "manual"};

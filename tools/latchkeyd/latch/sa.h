@@ -7,6 +7,7 @@
 
 #include "policy/model/address.h"
 #include "policy/model/flow.h"
+#include "policy/model/latch.h"
 #include "policy/model/protection.h"
 
 namespace latchkey::broker {
@@ -28,6 +29,7 @@ struct Sa {
   Protection protection;
   uint32_t mark = 0, mark_mask = 0;
   uint32_t if_id = 0;
+  Offload offload = Offload::kNone;
   bool larval = false;  // SPI 0 or no algorithm: no SA yet
 
   auto operator<=>(const Sa&) const = default;

@@ -38,6 +38,10 @@ SaTable::Ends SaTable::EndsOf(const Flow& flow, bool inbound) {
 
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   KnownSa known{sa, inbound, std::move(who), next_order_, {}};
+  if (sa.protection.mode == Mode::kTunnel && known.who.known()) {
+    known.who.verified.peering.local.address = known.local();
+    known.who.verified.peering.remote.address = known.remote();
+  }
   if (known.who.known()) known.vouched = known.who.verified.identity;
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {

@@ -38,7 +38,7 @@ struct KnownSa {
 class SaTable {
  public:
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
-  // counts as past. `now` in milliseconds.
+  // counts as past. Where a tunnel ends, the SA itself says. `now` in milliseconds.
   void Put(const Sa& sa, bool inbound, Identified who, int64_t now);
   void Erase(const SaKey& key, int64_t now);
   // Erases every SA that is not in `keys`: after a dump.

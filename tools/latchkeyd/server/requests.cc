@@ -33,6 +33,9 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kSpd, kFresh | kControl, 0, 0, &Server::HandleFacts},
       {wire::Type::kSa, kFresh | kControl, 0, 0, &Server::HandleFacts},
       {wire::Type::kWhy, kFresh | kControl, 0, 0, &Server::HandleFacts},
+      {wire::Type::kBreak, kFresh | kControl, 0, 0, &Server::HandleControl},
+      {wire::Type::kResume, kFresh | kControl, 0, 0, &Server::HandleControl},
+      {wire::Type::kWatch, kFresh | kControl, 0, 0, &Server::HandleWatch},
   };
   const Row* row = std::ranges::find(kRows, type, &Row::type);
   return row == std::end(kRows) ? nullptr : row;
@@ -134,9 +137,7 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
 bool Server::HandleQuery(Connection& connection, wire::Received& request) {
   const auto& query = request.As<wire::Query>();
   connection.phase = Phase::kControl;
-  const auto visible = [&](const Entry& entry) {
-    return request.uid == 0 || request.uid == entry.latch.uid;
-  };
+  const auto visible = [&](const Entry& entry) { return MaySee(request.uid, entry); };
   const Entry* entry = nullptr;
   if (query.header.type == wire::Type::kShow) {
     entry = engine_->database().Find(query.id);

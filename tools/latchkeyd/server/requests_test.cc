@@ -20,9 +20,11 @@ using wire::Verdict;
 
 constexpr Type kRequests[] = {Type::kOpen,   Type::kAttach,  Type::kConnect, Type::kListen,
                               Type::kAccept, Type::kRelease, Type::kList,    Type::kShow,
-                              Type::kSpd,    Type::kSa,      Type::kWhy};
-constexpr Type kReplies[] = {Type::kOpened,   Type::kAttached, Type::kDecision, Type::kLatch,
-                             Type::kSpdEntry, Type::kSaEntry,  Type::kIncident};
+                              Type::kSpd,    Type::kSa,      Type::kWhy,     Type::kBreak,
+                              Type::kResume, Type::kWatch};
+constexpr Type kReplies[] = {Type::kOpened,   Type::kAttached, Type::kDecision,
+                             Type::kLatch,    Type::kSpdEntry, Type::kSaEntry,
+                             Type::kIncident, Type::kDone,     Type::kEvent};
 
 // Once the server has closed what it is to close.
 size_t OpenDescriptors(const Rig& rig) {
@@ -292,8 +294,10 @@ TEST_CASE("The table's phases are those of docs/PROTOCOL.md") {
   for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease}) {
     CHECK(phases(type) == 4);
   }
-  CHECK(phases(Type::kList) == 3);
-  CHECK(phases(Type::kShow) == 3);
+  for (const Type type : {Type::kList, Type::kShow, Type::kSpd, Type::kSa, Type::kWhy, Type::kBreak,
+                          Type::kResume, Type::kWatch}) {
+    CHECK(phases(type) == 3);
+  }
 }
 
 TEST_CASE("A wrong number of descriptors ends the connection") {
@@ -302,7 +306,7 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
   const UniqueFd other = FileWith(kProtectAll);
   const int f = file.get();
   const int g = other.get();
-  for (const Type type : {Type::kAttach, Type::kList, Type::kShow}) {
+  for (const Type type : {Type::kAttach, Type::kList, Type::kShow, Type::kBreak, Type::kWatch}) {
     CHECK(Ends(rig, rig.Connect(), Message(type), {f}));
     CHECK(Ends(rig, rig.Connect(), Message(type), {f, g}));
   }
@@ -340,6 +344,10 @@ TEST_CASE("Bits and octets that mean nothing yet must be zero; texts must end") 
   std::vector<char> octets = Message(Type::kConnect);
   reinterpret_cast<wire::SocketRequest*>(octets.data())->flags = 2;
   CHECK(Ends(rig, rig.Attached(), octets, {rig.kernel.NewSocket()}));
+
+  octets = Message(Type::kWatch);
+  reinterpret_cast<wire::Query*>(octets.data())->id = 1;
+  CHECK(Ends(rig, rig.Connect(), octets));
 }
 
 TEST_CASE("Random octets never do more than end their connection") {

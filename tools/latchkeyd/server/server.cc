@@ -121,6 +121,7 @@ void Server::End(int fd, const char* why) {
     engine_->Cancel(connection.undecided->ticket);
     offload_.Close(connection.uid, it->second.undecided->socket.Release());
   }
+  watchers_.erase(fd);
   // What lies unread in it may bring descriptors of its own.
   offload_.Close(connection.uid, it->second.fd.Release());
   connections_.erase(it);
@@ -209,6 +210,7 @@ void Server::OnState(const Entry& entry, State from) {
   log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
                    from == latch.state ? "new" : StateName(from), StateName(latch.state),
                    wire::ReasonWord(latch.reason), Describe(entry)));
+  Tell(entry, from, wire::kStallNone);
 }
 
 void Server::OnStall(const Entry& entry, bool stalled) {
@@ -222,6 +224,7 @@ void Server::OnStall(const Entry& entry, bool stalled) {
   }
   log_("latch " + std::to_string(entry.latch.id) + (stalled ? " stalls: " : " moves again: ") +
        wire::ReasonWord(wire::Reason::kNoSa) + " " + Describe(entry));
+  Tell(entry, entry.latch.state, stalled ? wire::kStallBegins : wire::kStallEnds);
 }
 
 void Server::OnGuard(const Guard& guard, bool adding) {

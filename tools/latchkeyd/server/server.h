@@ -25,7 +25,7 @@
 namespace latchkey::broker {
 
 // What a connection has shown itself to be; requests are allowed by it.
-enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4 };
+enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4, kWatching = 8 };
 
 // A request of a connection that the engine has not decided yet.
 struct Undecided {
@@ -44,6 +44,15 @@ struct Connection {
   uint64_t opening = 0;  // ticket of the open that is under way; 0: none
   std::optional<Undecided> undecided;
 };
+
+// A connection that is told of every change of the latches its user may see.
+struct Watcher {
+  uint32_t uid = 0;     // who asked
+  uint32_t serial = 0;  // of the request, for the events
+};
+
+// Users see, and control, their own latches, root all. `uid`: who sent the request.
+inline bool MaySee(uint32_t uid, const Entry& entry) { return uid == 0 || uid == entry.latch.uid; }
 
 // A session whose policy is being read.
 struct Opening {
@@ -78,6 +87,8 @@ struct ServerOptions {
   int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
   size_t connections = 8'192;           // in all
   size_t connections_per_user = 4'096;  // root is not counted
+  size_t watchers = 64;                 // in all; root is not counted, here and below
+  size_t watchers_per_user = 8;
 };
 
 class Server : public Observer {
@@ -134,6 +145,14 @@ class Server : public Observer {
   bool HandleSocket(Connection& connection, wire::Received& request);
   bool HandleQuery(Connection& connection, wire::Received& request);
   bool HandleFacts(Connection& connection, wire::Received& request);
+  // control.cc.
+  bool HandleControl(Connection& connection, wire::Received& request);
+  bool HandleWatch(Connection& connection, wire::Received& request);
+
+  // Tells the watchers of `entry` what happened to it; `stalled` as in wire::EventRecord. One that
+  // does not take its events is ended: what it was not told it knows to have missed.
+  void Tell(const Entry& entry, State from, uint8_t stalled);
+  bool TooManyWatchers(uint32_t uid) const;
 
   // Fills in the sender of a message that the kernel names none for. False: nobody vouches.
   static bool CompleteCredentials(const Connection& connection, wire::Received& request);
@@ -154,6 +173,7 @@ class Server : public Observer {
   const std::function<void(const std::string&)> log_;
   Engine* engine_ = nullptr;
   std::map<int, Connection> connections_;
+  std::map<int, Watcher> watchers_;  // by connection
   std::set<Guard> guards_;
   History history_;
   Offload offload_;

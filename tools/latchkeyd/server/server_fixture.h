@@ -268,6 +268,39 @@ struct Rig {
   }
 };
 
+// Sends `message` with credentials of the test's choice (root may); false where the test may not.
+template <typename T>
+inline bool SendAs(const Peer& peer, T message, uint32_t uid, int descriptor = -1) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))] = {};
+  iovec part{&message, sizeof(message)};
+  msghdr out{};
+  out.msg_iov = &part;
+  out.msg_iovlen = 1;
+  out.msg_control = control;
+  out.msg_controllen = CMSG_SPACE(sizeof(ucred));
+  cmsghdr* header = reinterpret_cast<cmsghdr*>(control);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_CREDENTIALS;
+  header->cmsg_len = CMSG_LEN(sizeof(ucred));
+  const ucred credentials{getpid(), uid, getgid()};
+  std::memcpy(CMSG_DATA(header), &credentials, sizeof(credentials));
+  if (descriptor >= 0) {
+    header = reinterpret_cast<cmsghdr*>(control + CMSG_SPACE(sizeof(ucred)));
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
+    out.msg_controllen = sizeof(control);
+  }
+  return sendmsg(peer.fd.get(), &out, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+         static_cast<ssize_t>(sizeof(message));
+}
+
+inline bool MaySpeakForOthers() {
+  Rig rig;
+  return SendAs(rig.Connect(), Rig::Query(wire::Type::kShow, 1), 1000);
+}
+
 }  // namespace latchkey::broker
 
 #endif  // TOOLS_LATCHKEYD_SERVER_SERVER_FIXTURE_H_
