@@ -135,6 +135,7 @@ class Engine {
     bool conflict = false;
     bool pending = false;          // the key manager is being asked about one
     bool lost = false;             // nobody can vouch any more for one that serves it
+    bool forgotten = false;        // and nobody is being asked about it
     bool strange = false;          // nobody ever did, and the socket's policy lets it in
     const KnownSa* out = nullptr;  // the pair that fits best
     const KnownSa* in = nullptr;
@@ -197,8 +198,8 @@ class Engine {
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
   Standing Stand(const Entry& entry) const;
-  void Rekindle(const Entry& entry);
   Reason Obstacle(const Entry& entry, const Standing& standing) const;
+  void Rekindle(const Entry& entry);
   bool Move(Entry& entry, const Standing& standing);
   bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
   void Recover(Entry& entry, const Standing& standing);

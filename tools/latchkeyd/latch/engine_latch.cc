@@ -27,7 +27,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
         standing.conflict = true;
       } else if (known->doubtful()) {
         // Under pin = "spi" a strange SA cannot carry anything of the latch.
-        if (latch.pin != Pin::kSpi || admitted) standing.lost = true;
+        if (latch.pin != Pin::kSpi || admitted) {
+          standing.lost = true;
+          if (!known->who.pending()) standing.forgotten = true;
+        }
         if (admitted && !known->vouched) standing.strange = true;
       } else if (known->who.pending()) {
         standing.pending = true;
@@ -90,10 +93,11 @@ void Engine::CheckLatch(Entry& entry) {
   if (latch.spi_out != before) entry.peer_dead_at = 0;  // somebody was there to make a new one
   if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
+    entry.rekindled = false;
   } else if (standing.lost && entry.doubt_since == 0) {
     entry.doubt_since = now;
-    Rekindle(entry);
   }
+  if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);
   if (!standing.whole() && !standing.lost && !standing.pending && entry.peer_dead_at != 0 &&
       now - entry.peer_dead_at <= kDeadMs) {
     return Break(entry, Reason::kPeerDead);
@@ -131,8 +135,9 @@ bool Engine::Move(Entry& entry, const Standing& standing) {
   const bool by_spi = latch.pin == Pin::kSpi;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
-  const bool same_reqid = standing.out->sa.reqid == latch.reqid;
-  if (!by_spi && same_reqid && same_ends) {
+  // In tunnel mode the kernel is told the ends too.
+  const bool same = standing.out->sa.reqid == latch.reqid && same_ends;
+  if (!by_spi && same) {
     latch.spi_out = out;
     latch.spi_in = in;
     return true;
@@ -140,12 +145,12 @@ bool Engine::Move(Entry& entry, const Standing& standing) {
   // The end that began the rekey has both new SAs at once, but its peer goes on sending under the
   // old one until it is told to delete that; our own old outgoing one goes when it has answered.
   const int64_t now = kernel_.NowMs();
-  const bool moves_out = !same_reqid || out != latch.spi_out;
+  const bool moves_out = !same || out != latch.spi_out;
   const int64_t moved = moves_out ? now : entry.moved_out_at;
-  const bool waits = by_spi && same_reqid && standing.overlap && standing.pinned_in && moved != 0 &&
+  const bool waits = by_spi && same && standing.overlap && standing.pinned_in && moved != 0 &&
                      now - moved < options_.overlap_ms;
   if (waits) in = latch.spi_in;
-  const bool moves = moves_out || in != latch.spi_in || !same_ends;
+  const bool moves = moves_out || in != latch.spi_in;
   if (moves && !Repin(entry, standing, in)) {
     return by_spi && standing.pinned_in && standing.pinned_out;
   }
@@ -199,6 +204,10 @@ void Engine::Recover(Entry& entry, const Standing& standing) {
   if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
   entry.moved_out_at = 0;
+  if (entry.guards.empty()) {
+    const Guard guard = FlowGuard(latch, options_.guard_mark);
+    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  }
   database_.SetState(entry, State::kEstablished, Reason::kNone);
 }
 

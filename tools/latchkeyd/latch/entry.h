@@ -48,6 +48,7 @@ struct Entry {
   int64_t broken_since = 0;       // NowMs() when it broke
   bool silenced = false;          // kBroken: BLOCK set or socket aborted
   int64_t doubt_since = 0;        // NowMs() when nobody could vouch for its SAs any more; 0 = fine
+  bool rekindled = false;         // new SAs were asked for because of that
   int64_t peer_dead_at = 0;       // NowMs() when the key manager said so; 0 = it did not
   int64_t moved_out_at = 0;       // NowMs() when its outgoing pin moved last
   bool admin_broken = false;      // kBroken by the administrator: until resumed

@@ -107,14 +107,20 @@ void GuardSet::Drop(const Guard& guard, bool keep) {
 bool GuardSet::Renew(const Guard& from, const Guard& to) {
   auto it = uses_.find(from);
   if (it == uses_.end() || uses_.contains(to)) return false;
+  uses_[to] = it->second;
+  Result<void> renewed;
+  if (OfTunnel(to)) renewed = UpdateBans();
   observer_.OnGuard(to, /*adding=*/true);
-  if (Result<void> renewed = kernel_.RenewGuard(from, to); !renewed) {
+  if (renewed) renewed = kernel_.RenewGuard(from, to);
+  if (!renewed) {
+    uses_.erase(to);
+    LiftBans(to);
     observer_.OnGuard(to, /*adding=*/false);
     observer_.OnWarning("an SPD entry cannot be changed: " + renewed.error().ToString());
     return false;
   }
-  uses_[to] = it->second;
   uses_.erase(from);
+  LiftBans(from);
   observer_.OnGuard(from, /*adding=*/false);
   return true;
 }
