@@ -1,29 +1,40 @@
 #include "tools/latchkeyd/keymgr/keyring.h"
 
-#include <unistd.h>
-
 #include <optional>
 
 namespace latchkey::broker {
 
-Keyring::Keyring(const std::string& pad, const std::string& vici,
-                 const std::function<void(const std::string&)>& log)
-    : vici_path_(vici), manual_(pad, log), vici_({.path = vici, .now_ms = {}, .log = log}) {}
-
 Identified Keyring::Identify(const Sa& sa, bool inbound) {
-  Identified by_pad = manual_.Identify(sa, inbound);
-  if (!by_pad.known()) return vici_.Identify(sa, inbound);
-  const std::optional<Identified> by_ike = vici_.Known(sa, inbound);
-  if (by_ike && by_ike->known() && by_ike->verified.identity != by_pad.verified.identity) {
-    return Identified::Nobody(Reason::kAmbiguousPeer);
-  }
-  return by_pad;
+  Identified written = pad_.Identify(sa, inbound);
+  if (charon_ == nullptr) return written;
+  if (!written.known()) return charon_->Identify(sa, inbound);
+  const std::optional<Identified> verified = charon_->Known(sa, inbound);
+  if (!verified) return written;
+  if (verified->pending()) return Identified::Pending();
+  const bool contradicts =
+      verified->known() ? verified->verified.identity.peer_id != written.verified.identity.peer_id
+                        : verified->why == Reason::kAmbiguousPeer;
+  return contradicts ? Identified::Nobody(Reason::kAmbiguousPeer) : written;
 }
 
 Result<uint64_t> Keyring::Acquire(const AcquireRequest& request) {
-  Result<uint64_t> ticket = vici_.Acquire(request);
-  if (ticket || vici_.connected() || access(vici_path_.c_str(), F_OK) == 0) return ticket;
-  return manual_.Acquire(request);
+  if (charon_ == nullptr || charon_->absent()) return pad_.Acquire(request);
+  return charon_->Acquire(request);
+}
+
+void Keyring::Abandon(uint64_t ticket) {
+  if (charon_ != nullptr) charon_->Abandon(ticket);
+}
+
+std::vector<KeyEvent> Keyring::TakeEvents() {
+  std::vector<KeyEvent> events = pad_.TakeEvents();
+  if (charon_ == nullptr) return events;
+  for (KeyEvent& event : charon_->TakeEvents()) events.push_back(std::move(event));
+  return events;
+}
+
+void Keyring::OnReadable() {
+  if (charon_ != nullptr) charon_->OnReadable();
 }
 
 }  // namespace latchkey::broker

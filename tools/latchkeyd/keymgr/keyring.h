@@ -1,13 +1,12 @@
-// The key managers of this host as one: manual keys first, as /etc/latchkey/pad.toml has them, then
-// strongSwan's charon over VICI.
+// All key managers of a broker as one: what the administrator wrote down (the PAD) comes first,
+// then what charon verified.
 #ifndef TOOLS_LATCHKEYD_KEYMGR_KEYRING_H_
 #define TOOLS_LATCHKEYD_KEYMGR_KEYRING_H_
 
 #include <cstdint>
-#include <functional>
-#include <string>
 #include <vector>
 
+#include "policy/model/error.h"
 #include "tools/latchkeyd/keymgr/manual/manual.h"
 #include "tools/latchkeyd/keymgr/vici/vici.h"
 #include "tools/latchkeyd/latch/key_manager.h"
@@ -16,30 +15,28 @@ namespace latchkey::broker {
 
 class Keyring : public KeyManager {
  public:
-  // `pad`: the PAD file. `vici`: charon's socket; neither need exist. `log` hears what is found
-  // wrong.
-  Keyring(const std::string& pad, const std::string& vici,
-          const std::function<void(const std::string&)>& log);
+  // Both must outlive it. `charon` may be null: keys are then manual.
+  Keyring(ManualKeyManager& pad, ViciKeyManager* charon) : pad_(pad), charon_(charon) {}
 
-  // For epoll, to be read from: then OnReadable(), and what it brought is in TakeEvents().
-  int Fd() const { return vici_.Fd(); }
-  void OnReadable() { vici_.OnReadable(); }
-
-  // Whom the PAD names; where it names nobody, whom charon names; ambiguous-peer where both name
-  // somebody, and not the same.
+  // An SA that the PAD names is that peer's; ambiguous-peer where charon knows it to be of another.
+  // charon is not asked about it, so that can come later, with a kChanged. Any other SA is charon's
+  // to name.
   Identified Identify(const Sa& sa, bool inbound) override;
-  // charon's. Where there is none, no-sa: manual keys cannot be negotiated.
+  // Only charon negotiates, so tickets and events are charon's; no-sa on a host without one.
   Result<uint64_t> Acquire(const AcquireRequest& request) override;
-  void Abandon(uint64_t ticket) override { vici_.Abandon(ticket); }
-  std::vector<KeyEvent> TakeEvents() override { return vici_.TakeEvents(); }
+  void Abandon(uint64_t ticket) override;
+  std::vector<KeyEvent> TakeEvents() override;
+
+  // To be watched for reading, with OnReadable() and then TakeEvents() when it is; -1: nothing is.
+  int Fd() const { return charon_ == nullptr ? -1 : charon_->Fd(); }
+  void OnReadable();
 
   // Reads the PAD again if it has changed. True when SAs must be identified again.
-  bool Refresh() { return manual_.Refresh(); }
+  bool Refresh() { return pad_.Refresh(); }
 
  private:
-  const std::string vici_path_;
-  ManualKeyManager manual_;
-  ViciKeyManager vici_;
+  ManualKeyManager& pad_;
+  ViciKeyManager* const charon_;
 };
 
 }  // namespace latchkey::broker

@@ -214,8 +214,7 @@ Identified ViciKeyManager::Identify(const Sa& sa, bool inbound) {
   if (std::optional<Identified> who = Known(sa, inbound)) return std::move(*who);
   if (link_ == Link::kFirst) return Identified::Pending();
   if (link_ == Link::kDown) {
-    const bool never = LostReason() == Reason::kNoChild;
-    return Identified::Nobody(never ? Reason::kPeerUnknown : Reason::kKmLost);
+    return Identified::Nobody(absent() ? Reason::kPeerUnknown : Reason::kKmLost);
   }
   const Question question{sa.key, sa.source, sa.reqid};
   if (denied_.contains(question)) return Identified::Nobody();

@@ -89,6 +89,8 @@ class ViciKeyManager : public KeyManager {
   std::vector<KeyEvent> TakeEvents() override;
 
   bool connected() const { return link_ == Link::kUp; }
+  // True on a host that has never had a charon: there is no socket, and never was one.
+  bool absent() const { return link_ == Link::kDown && LostReason() == Reason::kNoChild; }
   Snapshot TakeSnapshot() const;
 
  private:
