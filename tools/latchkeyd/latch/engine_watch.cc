@@ -72,6 +72,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   entry.seen = socket != live.end();
   entry.silenced = false;
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
+  bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
   if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
@@ -84,7 +85,11 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     }
   } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
     const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+    if (guards_.Hold(guard)) {
+      entry.guards.push_back(guard);
+    } else {
+      open = guard.mode == Mode::kTunnel;
+    }
   }
   Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
@@ -93,8 +98,8 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   }
   if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
-  } else if (was_broken) {
-    Break(*stored, reason);
+  } else if (was_broken || open) {
+    Break(*stored, open ? Reason::kSuspectGap : reason);
   }
 }
 
