@@ -192,6 +192,16 @@ TEST_CASE("in clear against the system, where the peer connects: only with the g
   CHECK(broker.Listen(broker.Listener("10.9.0.1", 83)).verdict == Verdict::kLatched);
 }
 
+TEST_CASE("who leaves it to the system lets nobody in against it, whatever the grants") {
+  Broker broker(MakePolicy({}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  broker.client.requester.grants = policy::Grants::All();
+  CHECK(broker.Listen(broker.Listener()).verdict == Verdict::kBypass);
+  CHECK(std::ranges::none_of(broker.kernel.guards, [](const Guard& guard) {
+    return guard.action == Guard::Action::kAllow;
+  }));
+}
+
 TEST_CASE("optional peers come in clear where they have no SA, else under it") {
   Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
   const int listener = broker.Listener();
