@@ -247,6 +247,13 @@ TEST_CASE("an SA that does not fit is no reason to take an optional peer in clea
   REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
   broker.Keyed(9, "mallory", "10.9.0.2");
   CHECK(HasInGuard(broker, "10.9.0.2"));
+  const auto answered = [&broker](Guard::Action how) {
+    return std::ranges::any_of(broker.kernel.guards, [how](const Guard& guard) {
+      return guard.out && guard.action == how && guard.priority == 0 &&
+             guard.selector.destination == Prefix::Parse("10.9.0.2").value();
+    });
+  };
+  CHECK(answered(Guard::Action::kBlock));
   const int child = broker.Child(listener);
   CHECK(broker.Accept(child).reason == Reason::kPeerMismatch);
   CHECK(broker.kernel.sockets.at(child).policy->kind == SocketPolicy::Kind::kBlock);
