@@ -131,12 +131,17 @@ void Engine::Rekindle(const Entry& entry) {
 bool Engine::Move(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
   const bool same_ends = SameEnds(*standing.out, latch);
-  latch.peering = standing.out->who.verified.peering;
+  // A reqid that does not fix the peer any more pins nothing: SPIs do, from now on.
+  const latchkey::Pin asked = entry.rule != nullptr ? entry.rule->protection.pin : latchkey::Pin::kAuto;
+  const bool tightens =
+      latch.pin == Pin::kReqid && asked == Pin::kAuto && !standing.out->who.verified.static_reqid;
+  if (tightens) latch.pin = Pin::kSpi;
   const bool by_spi = latch.pin == Pin::kSpi;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
   // In tunnel mode the kernel is told the ends too.
   const bool same = standing.out->sa.reqid == latch.reqid && same_ends;
+  if (same_ends) latch.peering = standing.out->who.verified.peering;
   if (!by_spi && same) {
     latch.spi_out = out;
     latch.spi_in = in;
@@ -150,8 +155,9 @@ bool Engine::Move(Entry& entry, const Standing& standing) {
   const bool waits = by_spi && same && standing.overlap && standing.pinned_in && moved != 0 &&
                      now - moved < options_.overlap_ms;
   if (waits) in = latch.spi_in;
-  const bool moves = moves_out || in != latch.spi_in;
+  const bool moves = tightens || moves_out || in != latch.spi_in;
   if (moves && !Repin(entry, standing, in)) {
+    if (tightens) latch.pin = Pin::kReqid;  // tried again at the next look
     return by_spi && standing.pinned_in && standing.pinned_out;
   }
   entry.moved_out_at = waits ? moved : 0;
@@ -182,6 +188,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
     observer_.OnWarning("a latch cannot follow its SAs: " + done.error().ToString());
     return false;
   }
+  latch.peering = standing.out->who.verified.peering;
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
   latch.reqid = policy.reqid;
@@ -200,7 +207,6 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
 // RFC 5660, 2.2: back to ESTABLISHED when all conflicts are gone.
 void Engine::Recover(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
-  latch.peering = standing.out->who.verified.peering;
   if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
   entry.moved_out_at = 0;

@@ -162,10 +162,9 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
       guard.selector.protocol = kProtocolTcp;
       guard.selector.source_port = listening.local.port;
       guard.selector.source_mask = 0xffff;
-      const std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, entry.created);
+      const std::set<Voucher> vouchers = sas_.VouchersSince(flow, entry.created);
       Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-      if (identities.size() == 1 && *identities.begin() && pair) {
+      if (vouchers.size() == 1 && vouchers.begin()->identity && pair) {
         const KnownSa& chosen = *pair->out;
         guard.action = RequireAction(chosen.sa.key.protocol);
         guard.reqid = chosen.sa.reqid;
@@ -227,18 +226,23 @@ void Engine::NoteClearChildren(Entry& entry) {
   }
 }
 
+// Of several that share the port (SO_REUSEPORT) the oldest: a child may have queued at it.
 const Entry* Engine::ListenerOf(const Flow& flow) const {
+  const Entry* exact = nullptr;
   const Entry* wildcard = nullptr;
+  const auto older = [](const Entry* found, const Entry& other) {
+    return found != nullptr && found->created <= other.created ? found : &other;
+  };
   for (const auto& [id, entry] : database_.entries()) {
     const SocketAddress& bound = entry.latch.flow.local;
     if (entry.latch.state != State::kListener || bound.port != flow.local.port) continue;
-    if (bound.address == flow.local.address) return &entry;
+    if (bound.address == flow.local.address) exact = older(exact, entry);
     if (bound.address.IsAny() && (bound.address.family == flow.local.address.family ||
                                   bound.address.family == Family::kV6)) {
-      wildcard = &entry;
+      wildcard = older(wildcard, entry);
     }
   }
-  return wildcard;
+  return exact != nullptr ? exact : wildcard;
 }
 
 Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
@@ -323,10 +327,13 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
-  if (identities.size() > 1) {
-    return Refuse(client, flow, Reason::kAmbiguousPeer,
-                  std::to_string(identities.size()) + " identities since it listens");
+  const std::set<Voucher> vouchers = sas_.VouchersSince(flow, since);
+  if (vouchers.size() > 1) {
+    const bool one_peer = std::ranges::all_of(
+        vouchers, [&](const Voucher& each) { return each.identity == vouchers.begin()->identity; });
+    return Refuse(client, flow, one_peer ? Reason::kConflictSa : Reason::kAmbiguousPeer,
+                  one_peer ? "SAs of different protection since it listens"
+                           : "SAs of different peers since it listens");
   }
   return Protect(request, facts, flow, verdict, waiting, failure);
 }

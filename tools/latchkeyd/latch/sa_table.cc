@@ -108,21 +108,21 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) co
   return found;
 }
 
-std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since) const {
-  std::set<std::optional<Identity>> identities;
+std::set<Voucher> SaTable::VouchersSince(const Flow& flow, int64_t since) const {
+  std::set<Voucher> vouchers;
   for (const KnownSa* known : Carrying(flow, /*inbound=*/true)) {
-    identities.insert(IdentityOf(*known));
+    vouchers.insert({IdentityOf(*known), known->sa.protection});
   }
   for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
     const auto it = past_.find(ends);
     if (it == past_.end()) continue;
     for (const Past& past : it->second) {
       if (past.end >= since && Carries(past.known, flow)) {
-        identities.insert(IdentityOf(past.known));
+        vouchers.insert({IdentityOf(past.known), past.known.sa.protection});
       }
     }
   }
-  return identities;
+  return vouchers;
 }
 
 void SaTable::ForgetBefore(int64_t time) {
