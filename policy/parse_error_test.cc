@@ -88,9 +88,6 @@ TEST_CASE("Values that are not supported yet") {
   Check({
       {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
-      {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
-       {"p:5:10: action = \"protect-or-bypass\" is not supported yet for incoming connections: "
-        "expected it only with direction = \"out\""}},
   });
 }
 

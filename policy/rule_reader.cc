@@ -302,11 +302,6 @@ std::optional<std::string> RuleReader::ReadAction(const toml::table& table, Rule
 
 void RuleReader::CheckAction(const toml::table& table, const Rule& rule,
                              const std::string& action) {
-  if (rule.action == Action::kProtectOrBypass && rule.direction != Direction::kOut) {
-    read_.Wrong(*table.get("action"),
-                "action = \"protect-or-bypass\" is not supported yet for incoming connections: "
-                "expected it only with direction = \"out\"");
-  }
   if (Protects(rule.action)) return;
   for (const char* key : {"protection", "peer", "child", "reqid", "acquire_timeout", "on_break"}) {
     if (const toml::node* node = table.get(key)) {

@@ -23,11 +23,13 @@ class Parser {
  private:
   void Top(const toml::table& root) {
     read_.CheckKeys(root, "the file",
-                    {"latchkey", "mark_mask", "suites", "default", "protection", "peer", "rule",
-                     "signer", "grant"});
+                    {"latchkey", "mark_mask", "suites", "clear_fragments", "default", "protection",
+                     "peer", "rule", "signer", "grant"});
     read_.Require(root, "latchkey", "the file");
     read_.Integer(root, "latchkey", 1, 1);
     MarkMask(root);
+    system_.fragments_dropped =
+        read_.Word(root, "clear_fragments", {"ban", "dropped"}) == "dropped";
     Suites(root);
     if (const toml::table* otherwise = read_.Table(root, "default")) {
       read_.CheckKeys(*otherwise, "[default]", {"on_break"});

@@ -22,6 +22,7 @@ TEST_CASE("All of it at once") {
   const auto parsed = ParseSystem(R"(
 latchkey  = 1
 mark_mask = 0x00ff0000
+clear_fragments = "dropped"
 suites    = [["aes-gcm-16:256", "chacha20-poly1305"], ["aes-gcm-16:128"]]
 [default]
 on_break = "reset"
@@ -56,7 +57,9 @@ grants = ["weaken"]
   REQUIRE(parsed->rules.size() == 2);
   CHECK(parsed->rules[0].action == Action::kProtect);
   CHECK(AcceptedBy(parsed->rules[0]).count() == 3);
-  CHECK(parsed->rules[0].line == 9);
+  CHECK(parsed->rules[0].line == 10);
+  CHECK(parsed->fragments_dropped);
+  CHECK_FALSE(parsed->rules[0].protection.mode);
   CHECK(parsed->rules[1].action == Action::kDiscard);
   REQUIRE(parsed->signers.size() == 1);
   CHECK(parsed->signers[0].key == kKey);
@@ -99,6 +102,8 @@ TEST_CASE("What is wrong, and where") {
         "s:2:19: suites holds 3: expected a string"}},
       {head + "[default]\non_break = \"wait\"",
        {"s:3:12: on_break is \"wait\": expected \"reset\" or \"suspend\""}},
+      {head + "clear_fragments = \"pass\"",
+       {"s:2:19: clear_fragments is \"pass\": expected \"ban\" or \"dropped\""}},
       {head + "[[rule]]\naction = \"protect-or-bypass\"",
        {"s:3:10: action is \"protect-or-bypass\": expected \"protect\", \"bypass\" or "
         "\"discard\""}},

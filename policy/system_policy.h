@@ -31,6 +31,7 @@ struct Signer {
 
 struct SystemPolicy {
   uint32_t mark_mask = 0xffff0000;
+  bool fragments_dropped = false;  // fragments in clear, where tunnels run, by somebody else
   SuiteClasses suites;
   // Every rule that speaks of a flow counts, and the strictest holds; but a bypass rule is an
   // exception: where it speaks of a flow, the rules after it do not.

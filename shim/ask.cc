@@ -1,12 +1,12 @@
 #include "shim/ask.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
 
-#include "shim/link.h"
 #include "shim/session.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -32,6 +32,11 @@ bool IsInet(int fd) {
   return domain == AF_INET || domain == AF_INET6;
 }
 
+bool IsNonblocking(int fd) {
+  const long flags = RawSyscall(SYS_fcntl, fd, F_GETFL);
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
 bool IsGuarded(int fd) {
   // The bit is the broker's choice (mark_mask of system.toml). Without a page any mark may be it.
   const wire::Page* page = CurrentPage();
@@ -47,28 +52,35 @@ int TcpState(int fd) {
   return result < 0 || length == 0 ? -1 : info.tcpi_state;
 }
 
-Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote) {
+Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote, uint32_t flags,
+                    const Limits& limits) {
   wire::SocketRequest request{};
   request.header = wire::MakeHeader(type, NextSerial());
+  request.flags = flags;
   request.fd = fd;
   request.remote = remote;
   wire::Received received;
-  const int error = Ask(&request, sizeof(request), fd, wire::Type::kDecision, received);
-  if (error != 0) return Permission{false, false, ClosedErrno()};
+  const int error = Ask(&request, sizeof(request), fd, wire::Type::kDecision, received, limits);
+  if (error != 0) {
+    const int cut = error == EINTR ? EINTR : error == ETIME ? EINPROGRESS : 0;
+    return Permission{.cut = cut, .error = ClosedErrno()};
+  }
   wire::CloseDescriptors(received);
   const auto& decision = received.As<wire::Decision>();
   switch (decision.verdict) {
     case wire::Verdict::kLatched:
+      return Permission{.granted = true, .latched = true};
     case wire::Verdict::kLarval:
-      return Permission{true, true, 0};
+      if (type != wire::Type::kConnect) break;
+      return Permission{.granted = true, .latched = true, .larval = true};
     case wire::Verdict::kBypass:
     case wire::Verdict::kLocal:
-      return Permission{true, false, 0};
+      return Permission{.granted = true};
     case wire::Verdict::kWait:
     case wire::Verdict::kRefused:
       break;
   }
-  return Permission{false, false, decision.error > 0 ? decision.error : EACCES};
+  return Permission{.error = decision.error > 0 ? decision.error : EACCES};
 }
 
 }  // namespace latchkey::shim

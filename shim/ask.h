@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include "shim/link.h"
 #include "shim/wire/messages.h"
 
 namespace latchkey::shim {
@@ -14,6 +15,9 @@ int IntOption(int fd, int level, int option);
 // True for AF_INET and AF_INET6 sockets; also for a socket when that cannot be known.
 bool IsInet(int fd);
 
+// True when calls on it are not to wait (SOCK_NONBLOCK is the same flag).
+bool IsNonblocking(int fd);
+
 // True when the socket bears the mark of a latch; also when that cannot be known.
 bool IsGuarded(int fd);
 
@@ -23,11 +27,14 @@ int TcpState(int fd);
 struct Permission {
   bool granted = false;
   bool latched = false;
-  int error = 0;  // errno when not granted; never 0 then
+  bool larval = false;  // latched, and nothing moves until the SA is there
+  int cut = 0;          // not granted since the wait ended first: the errno connect() has for that
+  int error = 0;        // errno when not granted; never 0 then
 };
 
-// Asks the broker about a socket. Whatever goes wrong is a refusal.
-Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote);
+// Asks the broker about a socket; `flags` kRequest…. Whatever goes wrong is a refusal.
+Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote, uint32_t flags = 0,
+                    const Limits& limits = {});
 
 }  // namespace latchkey::shim
 

@@ -9,10 +9,12 @@
 #include "shim/ask.h"
 #include "shim/hook.h"
 #include "shim/hooks.h"
+#include "shim/latched_connect.h"
 #include "shim/page_view.h"
 #include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/session.h"
+#include "shim/trouble.h"
 
 namespace latchkey::shim {
 namespace {
@@ -24,11 +26,6 @@ union AnyAddress {
   sockaddr_in6 v6;
   sockaddr_storage storage;
 };
-
-int RealConnect(int fd, const sockaddr* address, socklen_t length) {
-  if (real.connect != nullptr) return real.connect(fd, address, length);
-  return static_cast<int>(SystemCall(SYS_connect, fd, address, length));
-}
 
 int RealListen(int fd, int backlog) {
   if (real.listen != nullptr) return real.listen(fd, backlog);
@@ -95,6 +92,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
     return result;
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
+  if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
   const wire::Settle settle = Settle(remote);
   if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
     return RealConnect(fd, &copy.base, length);
@@ -113,20 +111,14 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (settle == wire::Settle::kBypass) return RealConnect(fd, &copy.base, length);
   if (settle == wire::Settle::kDiscard) {
     // Refused, whatever the broker says: it is asked so that the refusal is on record.
-    if (state == kTcpClose) AskAbout(wire::Type::kConnect, fd, remote);
+    const Limits limits{.may_wait = false};
+    if (state == kTcpClose) AskAbout(wire::Type::kConnect, fd, remote, 0, limits);
     return Refuse(EACCES);
   }
   if (state < 0) return Refuse(EPROTONOSUPPORT);  // MPTCP, SCTP
   // Asked again about a connect in progress, the kernel answers (EALREADY, EISCONN, success).
-  if (state != kTcpClose) return RealConnect(fd, &copy.base, length);
-  const int saved = errno;
-  const Permission permission = AskAbout(wire::Type::kConnect, fd, remote);
-  if (!permission.granted) return Refuse(permission.error);
-  errno = saved;
-  const int result = RealConnect(fd, &copy.base, length);
-  // The SA went between the decision and the SYN: EAGAIN would make event loops spin.
-  if (result < 0 && errno == EAGAIN && permission.latched) return Refuse(ENOKEY);
-  return result;
+  if (state != kTcpClose) return CheckedConnect(fd, RealConnect(fd, &copy.base, length));
+  return LatchedConnect(fd, &copy.base, length, remote);
 }
 
 int HookBind(int fd, const sockaddr* address, socklen_t length) {

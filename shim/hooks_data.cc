@@ -168,7 +168,8 @@ int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length
   const bool error_asked = result == 0 && level == SOL_SOCKET && option == SO_ERROR;
   if (!error_asked || *length != sizeof(int) || !AnyTrouble()) return result;
   const int saved = errno;
-  if (IsBroken(fd)) *static_cast<int*>(value) = ECONNRESET;
+  // Each time it is asked: who asks twice must not take the second answer for a connection.
+  if (const int error = EndedWith(fd); error != 0) *static_cast<int*>(value) = error;
   errno = saved;
   return result;
 }

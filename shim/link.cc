@@ -1,13 +1,13 @@
 #include "shim/link.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include <atomic>
 #include <cerrno>
@@ -21,7 +21,6 @@ namespace {
 using wire::RawSyscall;
 
 constexpr int kSlots = 8;
-constexpr int64_t kPatienceMs = 10'000;
 // How often to look for an answer before sleeping until it comes: it takes some tens of
 // microseconds, and so does being woken on a CPU that went idle.
 constexpr int kLooks = 100;
@@ -38,6 +37,7 @@ struct Slot {
 
 struct Connection {
   int fd = -1;
+  int pid = 0;
   uint64_t device = 0;
   uint64_t inode = 0;
 };
@@ -48,6 +48,7 @@ sockaddr_un broker_address;
 uint8_t session_token[wire::kTokenSize];
 bool token_known;
 std::atomic<uint32_t> next_serial;
+std::atomic<int> patience_ms{10'000};
 
 int Pid() { return static_cast<int>(RawSyscall(SYS_getpid)); }
 
@@ -59,59 +60,83 @@ bool Identify(int fd, uint64_t& device, uint64_t& inode) {
   return true;
 }
 
-int64_t NowMs() {
-  timespec now{};
-  RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&now));
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+// True while the descriptor is still the connection that was made, in the process that made it: a
+// program may put something else in its place, and a signal handler may fork.
+bool IsSame(const Connection& connection) {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  return connection.pid == Pid() && Identify(connection.fd, device, inode) &&
+         device == connection.device && inode == connection.inode;
 }
 
-int Receive(int fd, wire::Type answer, uint32_t serial, wire::Received& received) {
-  int64_t deadline = 0;
-  for (int look = 0;; ++look) {
-    const bool wait = look >= kLooks;
-    const int error = wire::ReceiveMessage(fd, received, wait);
-    if (error == EAGAIN && !wait) {
+int Receive(const Connection& connection, wire::Type answer, uint32_t serial, const Limits& limits,
+            wire::Received& received) {
+  Wait wait(limits.signals);
+  int64_t until = NowMs() + patience_ms.load(std::memory_order_relaxed);
+  for (int look = 0;;) {
+    const int error = wire::ReceiveMessage(connection.fd, received, /*wait=*/false);
+    if (error == EAGAIN && look < kLooks) {
       // The broker may have been put on this very CPU.
       RawSyscall(SYS_sched_yield);
+      ++look;
       continue;
     }
-    if (error == EAGAIN) return ETIMEDOUT;  // SO_RCVTIMEO
-    if (error == EINTR) {
-      // The wait starts over, yet not for ever in a program with a busy timer.
-      const int64_t now = NowMs();
-      if (deadline == 0) deadline = now + kPatienceMs;
-      if (now >= deadline) return ETIMEDOUT;
+    if (error == EAGAIN) {
+      const bool own = limits.deadline != 0 && limits.deadline < until;
+      if (!IsSame(connection)) return EPIPE;
+      const Woken woken = wait.Until(connection.fd, own ? limits.deadline : until);
+      if (woken == Woken::kSignal) return EINTR;
+      if (woken == Woken::kLate) return own ? ETIME : ETIMEDOUT;
+      // What is read now must not be the program's.
+      if (!IsSame(connection)) return EPIPE;
       continue;
     }
     if (error != 0) return error;
-    if (received.header().type == answer && received.header().serial == serial) return 0;
+    if (received.header().type != answer || received.header().serial != serial) {
+      wire::CloseDescriptors(received);
+      return EPROTO;
+    }
+    if (answer != wire::Type::kDecision ||
+        received.As<wire::Decision>().verdict != wire::Verdict::kWait) {
+      return 0;
+    }
     wire::CloseDescriptors(received);
-    return EPROTO;
+    if (!limits.may_wait) return ECANCELED;
+    // It is alive and at work: from here on it has as long again for its next word.
+    until = NowMs() + patience_ms.load(std::memory_order_relaxed);
+    look = kLooks;
   }
 }
 
-int Exchange(int fd, const void* request, uint32_t size, const int* descriptors, int count,
-             wire::Type answer, wire::Received& received) {
+int Exchange(const Connection& connection, const void* request, uint32_t size,
+             const int* descriptors, int count, wire::Type answer, const Limits& limits,
+             wire::Received& received) {
   const auto* header = static_cast<const wire::Header*>(request);
-  if (const int error = wire::SendMessage(fd, request, size, descriptors, count, /*wait=*/true);
+  if (const int error =
+          wire::SendMessage(connection.fd, request, size, descriptors, count, /*wait=*/true);
       error != 0) {
     return error == EAGAIN ? ETIMEDOUT : error;
   }
-  return Receive(fd, answer, header->serial, received);
+  return Receive(connection, answer, header->serial, limits, received);
 }
 
 int Connect(Connection& connection) {
   long fd = RawSyscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return static_cast<int>(-fd);
-  // A broker that hangs is a refusal, not a program that hangs: connecting, asking, waiting.
-  const timeval patience{kPatienceMs / 1000, 0};
-  for (const int option : {SO_SNDTIMEO, SO_RCVTIMEO}) {
-    RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, option, reinterpret_cast<long>(&patience),
-               sizeof(patience));
-  }
-  const long result =
-      RawSyscall(SYS_connect, fd, reinterpret_cast<long>(&broker_address), sizeof(broker_address));
-  if (result < 0 && result != -EINTR) {
+  // A broker that hangs is a refusal, not a program that hangs: connecting, asking. (Waiting has
+  // its own ways: SO_RCVTIMEO would take what is known of signals away.)
+  const int milliseconds = patience_ms.load(std::memory_order_relaxed);
+  const timeval patience{milliseconds / 1000, milliseconds % 1000 * 1000};
+  RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, reinterpret_cast<long>(&patience),
+             sizeof(patience));
+  const int64_t until = NowMs() + milliseconds;
+  long result;
+  do {
+    result = RawSyscall(SYS_connect, fd, reinterpret_cast<long>(&broker_address),
+                        sizeof(broker_address));
+    // Interrupted, a Unix socket is not connecting: it is done again, not for ever.
+  } while (result == -EINTR && NowMs() < until);
+  if (result < 0) {
     RawSyscall(SYS_close, fd);
     return static_cast<int>(-result);
   }
@@ -123,17 +148,18 @@ int Connect(Connection& connection) {
     break;
   }
   connection.fd = static_cast<int>(fd);
+  connection.pid = Pid();
   if (!Identify(connection.fd, connection.device, connection.inode)) return EBADF;
   return 0;
 }
 
-int AttachOn(int fd) {
+int AttachOn(const Connection& connection, const Limits& limits) {
   wire::Attach request{};
   request.header = wire::MakeHeader(wire::Type::kAttach, NextSerial());
   for (size_t i = 0; i < wire::kTokenSize; ++i) request.token[i] = session_token[i];
   wire::Received received;
-  if (const int error =
-          Exchange(fd, &request, sizeof(request), nullptr, 0, wire::Type::kAttached, received);
+  if (const int error = Exchange(connection, &request, sizeof(request), nullptr, 0,
+                                 wire::Type::kAttached, limits, received);
       error != 0) {
     return error;
   }
@@ -160,19 +186,33 @@ void GiveBack(Slot* slot) {
   if (slot != nullptr) slot->busy.store(false, std::memory_order_release);
 }
 
-// Returns the slot's connection if it is still what it was, in this process; else -1.
-int Live(const Slot& slot) {
+// Returns the slot's connection if it is still what it was, in this process; else none.
+Connection Live(const Slot& slot) {
   const int fd = slot.fd.load(std::memory_order_relaxed);
-  if (fd == 0 || slot.pid.load(std::memory_order_relaxed) != Pid()) return -1;
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  if (!Identify(fd, device, inode)) return -1;
-  return device == slot.device && inode == slot.inode ? fd : -1;
+  if (fd == 0) return Connection{};
+  const Connection kept{fd, slot.pid.load(std::memory_order_relaxed), slot.device, slot.inode};
+  return IsSame(kept) ? kept : Connection{};
 }
 
-void Drop(Slot* slot, int fd) {
+void Keep(Slot* slot, const Connection& connection) {
+  slot->device = connection.device;
+  slot->inode = connection.inode;
+  slot->pid.store(connection.pid, std::memory_order_relaxed);
+  slot->fd.store(connection.fd, std::memory_order_relaxed);
+}
+
+// Ends a connection; the broker drops what still waits on it.
+void Drop(Slot* slot, const Connection& connection) {
   if (slot != nullptr) slot->fd.store(0, std::memory_order_relaxed);
-  RawSyscall(SYS_close, fd);
+  if (!IsSame(connection)) return;
+  // A child may have inherited the descriptor: closing ours alone would tell the broker nothing.
+  RawSyscall(SYS_shutdown, connection.fd, SHUT_RDWR);
+  RawSyscall(SYS_close, connection.fd);
+}
+
+// In a child of fork() only this thread is left: what others had taken is nobody's.
+void ForgetOthers() {
+  for (Slot& slot : slots) slot.busy.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -194,34 +234,29 @@ void SetToken(const uint8_t* token) {
 bool HasToken() { return token_known; }
 
 int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
-        wire::Received& received) {
+        wire::Received& received, const Limits& limits) {
   if (!token_known) return ENOTCONN;
   Slot* slot = Take();
   int error = EPIPE;
   // A broker that was restarted left a dead connection: a fresh one is tried once.
   for (int attempt = 0; attempt < 2 && error != 0; ++attempt) {
-    int fd = slot == nullptr ? -1 : Live(*slot);
-    const bool fresh = fd < 0;
-    if (fresh) {
+    Connection connection = slot == nullptr ? Connection{} : Live(*slot);
+    if (connection.fd < 0) {
       if (slot != nullptr) slot->fd.store(0, std::memory_order_relaxed);
-      Connection connection;
       error = Connect(connection);
-      if (error == 0) error = AttachOn(connection.fd);
+      if (error == 0) error = AttachOn(connection, limits);
       if (error != 0) {
-        if (connection.fd >= 0) RawSyscall(SYS_close, connection.fd);
+        if (connection.fd >= 0) Drop(nullptr, connection);
         break;
       }
-      fd = connection.fd;
-      if (slot != nullptr) {
-        slot->device = connection.device;
-        slot->inode = connection.inode;
-        slot->pid.store(Pid(), std::memory_order_relaxed);
-        slot->fd.store(fd, std::memory_order_relaxed);
-      }
+      if (slot != nullptr) Keep(slot, connection);
     }
-    error = Exchange(fd, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer, received);
-    if (error != 0 || slot == nullptr) Drop(slot, fd);
-    if (error == ETIMEDOUT || error == EPROTO) break;
+    error = Exchange(connection, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer,
+                     limits, received);
+    if (error != 0 || slot == nullptr) Drop(slot, connection);
+    const bool final = error == ETIMEDOUT || error == EPROTO || error == EINTR || error == ETIME ||
+                       error == ECANCELED;
+    if (final) break;
   }
   GiveBack(slot);
   return error;
@@ -230,9 +265,11 @@ int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
 int AskApart(const void* request, uint32_t size, const int* descriptors, int count,
              wire::Type answer, wire::Received& received) {
   Connection connection;
-  if (const int error = Connect(connection); error != 0) return error;
-  const int error = Exchange(connection.fd, request, size, descriptors, count, answer, received);
-  RawSyscall(SYS_close, connection.fd);
+  int error = Connect(connection);
+  if (error == 0) {
+    error = Exchange(connection, request, size, descriptors, count, answer, Limits{}, received);
+  }
+  if (connection.fd >= 0) Drop(nullptr, connection);
   return error;
 }
 
@@ -242,23 +279,24 @@ int Attach() {
   Slot* slot = Take();
   Connection connection;
   int error = Connect(connection);
-  if (error == 0) error = AttachOn(connection.fd);
+  if (error == 0) error = AttachOn(connection, Limits{});
   if (error != 0 || slot == nullptr) {
-    if (connection.fd >= 0) RawSyscall(SYS_close, connection.fd);
+    if (connection.fd >= 0) Drop(nullptr, connection);
   } else {
-    slot->device = connection.device;
-    slot->inode = connection.inode;
-    slot->pid.store(Pid(), std::memory_order_relaxed);
-    slot->fd.store(connection.fd, std::memory_order_relaxed);
+    Keep(slot, connection);
   }
   GiveBack(slot);
   return error;
 }
 
+void SurviveForks() { pthread_atfork(nullptr, nullptr, ForgetOthers); }
+
+void SetPatience(int milliseconds) { patience_ms.store(milliseconds); }
+
 bool IsLink(int fd) {
   if (fd <= 0) return false;
   for (const Slot& slot : slots) {
-    if (slot.fd.load(std::memory_order_relaxed) == fd) return Live(slot) == fd;
+    if (slot.fd.load(std::memory_order_relaxed) == fd) return Live(slot).fd == fd;
   }
   return false;
 }
@@ -276,7 +314,7 @@ int LinksInOrder(int* fds, int room) {
   int count = 0;
   for (const Slot& slot : slots) {
     const int fd = slot.fd.load(std::memory_order_relaxed);
-    if (fd == 0 || count == room || Live(slot) != fd) continue;
+    if (fd == 0 || count == room || Live(slot).fd != fd) continue;
     int place = count++;
     for (; place > 0 && fds[place - 1] > fd; --place) fds[place] = fds[place - 1];
     fds[place] = fd;

@@ -6,6 +6,9 @@
 #ifndef SHIM_LINK_H_
 #define SHIM_LINK_H_
 
+#include <cstdint>
+
+#include "shim/wait.h"
 #include "shim/wire/codec.h"
 
 namespace latchkey::shim {
@@ -15,11 +18,20 @@ void SetBroker(const char* path);
 void SetToken(const uint8_t* token);
 bool HasToken();
 
+// How long an answer may take, beside the patience with a broker that says nothing.
+struct Limits {
+  Signals signals = Signals::kGoOn;
+  int64_t deadline = 0;  // by NowMs(); 0 = none
+  bool may_wait = true;  // false: that the broker cannot decide yet ends it too
+};
+
 // Sends one request with up to one descriptor on a connection of the session and waits for its
-// answer (10 s). 0, or the errno of the failure; EPROTO for an answer that is none. A broker that
-// went away in between is tried once more.
+// answer: 10 s, and 10 s more after each word that it is still to come (Verdict::kWait). 0, or the
+// errno of the failure: EPROTO for an answer that is none, ETIMEDOUT when patience ran out, and by
+// `limits` EINTR, ETIME, ECANCELED. Failed, the connection is closed, which withdraws the request.
+// A broker that went away in between is tried once more.
 int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
-        wire::Received& received);
+        wire::Received& received, const Limits& limits = {});
 
 // The same, with `count` descriptors, on a connection of its own that is not attached: for kOpen.
 int AskApart(const void* request, uint32_t size, const int* descriptors, int count,
@@ -30,6 +42,12 @@ uint32_t NextSerial();
 
 // Attaches a connection if none is: the check-in. 0 or the errno.
 int Attach();
+
+// Has children of fork() find the connections free that other threads were using.
+void SurviveForks();
+
+// Another patience than 10 s, for tests.
+void SetPatience(int milliseconds);
 
 // True when `fd` is a connection of ours in this process.
 bool IsLink(int fd);

@@ -83,14 +83,18 @@ wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote)
   return page.generation.load(std::memory_order_relaxed) == before ? settle : wire::Settle::kAsk;
 }
 
-wire::Trouble FindTrouble(const wire::Page& page, uint64_t cookie) {
+Ailment FindTrouble(const wire::Page& page, uint64_t cookie) {
   uint32_t slot = wire::SlotOf(cookie);
   for (uint32_t i = 0; i < wire::kPageSlots; ++i, slot = (slot + 1) & (wire::kPageSlots - 1)) {
     const uint64_t found = page.slots[slot].cookie.load(std::memory_order_acquire);
     if (found == 0) break;
-    if (found == cookie) return page.slots[slot].trouble.load(std::memory_order_acquire);
+    if (found != cookie) continue;
+    // Its writer fills in the reason first.
+    const wire::Trouble trouble = page.slots[slot].trouble.load(std::memory_order_acquire);
+    const uint32_t reason = page.slots[slot].reason.load(std::memory_order_relaxed);
+    return Ailment{trouble, static_cast<wire::Reason>(reason)};
   }
-  return wire::Trouble::kFree;
+  return Ailment{};
 }
 
 }  // namespace latchkey::shim

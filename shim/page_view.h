@@ -20,8 +20,13 @@ bool IsLoopback(const wire::Endpoint& endpoint);
 // rewritten.
 wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote);
 
+struct Ailment {
+  wire::Trouble trouble = wire::Trouble::kFree;
+  wire::Reason reason = wire::Reason::kNone;
+};
+
 // Returns what ails the socket with this cookie, kFree when nothing does.
-wire::Trouble FindTrouble(const wire::Page& page, uint64_t cookie);
+Ailment FindTrouble(const wire::Page& page, uint64_t cookie);
 
 }  // namespace latchkey::shim
 

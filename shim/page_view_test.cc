@@ -107,6 +107,10 @@ TEST_CASE("the first rule that matches settles it; while they are rewritten, the
   CHECK(SettleConnect(*page, Read("10.1.2.3")) == Settle::kAsk);
 }
 
+wire::Reason ReasonFor(uint64_t cookie) {
+  return static_cast<wire::Reason>(cookie % wire::kReasonCount);
+}
+
 TEST_CASE("sockets in trouble are found past others and past removed ones, and no others are") {
   const auto page = MakePage();
   std::map<uint64_t, wire::Trouble> model;
@@ -117,13 +121,18 @@ TEST_CASE("sockets in trouble are found past others and past removed ones, and n
     while (page->slots[slot].cookie != 0) slot = (slot + 1) & (wire::kPageSlots - 1);
     const bool removed = i % 3 == 0;
     page->slots[slot].cookie = removed ? wire::kTombstone : cookie;
+    page->slots[slot].reason = static_cast<uint32_t>(ReasonFor(cookie));
     page->slots[slot].trouble = i % 2 == 0 ? wire::Trouble::kBroken : wire::Trouble::kNoSa;
     model[cookie] = removed ? wire::Trouble::kFree : page->slots[slot].trouble.load();
   }
-  for (const auto& [cookie, trouble] : model) CHECK(FindTrouble(*page, cookie) == trouble);
-  CHECK(FindTrouble(*page, 2) == wire::Trouble::kFree);
+  for (const auto& [cookie, trouble] : model) {
+    const Ailment found = FindTrouble(*page, cookie);
+    CHECK(found.trouble == trouble);
+    if (trouble != wire::Trouble::kFree) CHECK(found.reason == ReasonFor(cookie));
+  }
+  CHECK(FindTrouble(*page, 2).trouble == wire::Trouble::kFree);
   for (wire::PageSlot& slot : page->slots) slot.cookie = wire::kTombstone;
-  CHECK(FindTrouble(*page, 2) == wire::Trouble::kFree);  // a full table ends the search too
+  CHECK(FindTrouble(*page, 2).trouble == wire::Trouble::kFree);  // a full table ends the search too
 }
 
 }  // namespace

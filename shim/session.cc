@@ -140,6 +140,7 @@ int OpenSession(const char* policy) {
 __attribute__((constructor(102))) void Start() {
   const int saved = errno;
   ResolveReal();
+  SurviveForks();
   const bool trusted = getauxval(AT_SECURE) == 0;
   const char* path = trusted ? getenv("LATCHKEY_SOCKET") : nullptr;
   const char* token_text = trusted ? getenv("LATCHKEY_TOKEN") : nullptr;

@@ -21,15 +21,20 @@ bool CookieOf(int fd, uint64_t& cookie) {
                           reinterpret_cast<long>(&cookie), reinterpret_cast<long>(&length)) == 0;
 }
 
-wire::Trouble TroubleOf(int fd) {
+Ailment AilmentOf(int fd) {
   const wire::Page* page = CurrentPage();
   uint64_t cookie = 0;
-  if (page == nullptr || !CookieOf(fd, cookie)) return wire::Trouble::kFree;
-  const wire::Trouble found = FindTrouble(*page, cookie);
-  if (found != wire::Trouble::kFree) return found;
+  if (page == nullptr || !CookieOf(fd, cookie)) return Ailment{};
+  const Ailment found = FindTrouble(*page, cookie);
+  if (found.trouble != wire::Trouble::kFree) return found;
   // The table ran over: what is not in it may be in trouble all the same.
   const bool overflow = (page->flags.load(std::memory_order_acquire) & wire::kPageOverflow) != 0;
-  return overflow && TcpState(fd) >= 0 ? wire::Trouble::kNoSa : wire::Trouble::kFree;
+  return Ailment{overflow && TcpState(fd) >= 0 ? wire::Trouble::kNoSa : wire::Trouble::kFree};
+}
+
+int RefusalErrno(wire::Reason reason) {
+  const int error = wire::ReasonErrno(reason);
+  return error != 0 ? error : EACCES;
 }
 
 }  // namespace
@@ -39,32 +44,57 @@ bool AnyTrouble() {
   return page != nullptr && page->troubled.load(std::memory_order_relaxed) != 0;
 }
 
-bool IsBroken(int fd) {
-  switch (TroubleOf(fd)) {
+int EndedWith(int fd) {
+  const Ailment found = AilmentOf(fd);
+  switch (found.trouble) {
     case wire::Trouble::kBroken:
+      return ECONNRESET;
     case wire::Trouble::kRefused:
-      return true;
+      return RefusalErrno(found.reason);
     case wire::Trouble::kNoSa:
-      return TcpState(fd) == kTcpClose;
+      return TcpState(fd) == kTcpClose ? ECONNRESET : 0;
     case wire::Trouble::kFree:
       break;
   }
-  return false;
+  return 0;
+}
+
+int RefusedWith(int fd) {
+  if (!AnyTrouble()) return 0;
+  const Ailment found = AilmentOf(fd);
+  return found.trouble == wire::Trouble::kRefused ? RefusalErrno(found.reason) : 0;
+}
+
+int CheckedConnect(int fd, int result) {
+  const int saved = errno;
+  if (result == 0 || saved == EINTR || saved == EISCONN || !AnyTrouble()) return result;
+  const int error = EndedWith(fd);
+  errno = error != 0 ? error : saved;
+  return result;
 }
 
 ssize_t LookCloser(int fd, ssize_t result) {
   const int saved = errno;
   if (result < 0 && saved == EINTR) return result;
-  const wire::Trouble trouble = TroubleOf(fd);
-  bool reset = trouble == wire::Trouble::kBroken;
-  if (trouble == wire::Trouble::kNoSa) {
-    // For want of an SA TCP gives up with EAGAIN (IPv6), ETIMEDOUT or a clean-looking end. EAGAIN
-    // alone may just mean that there is nothing to read yet.
-    const bool waiting = result < 0 && saved == EAGAIN;
-    reset = !waiting || TcpState(fd) == kTcpClose;
+  const Ailment found = AilmentOf(fd);
+  int error = 0;
+  switch (found.trouble) {
+    case wire::Trouble::kBroken:
+      error = ECONNRESET;
+      break;
+    case wire::Trouble::kRefused:
+      error = RefusalErrno(found.reason);
+      break;
+    case wire::Trouble::kNoSa:
+      // For want of an SA TCP gives up with EAGAIN (IPv6), ETIMEDOUT or a clean-looking end. EAGAIN
+      // alone may just mean that there is nothing to read yet.
+      if (result >= 0 || saved != EAGAIN || TcpState(fd) == kTcpClose) error = ECONNRESET;
+      break;
+    case wire::Trouble::kFree:
+      break;
   }
-  errno = reset ? ECONNRESET : saved;
-  return reset ? -1 : result;
+  errno = error != 0 ? error : saved;
+  return error != 0 ? -1 : result;
 }
 
 }  // namespace latchkey::shim

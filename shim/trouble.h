@@ -1,6 +1,7 @@
-// What a failed or ended data call must say instead: a latch that broke, or that lost its SA for
-// good, shows as ECONNRESET and as nothing else (the kernel would say ECONNABORTED, EPIPE, EAGAIN
-// or end of file).
+// What a failed or ended call must say instead: a latch that broke, or that lost its SA for good,
+// shows as ECONNRESET and as nothing else (the kernel would say ECONNABORTED, EPIPE, EAGAIN or end
+// of file); one that was refused while the program's connect was in progress shows as the errno of
+// the refusal.
 #ifndef SHIM_TROUBLE_H_
 #define SHIM_TROUBLE_H_
 
@@ -15,8 +16,15 @@ ssize_t LookCloser(int fd, ssize_t result);
 // True while any latch of the session is in trouble: one load.
 bool AnyTrouble();
 
-// True when the socket's latch is broken.
-bool IsBroken(int fd);
+// Returns the errno that a socket's latch has ended with, 0 when it has not.
+int EndedWith(int fd);
+
+// The same for a latch that never came to be: a connect that could not be latched after all. Its
+// errno holds for every call on that socket, connect() too, until it is disconnected or closed.
+int RefusedWith(int fd);
+
+// Passes a connect()'s result on.
+int CheckedConnect(int fd, int result);
 
 // Passes a data call's result on. `eof`: a result of 0 would mean the end of the stream.
 inline ssize_t Checked(int fd, ssize_t result, bool eof) {

@@ -64,6 +64,7 @@ FakeBroker::~FakeBroker() {
   Stop();
   munmap(page_, sizeof(wire::Page));
   close(page_fd_);
+  for (const int held : larval_) close(held);
   rmdir(folder_.c_str());
 }
 
@@ -99,6 +100,44 @@ void FakeBroker::ForgetSession() {
   session_known_ = false;
 }
 
+void FakeBroker::Decide(Answer answer) {
+  const std::lock_guard lock(mutex_);
+  for (const Waiting& one : waiting_) Conclude(one.client, one.serial, answer, one.socket);
+  waiting_.clear();
+}
+
+void FakeBroker::Refuse(wire::Reason reason) {
+  const std::lock_guard lock(mutex_);
+  for (const int held : larval_) {
+    Trouble(held, wire::Trouble::kRefused, reason);
+    sockaddr none{};
+    none.sa_family = AF_UNSPEC;
+    Must(connect(held, &none, sizeof(none)) == 0, "disconnect");
+    close(held);
+  }
+  larval_.clear();
+}
+
+uint32_t FakeBroker::flags(Type type) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = flags_.find(type);
+  return found == flags_.end() ? 0 : found->second;
+}
+
+int FakeBroker::waiting() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int>(waiting_.size());
+}
+
+int FakeBroker::withdrawn() const {
+  const std::lock_guard lock(mutex_);
+  return withdrawn_;
+}
+
+void FakeBroker::AwaitWaiting(int count) const {
+  for (int i = 0; i < 500 && waiting() != count; ++i) usleep(10'000);
+}
+
 int FakeBroker::Count(Type type) const {
   const std::lock_guard lock(mutex_);
   const auto found = counts_.find(type);
@@ -129,10 +168,11 @@ void FakeBroker::Stop() {
 void FakeBroker::Serve() {
   std::vector<pollfd> watched = {{stop_[0], POLLIN, 0}, {listener_, POLLIN, 0}};
   for (;;) {
-    if (poll(watched.data(), watched.size(), -1) < 0) continue;
+    if (poll(watched.data(), watched.size(), Tick()) < 0) continue;
     if (watched[0].revents != 0) break;
     for (size_t i = watched.size() - 1; i >= 2; --i) {
       if (watched[i].revents == 0 || ServeOne(watched[i].fd)) continue;
+      Withdraw(watched[i].fd);
       close(watched[i].fd);
       watched.erase(watched.begin() + static_cast<long>(i));
     }
@@ -140,7 +180,10 @@ void FakeBroker::Serve() {
     const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (client >= 0) watched.push_back({client, POLLIN, 0});
   }
-  for (size_t i = 2; i < watched.size(); ++i) close(watched[i].fd);
+  for (size_t i = 2; i < watched.size(); ++i) {
+    Withdraw(watched[i].fd);
+    close(watched[i].fd);
+  }
 }
 
 bool FakeBroker::ServeOne(int client) {
@@ -178,23 +221,76 @@ void FakeBroker::Reply(int client, const wire::Received& request) {
   Plan& plan = plans_[type];
   const Answer answer = plan.times > 0 ? plan.first : plan.always;
   if (plan.times > 0) --plan.times;
+  flags_[type] = request.As<wire::SocketRequest>().flags;
+  if (type == Type::kConnect && trouble_ != wire::Trouble::kFree && request.descriptor_count == 1) {
+    Trouble(request.descriptors[0], trouble_, wire::Reason::kAdmin);
+  }
+  const int held =
+      request.descriptor_count == 1 ? fcntl(request.descriptors[0], F_DUPFD_CLOEXEC, 0) : -1;
+  if (answer.waits == 0) {
+    Conclude(client, serial, answer, held);
+  } else {
+    waiting_.push_back({client, held, serial, answer, Clock::now()});
+  }
+}
+
+void FakeBroker::Conclude(int client, uint32_t serial, Answer answer, int socket) {
   wire::Decision decision{};
   decision.header = wire::MakeHeader(Type::kDecision, serial);
   decision.verdict = answer.verdict;
   decision.error = answer.error;
-  if (type == Type::kConnect && trouble_ != wire::Trouble::kFree && request.descriptor_count == 1) {
-    Trouble(request.descriptors[0]);
+  if (answer.verdict == wire::Verdict::kLarval) {
+    larval_.push_back(socket);
+  } else if (socket >= 0) {
+    close(socket);
   }
   wire::SendMessage(client, &decision, sizeof(decision), nullptr, 0, /*wait=*/true);
 }
 
-void FakeBroker::Trouble(int socket) {
+int FakeBroker::Tick() {
+  const std::lock_guard lock(mutex_);
+  const Clock::time_point now = Clock::now();
+  int next = -1;
+  for (size_t i = waiting_.size(); i-- > 0;) {
+    Waiting& one = waiting_[i];
+    if (one.due <= now && one.answer.waits == 0 && one.answer.verdict != wire::Verdict::kWait) {
+      Conclude(one.client, one.serial, one.answer, one.socket);
+      waiting_.erase(waiting_.begin() + static_cast<long>(i));
+      continue;
+    }
+    if (one.due <= now && one.answer.waits > 0) {
+      wire::Decision wait{};
+      wait.header = wire::MakeHeader(Type::kDecision, one.serial);
+      wait.verdict = wire::Verdict::kWait;
+      wire::SendMessage(one.client, &wait, sizeof(wait), nullptr, 0, /*wait=*/true);
+      --one.answer.waits;
+      one.due = now + std::chrono::milliseconds(one.answer.wait_ms);
+    }
+    if (one.due <= now) continue;  // silent from here on
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(one.due - now).count();
+    if (next < 0 || left < next) next = static_cast<int>(left);
+  }
+  return next;
+}
+
+void FakeBroker::Withdraw(int client) {
+  const std::lock_guard lock(mutex_);
+  for (size_t i = waiting_.size(); i-- > 0;) {
+    if (waiting_[i].client != client) continue;
+    ++withdrawn_;
+    close(waiting_[i].socket);
+    waiting_.erase(waiting_.begin() + static_cast<long>(i));
+  }
+}
+
+void FakeBroker::Trouble(int socket, wire::Trouble trouble, wire::Reason reason) {
   uint64_t cookie = 0;
   socklen_t length = sizeof(cookie);
   Must(getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0, "SO_COOKIE");
   uint32_t at = wire::SlotOf(cookie);
   while (page_->slots[at].cookie.load() != 0) at = (at + 1) & (wire::kPageSlots - 1);
-  page_->slots[at].trouble.store(trouble_);
+  page_->slots[at].reason.store(static_cast<uint32_t>(reason));
+  page_->slots[at].trouble.store(trouble);
   page_->slots[at].cookie.store(cookie);
   page_->troubled.fetch_add(1);
 }

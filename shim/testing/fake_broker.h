@@ -5,6 +5,7 @@
 #define SHIM_TESTING_FAKE_BROKER_H_
 
 #include <array>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <string>
@@ -17,8 +18,10 @@
 namespace latchkey::testing {
 
 struct Answer {
-  wire::Verdict verdict = wire::Verdict::kLatched;
+  wire::Verdict verdict = wire::Verdict::kLatched;  // kWait: none ever comes
   int error = 0;
+  int waits = 0;     // that many kWait come before it, the first at once
+  int wait_ms = 20;  // from one to the next, and from the last to the answer
 };
 
 class FakeBroker {
@@ -50,9 +53,30 @@ class FakeBroker {
   void Stop();
   void Start();
 
+  // Ends the waiting of all that wait with this answer.
+  void Decide(Answer answer);
+  // Fails every kLarval so far: the page first, then the socket is aborted.
+  void Refuse(wire::Reason reason);
+
   int Count(wire::Type type) const;
+  // The flags of the last request of this type.
+  uint32_t flags(wire::Type type) const;
+  // How many wait; how many stopped waiting because their connections ended.
+  int waiting() const;
+  int withdrawn() const;
+  // Returns when that many wait, or after some seconds.
+  void AwaitWaiting(int count) const;
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Waiting {
+    int client = -1;
+    int socket = -1;
+    uint32_t serial = 0;
+    Answer answer;
+    Clock::time_point due;
+  };
+
   struct Plan {
     Answer always;
     Answer first;
@@ -64,7 +88,12 @@ class FakeBroker {
   // False when the connection has ended.
   bool ServeOne(int client);
   void Reply(int client, const wire::Received& request);
-  void Trouble(int socket);
+  // Sends the decision; keeps `socket`, which is then the fake's, for a kLarval.
+  void Conclude(int client, uint32_t serial, Answer answer, int socket);
+  // Goes on with what waits; returns the time until there is more to do, for poll().
+  int Tick();
+  void Withdraw(int client);
+  void Trouble(int socket, wire::Trouble trouble, wire::Reason reason);
 
   std::string folder_;
   std::string path_;
@@ -77,6 +106,10 @@ class FakeBroker {
   mutable std::mutex mutex_;
   std::map<wire::Type, Plan> plans_;
   std::map<wire::Type, int> counts_;
+  std::map<wire::Type, uint32_t> flags_;
+  std::vector<Waiting> waiting_;
+  std::vector<int> larval_;
+  int withdrawn_ = 0;
   wire::Reason open_reason_ = wire::Reason::kNone;
   std::string open_text_;
   wire::Trouble trouble_ = wire::Trouble::kFree;

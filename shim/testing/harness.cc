@@ -4,6 +4,7 @@
 #include <linux/close_range.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -34,17 +35,27 @@ Server::Server(Manner manner)
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t length = sizeof(address);
   auto* name = reinterpret_cast<sockaddr*>(&address);
-  if (bind(listener_, name, length) != 0 || listen(listener_, kBacklog) != 0 ||
+  const bool full = manner_ == Manner::kFull;
+  if (bind(listener_, name, length) != 0 || listen(listener_, full ? 0 : kBacklog) != 0 ||
       getsockname(listener_, name, &length) != 0) {
     std::abort();
   }
   port_ = ntohs(address.sin_port);
-  thread_ = std::thread(&Server::Serve, this);
+  if (!full) {
+    Open();
+    return;
+  }
+  // A backlog of 0 has room for one.
+  filler_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(filler_, name, length) != 0) std::abort();
 }
+
+void Server::Open() { thread_ = std::thread(&Server::Serve, this); }
 
 Server::~Server() {
   shutdown(listener_, SHUT_RDWR);
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  if (filler_ >= 0) close(filler_);
   close(listener_);
 }
 
@@ -53,7 +64,8 @@ void Server::Serve() const {
   for (;;) {
     const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (client < 0) break;
-    if (manner_ != Manner::kSilent) send(client, "hello", 5, MSG_NOSIGNAL);
+    if (manner_ == Manner::kClosing || manner_ == Manner::kHolding)
+      send(client, "hello", 5, MSG_NOSIGNAL);
     if (manner_ == Manner::kClosing) {
       close(client);
     } else {
@@ -68,7 +80,8 @@ Probe::Probe(const std::string& name, uint16_t port,
   const std::string program = FromEnvironment("PROBE");
   const std::string shim = FromEnvironment("SHIM");
   if (program.empty() || shim.empty()) std::abort();
-  std::vector<std::string> variables = {"LD_PRELOAD=" + shim};
+  std::vector<std::string> variables;
+  if (!environment.empty()) variables.push_back("LD_PRELOAD=" + shim);
   for (const auto& [key, value] : environment) variables.push_back(key + "=" + value);
   const std::string number = std::to_string(port);
   std::vector<char*> arguments;
@@ -117,6 +130,8 @@ std::string Probe::ReadUntil(const std::string& last) {
   }
   return text;
 }
+
+void Probe::Signal(int number) const { kill(pid_, number); }
 
 void Probe::Continue() {
   if (write(in_, "\n", 1) != 1) std::abort();

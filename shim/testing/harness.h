@@ -12,21 +12,24 @@
 namespace latchkey::testing {
 
 // A TCP server on loopback; says "hello" to everybody. `closing`: and closes at once; else it holds
-// the connection until the test ends. `silent`: says nothing and holds.
+// the connection until the test ends. `silent`: says nothing and holds. `full`: takes nobody until
+// it is opened (their SYNs are dropped), then is silent.
 class Server {
  public:
-  enum class Manner { kClosing, kHolding, kSilent };
+  enum class Manner { kClosing, kHolding, kSilent, kFull };
   explicit Server(Manner manner = Manner::kClosing);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   uint16_t port() const { return port_; }
+  void Open();
 
  private:
   void Serve() const;
 
   Manner manner_;
   int listener_;
+  int filler_ = -1;
   uint16_t port_ = 0;
   std::thread thread_;
 };
@@ -34,7 +37,7 @@ class Server {
 // A probe that runs. Killed after 20 s: a hang is a failure.
 class Probe {
  public:
-  // `environment` is all it gets beside LD_PRELOAD.
+  // `environment` is all it gets beside LD_PRELOAD; when it is empty it runs without the shim.
   Probe(const std::string& name, uint16_t port,
         const std::map<std::string, std::string>& environment);
   ~Probe();
@@ -44,6 +47,7 @@ class Probe {
   // Returns its output up to and with the line `last`; all of it when `last` is empty.
   std::string ReadUntil(const std::string& last);
   void Continue();
+  void Signal(int number) const;
   // Returns the rest of its output, and "status N" (or "signal N") unless it ended with 0.
   std::string Finish();
   std::string errors();

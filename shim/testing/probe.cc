@@ -23,39 +23,14 @@
 #include <vector>
 
 #include "shim/testing/probe_odd.h"
+#include "shim/testing/probe_tools.h"
+#include "shim/testing/probe_wait.h"
+
+using namespace latchkey::testing;  // NOLINT(google-build-using-namespace): its own helpers
 
 namespace {
 
 constexpr int kHighest = 1100;  // above any number the shim may use for itself
-uint16_t port;
-
-sockaddr_in Loopback(uint16_t to) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(to);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-void Print(const char* what, long value) { std::printf("%s %ld\n", what, value); }
-
-// Prints 0 or the errno.
-void Outcome(const char* what, long result) { Print(what, result < 0 ? errno : 0); }
-
-int Tcp(int flags = 0) { return socket(AF_INET, SOCK_STREAM | flags, 0); }
-
-int Connect(int fd, uint16_t to = port) {
-  const sockaddr_in address = Loopback(to);
-  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-}
-
-int OpenCount() {
-  int count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    ++count;
-  }
-  return count;
-}
 
 void ConnectOnce() {
   const int fd = Tcp();
@@ -309,14 +284,6 @@ void Disconnect() {
   Outcome("disconnect", connect(fd, &none, sizeof(none)));
 }
 
-// Says when it is ready and waits for a line, so that the test may change the world in between.
-void Pause() {
-  std::printf("ready\n");
-  std::fflush(stdout);
-  char line[8];
-  if (std::fgets(line, sizeof(line), stdin) == nullptr) std::exit(3);
-}
-
 // Reads to the end on a second connection, made after the pause.
 void WaitThenEnd() {
   Pause();
@@ -362,9 +329,20 @@ int main(int argc, char** argv) {
       {"wait", WaitThenConnect},
       {"wait-end", WaitThenEnd},
       {"unspecified", DatagramUnspecified},
-      {"sandbox", [] { latchkey::testing::ProbeSandbox(port); }},
-      {"cancel", [] { latchkey::testing::ProbeCancel(port); }},
-      {"cancel-self", latchkey::testing::ProbeCancelSelf},
+      {"sandbox", ProbeSandbox},
+      {"connect-fails", ProbeConnectFails},
+      {"cancel", ProbeCancel},
+      {"cancel-self", ProbeCancelSelf},
+      {"nonblocking", ProbeNonblocking},
+      {"larval", ProbeLarval},
+      {"interrupted", ProbeInterrupted},
+      {"interrupted-late", ProbeInterruptedLate},
+      {"restarted", ProbeRestarted},
+      {"send-timeout", ProbeSendTimeout},
+      {"timeout-restarted", ProbeTimeoutRestarted},
+      {"wait-together", ProbeWaitTogether},
+      {"wait-fork", ProbeWaitFork},
+      {"wait-dup", ProbeWaitDup},
   };
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));

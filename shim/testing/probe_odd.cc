@@ -15,26 +15,17 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "shim/testing/probe_tools.h"
+
 namespace latchkey::testing {
 namespace {
 
-sockaddr_in Loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-void Outcome(const char* what, long result) {
-  std::printf("%s %d\n", what, result < 0 ? errno : 0);
-}
-
-bool DenyGetsockopt() {
+// Has the kernel answer one system call with an error from now on.
+bool Deny(uint32_t call, uint32_t error) {
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog program{sizeof(code) / sizeof(code[0]), code};
@@ -44,8 +35,8 @@ bool DenyGetsockopt() {
 
 }  // namespace
 
-void ProbeSandbox(uint16_t port) {
-  if (!DenyGetsockopt()) std::exit(3);
+void ProbeSandbox() {
+  if (!Deny(SYS_getsockopt, EPERM)) std::exit(3);
   const sockaddr_in address = Loopback(port);
   const auto* to = reinterpret_cast<const sockaddr*>(&address);
   const int tcp = socket(AF_INET, SOCK_STREAM, 0);
@@ -58,7 +49,16 @@ void ProbeSandbox(uint16_t port) {
                           reinterpret_cast<const sockaddr*>(&nobody), sizeof(nobody)));
 }
 
-void ProbeCancel(uint16_t port) {
+void ProbeConnectFails() {
+  sockaddr_in nowhere = Loopback(port);
+  nowhere.sin_addr.s_addr = htonl(INADDR_BROADCAST);
+  Outcome("connect", connect(Tcp(SOCK_NONBLOCK), reinterpret_cast<const sockaddr*>(&nowhere),
+                             sizeof(nowhere)));
+  if (!Deny(SYS_connect, EAGAIN)) std::exit(3);
+  Outcome("connect", Connect(Tcp(SOCK_NONBLOCK)));
+}
+
+void ProbeCancel() {
   static int fd = socket(AF_INET, SOCK_STREAM, 0);
   const sockaddr_in address = Loopback(port);
   Outcome("connect", connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));

@@ -2,15 +2,16 @@
 #ifndef SHIM_TESTING_PROBE_ODD_H_
 #define SHIM_TESTING_PROBE_ODD_H_
 
-#include <cstdint>
-
 namespace latchkey::testing {
 
 // Has a seccomp filter deny getsockopt(), then prints what sockets still get.
-void ProbeSandbox(uint16_t port);
+void ProbeSandbox();
+
+// Connects without blocking where the kernel refuses at once: nowhere, and with EAGAIN.
+void ProbeConnectFails();
 
 // Cancels a thread that waits in recv().
-void ProbeCancel(uint16_t port);
+void ProbeCancel();
 
 // Cancels the process's only thread, which then reads.
 void ProbeCancelSelf();

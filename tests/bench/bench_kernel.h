@@ -40,6 +40,10 @@ class BenchKernel : public KernelPort {
                   uint32_t reqid) override {
     real_->DropLarval(local, remote, protocol, reqid);
   }
+  Result<void> BanFragments(const std::vector<FragmentBan>& bans) override {
+    return real_->BanFragments(bans);
+  }
+  bool FragmentsBanned() override { return real_->FragmentsBanned(); }
   bool IsLocalAddress(const Address& address) override { return real_->IsLocalAddress(address); }
   std::optional<int> Borrow(const SocketHint& hint) override { return real_->Borrow(hint); }
   void GiveBack(int fd) override { real_->GiveBack(fd); }

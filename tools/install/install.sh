@@ -61,6 +61,7 @@ fi
 put "$runfiles/tools/latchkey/latchkey" bin/latchkey 755
 put "$runfiles/tools/latchkeyd/latchkeyd" sbin/latchkeyd 755
 put "$runfiles/shim/liblatchkey.so" lib/latchkey/liblatchkey.so 755
+put "$runfiles/docs/latchkey.1" share/man/man1/latchkey.1 644
 put "$runfiles/docs/latchkey-policy.5" share/man/man5/latchkey-policy.5 644
 put_unit latchkeyd.service
 put_unit latchkeyd.socket

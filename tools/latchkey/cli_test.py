@@ -360,6 +360,36 @@ class Watch(Base):
         watching.stdout.close()
 
 
+class Doctor(Base):
+    """What it says of this machine is another's to test; here, how it says it."""
+
+    def lines(self, *options):
+        result = self.call("doctor", "--socket", self.socket, *options)
+        self.assertEqual(result.stderr, "")
+        lines = result.stdout.splitlines()
+        for line in lines:
+            self.assertRegex(line, r"^(ok    |BAD   .+: |note  ).+$")
+        self.assertEqual(result.returncode, 1 if any(l.startswith("BAD") for l in lines) else 0)
+        return lines
+
+    def test_broker(self):
+        lines = self.lines()
+        self.assertEqual([l for l in lines if self.socket in l],
+                         [f"BAD   no broker at {self.socket}: start latchkeyd; until then only "
+                          "root's latchkey run can start a private one"])
+        self.start_broker()
+        self.assertEqual([l for l in self.lines() if self.socket in l],
+                         [f"ok    a broker answers at {self.socket} (protocol 1, of this network "
+                          "namespace)"])
+
+    def test_program(self):
+        self.assertIn("ok    the shim is " + SHIM, self.lines())
+        self.assertIn("ok    /usr/bin/env can be run under Latchkey", self.lines("env"))
+        self.assertIn("BAD   nothing: no such program in PATH: name a program that can be run",
+                      self.lines("nothing"))
+        self.assertEqual(self.call("doctor", "a", "b").returncode, 2)
+
+
 class Check(Base):
     def test_files(self):
         good = self.write("good.toml", POLICY)

@@ -213,15 +213,19 @@ std::expected<std::optional<Event>, std::string> Client::NextEvent() {
   return event;
 }
 
-bool Client::ServesAnotherNamespace() const {
+std::optional<bool> Client::ServesThisNamespace() const {
   ucred credentials{};
   socklen_t length = sizeof(credentials);
-  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return false;
-  if (credentials.pid <= 0) return false;
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 ||
+      credentials.pid <= 0) {
+    return std::nullopt;
+  }
   const std::string theirs_path = "/proc/" + std::to_string(credentials.pid) + "/ns/net";
   struct stat ours, theirs;
-  return stat("/proc/self/ns/net", &ours) == 0 && stat(theirs_path.c_str(), &theirs) == 0 &&
-         (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev);
+  if (stat("/proc/self/ns/net", &ours) != 0 || stat(theirs_path.c_str(), &theirs) != 0) {
+    return std::nullopt;
+  }
+  return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
 }
 
 std::vector<std::string> BrokerSockets(const std::string& named) {
@@ -255,7 +259,7 @@ std::vector<Broker> ConnectAll(const std::string& named, std::vector<std::string
       }
       continue;
     }
-    if (named.empty() && client->ServesAnotherNamespace()) continue;
+    if (named.empty() && client->ServesThisNamespace() == false) continue;
     brokers.push_back(Broker{path, std::move(*client)});
   }
   if (brokers.empty() && problems.empty()) {

@@ -55,10 +55,10 @@ class Client {
   std::expected<std::optional<Event>, std::string> NextEvent();
   int fd() const { return fd_.get(); }
 
-  // True when the broker lives in another network namespace, whose flows alone it can latch; false
+  // True when the broker lives in our network namespace, whose flows alone it can latch; nothing
   // where that cannot be seen (another user's broker). A hint for choosing, by the pid of whoever
   // made the socket listen.
-  bool ServesAnotherNamespace() const;
+  std::optional<bool> ServesThisNamespace() const;
 
  private:
   explicit Client(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -141,7 +141,7 @@ TEST_CASE("Opens a session: names, flags and descriptors") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK_FALSE(client->ServesAnotherNamespace());
+  CHECK(client->ServesThisNamespace() == true);
   const UniqueFd policy(memfd_create("policy", MFD_CLOEXEC));
   REQUIRE(write(policy.get(), "rules", 5) == 5);
   const auto token = client->Open("/usr/bin/curl", {policy.get()}, "app.toml");

@@ -84,6 +84,12 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_flag("--json", options.json, "Print JSON");
 }
 
+void AddDoctor(CLI::App& app, DoctorOptions& options) {
+  CLI::App* doctor = app.add_subcommand("doctor", "Say what Latchkey lacks here, and what to do");
+  doctor->add_option("PROG", options.program, "Whether this program can be run, too");
+  doctor->add_option("--socket", options.socket, "Ask this broker alone")->type_name("PATH");
+}
+
 void AddSigning(CLI::App& app, SignOptions& options) {
   CLI::App* keygen = app.add_subcommand("keygen", "Make a pair of keys for signing policies");
   keygen->add_option("-s", options.key, "The secret key's new file")->required()->type_name("FILE");
@@ -160,6 +166,8 @@ int Main(int argc, char** argv) {
   ExplainOptions explain;
   bool explain_out = false;
   AddExplain(app, explain, explain_out);
+  DoctorOptions doctor;
+  AddDoctor(app, doctor);
   SignOptions signing;
   AddSigning(app, signing);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
@@ -198,6 +206,7 @@ int Main(int argc, char** argv) {
     sa.add = app.get_subcommand("sa")->got_subcommand("add");
     return Sa(sa);
   }
+  if (app.got_subcommand("doctor")) return Doctor(doctor);
   if (app.got_subcommand("keygen")) return Keygen(signing);
   if (app.got_subcommand("sign")) return Sign(signing);
   if (app.got_subcommand("verify")) return Verify(signing);

@@ -78,7 +78,7 @@ Outcome<Session> FindBrokerFor(const RunOptions& options) {
   if (!path) return std::unexpected(path.error());
   auto client = Client::Connect(*path);
   // A broker of another network namespace would refuse every flow of this one.
-  const bool foreign = !chosen && client && client->ServesAnotherNamespace();
+  const bool foreign = !chosen && client && client->ServesThisNamespace() == false;
   if (foreign && HasNetAdmin()) return StartPrivate();
   if (client) return Session{*path, std::move(*client)};
   if (client.error() != ENOENT && client.error() != ECONNREFUSED) {

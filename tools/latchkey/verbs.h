@@ -61,6 +61,14 @@ int Explain(const ExplainOptions& options);
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
 int Check(const std::vector<std::string>& files);
 
+struct DoctorOptions {
+  std::string program;  // "": none is looked at
+  std::string socket;   // "": as in QueryOptions
+};
+
+// Looks at what Latchkey needs here, a line each; kExitNo when something is BAD.
+int Doctor(const DoctorOptions& options);
+
 struct SignOptions {
   std::string key;  // a secret key's file; of Verify: a public key or its file
   std::string public_key;

@@ -99,6 +99,32 @@ class Sockets:
         made.setblocking(True)
         return name_of(said) if said else "ok"
 
+    def econnect(self, address, port):
+        """Non-blocking, edge-triggered: what came of it, what connect said, the wake-ups, the ms of each."""
+        made = self.new(family_of(address))
+        made.setblocking(False)
+        begun = time.monotonic()
+        said = made.connect_ex((address, int(port)))
+        back = time.monotonic() - begun
+        poll = select.epoll()
+        poll.register(made, select.EPOLLOUT | select.EPOLLIN | select.EPOLLET)
+        wakes = 0
+        while said == errno.EINPROGRESS:
+            wakes += len(poll.poll())
+            error = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            try:
+                made.getpeername()
+                connected = True
+            except OSError:
+                connected = False
+            if error or connected:
+                break
+        else:
+            error = said
+        made.setblocking(True)
+        took = time.monotonic() - begun
+        return f"{name_of(error) if error else 'ok'} {wakes} {back * 1000:.0f} {took * 1000:.0f}"
+
     def again(self, address, port):
         """Connects the socket of a connect that failed once more."""
         self.socket.connect((address, int(port)))
@@ -221,6 +247,27 @@ class Sockets:
         block = (text.encode() + b" ") * 64
         while True:
             self.socket.sendall(block)
+
+    def trickle(self, count, size):
+        """Blocks there and back, one at a time, 20 ms apart: how many came whole, the longest wait in ms."""
+        self.seconds = 0.0
+        signal.setitimer(signal.ITIMER_REAL, 120)
+        whole, longest = 0, 0.0
+        for number in range(int(count)):
+            block = struct.pack("!I", number) * (int(size) // 4)
+            begun = time.monotonic()
+            self.socket.sendall(block)
+            got = bytearray()
+            while len(got) < len(block):
+                more = self.socket.recv(65536)
+                if not more:
+                    return f"eof after {whole} whole"
+                got += more
+            longest = max(longest, time.monotonic() - begun)
+            whole += got == block
+            time.sleep(0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return f"{whole} whole, longest {longest * 1000:.0f} ms"
 
     def sink(self):
         """Receives until the end, which it tells; "sunk" says how much there was."""

@@ -18,6 +18,13 @@ Result<void> EnsureXfrmUser();
 // /proc/sys/kernel/modprobe, else /sbin/modprobe) for `module`; no shell, an empty environment.
 Result<void> LoadModule(const std::string& module, const std::string& setting);
 
+// True when the same program says that it could load `module` (-n: nothing is loaded), or that it
+// is built in.
+bool CanLoadModule(const std::string& module, const std::string& setting);
+
+// Returns 0, or the errno of setting a policy on a throw-away socket (CAP_NET_ADMIN).
+int TrySocketPolicy();
+
 }  // namespace latchkey::broker
 
 #endif  // TOOLS_LATCHKEYD_KERNEL_MODULES_H_

@@ -38,6 +38,13 @@ TEST_CASE("The loader of the setting is run, and its failure told") {
   std::getline(file, arguments);
   CHECK(arguments == "-q -- good");
   CHECK_FALSE(LoadModule("bad", setting));
+  std::ofstream(program) << "#!/bin/sh\nprintf '%s\\n' \"$*\" > " << record
+                         << "\n[ \"$4\" = good ]\n";
+  CHECK(CanLoadModule("good", setting));
+  std::ifstream again(record);
+  std::getline(again, arguments);
+  CHECK(arguments == "-n -q -- good");
+  CHECK_FALSE(CanLoadModule("bad", setting));
   std::ofstream(setting) << Directory() << "/nowhere\n";
   CHECK_FALSE(LoadModule("good", setting));
 }

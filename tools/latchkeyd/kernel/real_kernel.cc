@@ -52,15 +52,18 @@ SpdEntry DefaultBlock(bool out) {
 }  // namespace
 
 RealKernel::RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm,
-                       InetDiag diag, LocalAddresses addresses, AbortMeans means)
+                       InetDiag diag, LocalAddresses addresses, AbortMeans means,
+                       FragmentOptions fragments)
     : netns_(netns),
       events_(std::move(events)),
       xfrm_(std::move(xfrm)),
       diag_(std::move(diag)),
       addresses_(std::move(addresses)),
-      means_(means) {}
+      means_(means),
+      fragments_dropped_(fragments.dropped),
+      fragment_bans_(std::move(fragments.table), fragments.owned) {}
 
-Result<std::unique_ptr<RealKernel>> RealKernel::Open() {
+Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments) {
   if (Result<void> ready = EnsureXfrmUser(); !ready) return std::unexpected(ready.error());
   // The events before anything can be dumped: what changes in between is then seen twice, not
   // never.
@@ -74,9 +77,9 @@ Result<std::unique_ptr<RealKernel>> RealKernel::Open() {
   if (!addresses) return std::unexpected(addresses.error());
   Result<AbortMeans> means = ProbeAbortMeans(*diag);
   if (!means) return std::unexpected(means.error());
-  return std::unique_ptr<RealKernel>(new RealKernel(OwnNetnsCookie(), std::move(*events),
-                                                    std::move(*xfrm), std::move(*diag),
-                                                    std::move(*addresses), *means));
+  return std::unique_ptr<RealKernel>(
+      new RealKernel(OwnNetnsCookie(), std::move(*events), std::move(*xfrm), std::move(*diag),
+                     std::move(*addresses), *means, std::move(fragments)));
 }
 
 Result<std::vector<KernelEvent>> RealKernel::ReadEvents() {
@@ -168,6 +171,13 @@ void RealKernel::DropLarval(const Address& local, const Address& remote, SaProto
   if (!done || !found || found->reqid != reqid || !found->larval) return;
   static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key)));
 }
+
+Result<void> RealKernel::BanFragments(const std::vector<FragmentBan>& bans) {
+  if (fragments_dropped_) return {};
+  return fragment_bans_.Set(bans);
+}
+
+bool RealKernel::FragmentsBanned() { return fragments_dropped_ || fragment_bans_.Stand(); }
 
 bool RealKernel::IsLocalAddress(const Address& address) { return addresses_.Contains(address); }
 

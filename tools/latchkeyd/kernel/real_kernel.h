@@ -7,10 +7,12 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
 #include "tools/latchkeyd/kernel/abort_probe.h"
+#include "tools/latchkeyd/kernel/fragment_ban.h"
 #include "tools/latchkeyd/kernel/inet_diag.h"
 #include "tools/latchkeyd/kernel/larval_hold.h"
 #include "tools/latchkeyd/kernel/local_addresses.h"
@@ -21,11 +23,18 @@
 
 namespace latchkey::broker {
 
+// How fragments in clear are kept out of tunnels.
+struct FragmentOptions {
+  std::string table = "latchkey";  // of nf_tables
+  bool owned = false;              // the table goes with us
+  bool dropped = false;            // the administrator's firewall drops them: nothing is to be done
+};
+
 class RealKernel : public KernelPort {
  public:
   // Loads xfrm_user where it must, joins the events, opens the sockets for requests and tries how a
   // connection can be ended. An error means that nothing can be latched on this system.
-  static Result<std::unique_ptr<RealKernel>> Open();
+  static Result<std::unique_ptr<RealKernel>> Open(FragmentOptions fragments = {});
 
   // For epoll: readable when ReadEvents() has something. Level-triggered: one call may leave some.
   int EventFd() const { return events_.fd(); }
@@ -48,6 +57,8 @@ class RealKernel : public KernelPort {
   void HoldPackets(bool on) override { larval_hold_.Set(on); }
   void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
                   uint32_t reqid) override;
+  Result<void> BanFragments(const std::vector<FragmentBan>& bans) override;
+  bool FragmentsBanned() override;
   bool IsLocalAddress(const Address& address) override;
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
@@ -61,7 +72,7 @@ class RealKernel : public KernelPort {
 
  private:
   RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm, InetDiag diag,
-             LocalAddresses addresses, AbortMeans means);
+             LocalAddresses addresses, AbortMeans means, FragmentOptions fragments);
   Result<void> AppendDefaults(std::vector<SpdEntry>* entries);
 
   const std::optional<uint64_t> netns_;
@@ -70,6 +81,8 @@ class RealKernel : public KernelPort {
   InetDiag diag_;
   LocalAddresses addresses_;
   AbortMeans means_;
+  const bool fragments_dropped_;
+  FragmentBans fragment_bans_;
   SourceFinder source_finder_;
   PromptClose prompt_close_;
   LarvalHold larval_hold_;

@@ -177,6 +177,8 @@ Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to) {
   Guard same = from;
   same.reqid = to.reqid;
   same.action = to.action;
+  same.mode = to.mode;
+  same.ends = to.ends;
   if (same != to || !Requires(from.action) || !Requires(to.action)) {
     return Fail(Reason::kBadRequest, "build guard", "more than the SA changes");
   }

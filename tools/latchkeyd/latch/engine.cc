@@ -125,6 +125,11 @@ void Engine::IdentifyAgain(const Flow& flow) {
   for (KnownSa& known : changed) {
     sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
   }
+  if (changed.empty()) return;
+  // What a new flow finds out counts for the old ones at once.
+  for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.flow.remote.address == flow.remote.address) CheckLatch(entry);
+  }
 }
 
 bool Engine::Pending(const Flow& flow) const {
@@ -162,6 +167,7 @@ Result<void> Engine::Pin(int fd, const SocketFacts& facts, const Flow& flow, con
   policy.family = flow.remote.address.family;
   policy.protocol = choice.protection.protocol;
   policy.mode = choice.protection.mode;
+  policy.ends = EndsOf(choice.protection, choice.verified.peering);
   policy.reqid = choice.reqid;
   if (choice.pin == Pin::kSpi) {
     policy.spi_in = choice.spi_in;
@@ -202,14 +208,16 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
+  if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
   Result<Choice> choice = ChooseSa(flow, verdict.demand);
   if (!choice) {
     const bool pending = Pending(flow);
-    const bool lacking = choice.error().reason == Reason::kNoSa && !request.accept;
+    const bool lacking = choice.error().reason == Reason::kNoSa;
+    const bool negotiable = lacking && !request.accept && failure == nullptr;
     Error why = choice.error();
-    if (failure != nullptr) {
-      why = *failure;
-    } else if (waiting != nullptr && (pending || lacking)) {
+    // What an SA that is there says of itself counts more than how a negotiation ended.
+    if (failure != nullptr && lacking) why = *failure;
+    if (MayWait(waiting) && (pending || negotiable)) {
       const Result<void> waits = Wait(*waiting, flow, verdict, pending);
       if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
       why = waits.error();
@@ -236,7 +244,12 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-  if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  if (Result<void> held = guards_.Hold(guard); held) {
+    entry.guards.push_back(guard);
+  } else if (guard.mode == Mode::kTunnel) {  // with it comes the ban of fragments
+    Block(kernel_, request.fd, facts, flow.remote.address.family);
+    return Refuse(client, flow, held.error().reason, held.error().ToString());
+  }
   const Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     guards_.Drop(guard);
@@ -249,10 +262,6 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
 Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                        const Flow& flow, const policy::Verdict& verdict,
                        const policy::ClearPermit& /*permit*/) {
-  if (flow.direction == Direction::kIn) {
-    return Refuse(client, flow, Reason::kUnsupported,
-                  "an incoming connection in clear against the system's policy");
-  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -134,9 +135,13 @@ class Engine {
     bool conflict = false;
     bool pending = false;          // the key manager is being asked about one
     bool lost = false;             // nobody can vouch any more for one that serves it
+    bool forgotten = false;        // and nobody is being asked about it
+    bool strange = false;          // nobody ever did, and the socket's policy lets it in
     const KnownSa* out = nullptr;  // the pair that fits best
     const KnownSa* in = nullptr;
-    bool overlap = false;  // an older outgoing one is still there
+    bool overlap = false;     // an older outgoing one is still there
+    bool pinned_out = false;  // the ones it is pinned to are
+    bool pinned_in = false;
     bool whole() const { return out != nullptr && in != nullptr; }
   };
 
@@ -161,6 +166,7 @@ class Engine {
 
   // engine_wait.cc: what waits for keys.
   Answer Begin(Request request);
+  bool MayWait(const Waiting* waiting) const;
   Result<void> Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
                     bool pending);
   void Deliver(uint64_t ticket, const Error* failure);
@@ -168,7 +174,7 @@ class Engine {
   void GoLarval(uint64_t ticket);
   void TryLarval(Entry& entry, const Error* failure);
   void EndLarval(Entry& entry, std::optional<uint32_t> reqid);
-  std::vector<uint64_t> Larvals() const;
+  bool RenewForAll(const Guard& from, const Guard& to);
   uint32_t PlaceholderReqid() const;
 
   // engine_listen.cc: listeners and their guards.
@@ -178,12 +184,13 @@ class Engine {
   const Entry* ListenerOf(const Flow& flow) const;
   std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
   void RefreshListener(Entry& entry);
+  void NoteClearChildren(Entry& entry);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);
   void LearnSa(const Sa& sa);
   void CheckAll();
-  void CheckTouched(const std::vector<Sa>& sas);
+  bool CheckTouched(const std::vector<Sa>& sas);
   void CheckListeners();
   void CheckSystem();
   void IdentifyAll();
@@ -191,13 +198,15 @@ class Engine {
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
   Standing Stand(const Entry& entry) const;
+  Reason Obstacle(const Entry& entry, const Standing& standing) const;
   void Rekindle(const Entry& entry);
-  void Move(Entry& entry, const Standing& standing);
+  bool Move(Entry& entry, const Standing& standing);
   bool Repin(Entry& entry, const Standing& standing, uint32_t spi_in);
   void Recover(Entry& entry, const Standing& standing);
   bool SystemAllows(const Entry& entry) const;
   void Break(Entry& entry, Reason reason);
   void Silence(Entry& entry, bool first);
+  void Restate(Entry& entry, Reason reason);
   void Close(uint64_t id, Reason reason);
   void DropLingering(int64_t until);
   Result<void> Resynchronise();
@@ -219,7 +228,8 @@ class Engine {
   std::multimap<int64_t, Guard> lingering_;  // by when they go
   std::map<uint64_t, Waiting> waiting_;      // by ticket
   uint64_t next_ticket_ = 1;
-  bool holding_ = false;  // packets, for a LARVAL latch
+  std::set<uint64_t> larvals_;  // latches; while there are any, packets are held back
+  bool stale_ = false;          // SAD and SPD could not be read: what we know is no basis for more
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -10,6 +10,7 @@ Reason Engine::AdminBreak(uint64_t id) {
   const State state = entry->latch.state;
   if (state == State::kBroken && entry->latch.suspends) {
     entry->admin_broken = true;
+    Restate(*entry, Reason::kAdmin);
     return Reason::kNone;
   }
   if (state != State::kEstablished && state != State::kLarval) return Reason::kBadRequest;
@@ -26,7 +27,14 @@ Reason Engine::AdminResume(uint64_t id) {
   }
   entry->admin_broken = false;
   CheckLatch(*entry);
+  if (entry->latch.state == State::kBroken) Restate(*entry, Obstacle(*entry, Stand(*entry)));
   return Reason::kNone;
+}
+
+// A latch stays broken, for another reason: the journal must know.
+void Engine::Restate(Entry& entry, Reason reason) {
+  entry.latch.reason = reason;
+  observer_.OnState(entry, State::kBroken);
 }
 
 }  // namespace latchkey::broker

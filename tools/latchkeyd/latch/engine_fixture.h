@@ -36,6 +36,7 @@ struct Broker {
   FakeKernel kernel;
   FakeKeyManager keys;
   FakeObserver observer;
+  Options options;
   std::unique_ptr<Engine> engine;
   Client client;
 
@@ -50,8 +51,47 @@ struct Broker {
   }
 
   void Restart(std::vector<Guard> guards, std::vector<Entry> latches) {
-    engine = std::make_unique<Engine>(kernel, keys, observer, Options{});
+    engine = std::make_unique<Engine>(kernel, keys, observer, options);
     started = engine->Start(guards, std::move(latches));
+  }
+
+  // As if the broker had been killed: what the journal knows is all that its successor has.
+  void Crash() {
+    std::vector<Entry> latches;
+    for (const auto& [id, entry] : engine->database().entries()) latches.push_back(entry);
+    std::vector<Guard> guards;
+    for (const auto& [guard, count] : observer.journal) guards.push_back(guard);
+    Restart(std::move(guards), std::move(latches));
+  }
+
+  // Lets the engine hear of an SA that is in the SAD, and of the end of one.
+  void Hear(const Sa& sa) { engine->OnEvents({{KernelEvent::Kind::kSaAdded, sa}}); }
+  void Hear(const std::vector<Sa>& sas) {
+    for (const Sa& sa : sas) Hear(sa);
+  }
+  void Gone(const Sa& sa) {
+    std::erase_if(kernel.sad, [&sa](const Sa& each) { return each.key == sa.key; });
+    engine->OnEvents({{KernelEvent::Kind::kSaDeleted, sa}});
+  }
+  void Gone(const std::vector<Sa>& sas) {
+    for (const Sa& sa : sas) Gone(sa);
+  }
+
+  // Lets time pass, as the broker's loop would notice it.
+  void Pass(int64_t milliseconds) {
+    kernel.now += milliseconds;
+    engine->OnTime();
+    engine->Tick();
+  }
+
+  // The key manager says that something changed.
+  void KeysChanged() {
+    keys.events.emplace_back();
+    engine->OnKeys();
+  }
+  void Negotiated(const std::string& remote, Reason reason = Reason::kNone) {
+    keys.Finish(remote, reason);
+    engine->OnKeys();
   }
 
   // Adds a pair of SAs and lets the engine hear of it.
@@ -101,6 +141,28 @@ struct Broker {
     return fd;
   }
   Answer Accept(int fd) { return engine->Accept(client, fd, fd); }
+
+  // A connect that may have to wait; what became of it.
+  Answer Begin(int fd, bool nonblocking = false, const std::string& address = "10.9.0.2",
+               uint16_t port = 443) {
+    return engine->Connect(client, fd, fd, At(address, port), nonblocking);
+  }
+  std::optional<Answer> AnswerTo(uint64_t ticket) const {
+    auto it = observer.answers.find(ticket);
+    if (it == observer.answers.end()) return std::nullopt;
+    return it->second;
+  }
+  // The reason of a refusal; nothing where it was none, or there is no answer yet.
+  std::optional<Reason> RefusalOf(uint64_t ticket) const {
+    const std::optional<Answer> answer = AnswerTo(ticket);
+    if (!answer || answer->verdict != wire::Verdict::kRefused) return std::nullopt;
+    return answer->reason;
+  }
+
+  FakeKernel::Socket& SocketOf(int fd) { return kernel.sockets.at(fd); }
+  const Latch& LatchOf(uint64_t id) const { return engine->database().Find(id)->latch; }
+  // Its program closes it.
+  void CloseSocket(int fd) { SocketOf(fd).live = SocketOf(fd).held = false; }
 
   State StateOf(uint64_t id) const {
     const Entry* entry = engine->database().Find(id);

@@ -21,15 +21,24 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   for (const bool inbound : {false, true}) {
     const uint32_t pinned = inbound ? latch.spi_in : latch.spi_out;
     for (const KnownSa* known : sas_.Carrying(latch.flow, inbound)) {
-      if (known->who.pending()) {
-        standing.pending = true;
-      } else if (!known->who.known() && known->who.why == Reason::kKmLost) {
+      const bool admitted =
+          latch.pin == Pin::kSpi ? known->sa.key.spi == pinned : known->sa.reqid == latch.reqid;
+      if (OtherProtection(*known, latch) || (known->vouched && *known->vouched != latch.identity)) {
+        standing.conflict = true;
+      } else if (known->doubtful()) {
         // Under pin = "spi" a strange SA cannot carry anything of the latch.
-        if (latch.pin != Pin::kSpi || known->sa.key.spi == pinned) standing.lost = true;
+        if (latch.pin != Pin::kSpi || admitted) {
+          standing.lost = true;
+          if (!known->who.pending()) standing.forgotten = true;
+        }
+        if (admitted && !known->vouched) standing.strange = true;
+      } else if (known->who.pending()) {
+        standing.pending = true;
       } else if (Conflicts(*known, latch)) {
         standing.conflict = true;
       } else if (known->sa.reqid != 0 && known->sa.mark_mask == 0) {
         fitting[inbound ? 1 : 0].push_back(known);
+        if (admitted) (inbound ? standing.pinned_in : standing.pinned_out) = true;
       }
     }
   }
@@ -41,8 +50,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   };
   for (auto& list : fitting) std::ranges::stable_sort(list, better);
   for (const KnownSa* out : fitting[0]) {
-    const auto back = std::ranges::find(fitting[1], out->sa.reqid,
-                                        [](const KnownSa* in) { return in->sa.reqid; });
+    const auto back = std::ranges::find_if(fitting[1], [out](const KnownSa* in) {
+      return in->sa.reqid == out->sa.reqid && in->local() == out->local() &&
+             in->remote() == out->remote();
+    });
     if (back == fitting[1].end()) continue;
     standing.out = out;
     standing.in = *back;
@@ -55,32 +66,43 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   return standing;
 }
 
+// Why a suspended latch cannot go on; kNone: it can.
+Reason Engine::Obstacle(const Entry& entry, const Standing& standing) const {
+  if (entry.admin_broken) return Reason::kAdmin;
+  if (stale_) return Reason::kSuspectGap;
+  if (standing.conflict) return Reason::kConflictSa;
+  if (standing.lost) return Reason::kKmLost;
+  if (standing.pending || !standing.whole()) return Reason::kNoSa;
+  return SystemAllows(entry) ? Reason::kNone : Reason::kConflictSpd;
+}
+
 void Engine::CheckLatch(Entry& entry) {
   Latch& latch = entry.latch;
-  const bool suspended = latch.state == State::kBroken && latch.suspends && !entry.admin_broken;
+  const bool suspended = latch.state == State::kBroken && latch.suspends;
   // One that goes in clear has no SA to lose, and none can contradict it.
   if (latch.clear || (latch.state != State::kEstablished && !suspended)) return;
   const Standing standing = Stand(entry);
   if (suspended) {
-    const bool doubtful = standing.conflict || standing.pending || standing.lost;
-    if (!doubtful && standing.whole() && SystemAllows(entry)) Recover(entry, standing);
+    if (Obstacle(entry, standing) == Reason::kNone) Recover(entry, standing);
     return;
   }
   if (standing.conflict) return Break(entry, Reason::kConflictSa);
   const int64_t now = kernel_.NowMs();
-  if (standing.whole()) {
-    Move(entry, standing);
+  const uint32_t before = latch.spi_out;
+  const bool served = standing.whole() && Move(entry, standing);
+  if (latch.spi_out != before) entry.peer_dead_at = 0;  // somebody was there to make a new one
+  if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
-    entry.peer_dead_at = 0;
-  } else if (standing.lost) {
-    if (entry.doubt_since == 0) {
-      entry.doubt_since = now;
-      Rekindle(entry);
-    }
-  } else if (entry.peer_dead_at != 0 && now - entry.peer_dead_at <= kDeadMs && !standing.pending) {
+    entry.rekindled = false;
+  } else if (standing.lost && entry.doubt_since == 0) {
+    entry.doubt_since = now;
+  }
+  if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);
+  if (!standing.whole() && !standing.lost && !standing.pending && entry.peer_dead_at != 0 &&
+      now - entry.peer_dead_at <= kDeadMs) {
     return Break(entry, Reason::kPeerDead);
   }
-  const bool stalled = !standing.whole() && !standing.lost && !standing.pending;
+  const bool stalled = !served && !standing.lost;
   if (stalled && entry.stalled_since == 0) {
     entry.stalled_since = now;
     observer_.OnStall(entry, true);
@@ -104,32 +126,36 @@ void Engine::Rekindle(const Entry& entry) {
   static_cast<void>(keys_.Acquire(request));
 }
 
-// Follows a rekey. Under pin = "reqid" the kernel does by itself.
-void Engine::Move(Entry& entry, const Standing& standing) {
+// Follows a rekey; under pin = "reqid" the kernel does by itself. True when the pins are of SAs
+// that are there.
+bool Engine::Move(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
+  const bool same_ends = SameEnds(*standing.out, latch);
   latch.peering = standing.out->who.verified.peering;
-  const uint32_t reqid = standing.out->sa.reqid;
+  const bool by_spi = latch.pin == Pin::kSpi;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
-  if (latch.pin != Pin::kSpi && reqid == latch.reqid) {
+  // In tunnel mode the kernel is told the ends too.
+  const bool same = standing.out->sa.reqid == latch.reqid && same_ends;
+  if (!by_spi && same) {
     latch.spi_out = out;
     latch.spi_in = in;
-    return;
+    return true;
   }
   // The end that began the rekey has both new SAs at once, but its peer goes on sending under the
   // old one until it is told to delete that; our own old outgoing one goes when it has answered.
   const int64_t now = kernel_.NowMs();
-  const bool moves_out = out != latch.spi_out;
+  const bool moves_out = !same || out != latch.spi_out;
   const int64_t moved = moves_out ? now : entry.moved_out_at;
-  const auto current = std::ranges::find_if(sas_.all(), [&latch](const auto& each) {
-    return each.second.inbound && each.second.sa.key.spi == latch.spi_in;
-  });
-  if (reqid == latch.reqid && standing.overlap && moved != 0 && now - moved < options_.overlap_ms &&
-      current != sas_.all().end()) {
-    in = latch.spi_in;
+  const bool waits = by_spi && same && standing.overlap && standing.pinned_in && moved != 0 &&
+                     now - moved < options_.overlap_ms;
+  if (waits) in = latch.spi_in;
+  const bool moves = moves_out || in != latch.spi_in;
+  if (moves && !Repin(entry, standing, in)) {
+    return by_spi && standing.pinned_in && standing.pinned_out;
   }
-  if (!moves_out && in == latch.spi_in && reqid == latch.reqid) return;
-  if (Repin(entry, standing, in) && moves_out) entry.moved_out_at = now;
+  entry.moved_out_at = waits ? moved : 0;
+  return true;
 }
 
 bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
@@ -139,6 +165,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   policy.family = latch.flow.remote.address.family;
   policy.protocol = latch.protection.protocol;
   policy.mode = latch.protection.mode;
+  policy.ends = EndsOf(latch.protection, standing.out->who.verified.peering);
   policy.reqid = standing.out->sa.reqid;
   if (latch.pin == Pin::kSpi) {
     policy.spi_in = spi_in;
@@ -157,20 +184,26 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   }
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
-  if (latch.reqid == policy.reqid) return true;
   latch.reqid = policy.reqid;
-  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
+  // Other flows to the same server lean on the same entry.
   const Guard guard = FlowGuard(latch, options_.guard_mark);
-  if (guards_.Hold(guard)) entry.guards.push_back(guard);
+  const std::vector<Guard> held = entry.guards;
+  for (const Guard& old : held) {
+    if (old == guard || RenewForAll(old, guard)) continue;
+    std::erase(entry.guards, old);
+    guards_.Drop(old);
+  }
+  if (entry.guards.empty() && guards_.Hold(guard)) entry.guards.push_back(guard);
   return true;
 }
 
 // RFC 5660, 2.2: back to ESTABLISHED when all conflicts are gone.
 void Engine::Recover(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
-  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   latch.peering = standing.out->who.verified.peering;
+  if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
+  entry.moved_out_at = 0;
   if (entry.guards.empty()) {
     const Guard guard = FlowGuard(latch, options_.guard_mark);
     if (guards_.Hold(guard)) entry.guards.push_back(guard);
@@ -183,6 +216,10 @@ void Engine::Recover(Entry& entry, const Standing& standing) {
 bool Engine::SystemAllows(const Entry& entry) const {
   const Latch& latch = entry.latch;
   if (latch.implicit || latch.clear) return true;
+  if (entry.rule == nullptr) {  // a broker before us lost what the application asked
+    const policy::SystemAsk ask = policy::AskSystem(*options_.system, system_spd_, latch.flow);
+    return ask.action != SystemAction::kDiscard;
+  }
   const policy::Verdict verdict =
       policy::Decide(system(), *entry.policy, entry.requester, latch.flow, /*same_host=*/false);
   return verdict.outcome == policy::Outcome::kProtect &&
@@ -223,6 +260,7 @@ void Engine::Silence(Entry& entry, bool first) {
     return;
   }
   // A latch that was to be suspended, and cannot be blocked, ends.
+  entry.latch.suspends = false;
   const Result<void> aborted = kernel_.Abort(entry.hint, fd.value_or(-1), flow);
   if (fd) kernel_.GiveBack(*fd);
   // A socket that is in no table any more has nothing left to send.

@@ -1,5 +1,6 @@
 // Listeners: RFC 5660's LISTENER latches, and the children they spawn at accept.
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,48 @@ std::vector<Family> FamiliesOf(const SocketFacts& facts) {
 
 Prefix Host(const Address& address) {
   return Prefix{address, static_cast<uint8_t>(address.Bits())};
+}
+
+// True when a listener takes nothing from `remote` that is not protected.
+bool KeepsClearOut(const Entry& listener, const Address& remote) {
+  return std::ranges::any_of(listener.sa_guards, [&remote](const Guard& guard) {
+    return !guard.out && guard.selector.source.Contains(remote);
+  });
+}
+
+struct Reach {
+  Prefix local;
+  Prefix remote;
+};
+
+// Returns between which addresses an outgoing SA can carry what a listener answers: in transport
+// mode its own, in tunnel mode its selector's, cut so that one rule each decides about a part.
+std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
+                           const policy::Policy& policy) {
+  const Selector& selector = known.sa.selector;
+  if (known.sa.protection.mode != Mode::kTunnel) {
+    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
+    if (!listening.address.IsAny() && known.local() != listening.address) return {};
+    return {{Host(known.local()), Host(known.remote())}};
+  }
+  std::vector<Reach> reach;
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    if (selector.family != Family::kNone && selector.family != family) continue;
+    const Prefix all{Address::AnyOf(family), 0};
+    Prefix local = selector.family == Family::kNone ? all : selector.source;
+    const Prefix remote = selector.family == Family::kNone ? all : selector.destination;
+    if (!listening.address.IsAny()) {
+      if (!local.Contains(listening.address)) continue;
+      local = Host(listening.address);
+    }
+    Result<std::vector<Region>> regions = CutRegions(policy, listening, family);
+    if (!regions) continue;
+    for (const Region& region : *regions) {
+      if (region.need != Need::kProtect || !region.remote.Overlaps(remote)) continue;
+      reach.push_back({local, region.remote.length > remote.length ? region.remote : remote});
+    }
+  }
+  return reach;
 }
 
 }  // namespace
@@ -46,7 +89,8 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   }
   flow.local = facts->local;
   Result<ListenerPlan> plan =
-      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), spd_, options_.guard_mark);
+      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
+                   options_.guard_mark, client.requester.grants);
   if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
   if (facts->tcp_state == kTcpListen) {
@@ -76,6 +120,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   SocketPolicy policy;
   policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
   policy.protocol = plan->protocol;
+  policy.mode = plan->mode;
   policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
   if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
 
@@ -93,31 +138,41 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
   const Flow& listening = entry.latch.flow;
   for (const auto& [key, known] : sas_.all()) {
     if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
-    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
-    if (!listening.local.address.IsAny() && known.local() != listening.local.address) continue;
-    const Flow flow{
-        Direction::kIn, kProtocolTcp, {known.local(), listening.local.port}, {known.remote(), 0}};
-    if (!seen.insert(flow).second) continue;
-    const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
-                                                   /*same_host=*/false);
-    if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
-    const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, entry.created);
-    if (identities.size() != 1 || !*identities.begin()) continue;
-    const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
-    const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-    Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-    if (!pair) continue;
-    Guard guard;
-    guard.action = RequireAction(pair->out->sa.key.protocol);
-    guard.reqid = pair->out->sa.reqid;
-    guard.mark = options_.guard_mark;
-    guard.selector.family = known.local().family;
-    guard.selector.source = Host(known.local());
-    guard.selector.destination = Host(known.remote());
-    guard.selector.protocol = kProtocolTcp;
-    guard.selector.source_port = listening.local.port;
-    guard.selector.source_mask = 0xffff;
-    wanted.push_back(guard);
+    for (const auto& [local, remote] : ReachOf(known, listening.local, *entry.policy)) {
+      const Flow flow{
+          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, 0}};
+      if (!seen.insert(flow).second) continue;
+      const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
+                                                     /*same_host=*/false);
+      if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
+      const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
+      const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
+      // Whoever has an SA with us, be it the wrong one, comes under it or not at all.
+      if (verdict.permit && !out.empty() && !in.empty()) {
+        const ProtectionSpec& spec = verdict.rule->protection;
+        wanted.push_back(RequireIn({listening.local.address, listening.local.port}, remote,
+                                   spec.protocol, spec.mode.value_or(Mode::kTransport)));
+      }
+      const std::set<std::optional<Identity>> identities =
+          sas_.IdentitiesSince(flow, entry.created);
+      if (identities.size() != 1 || !*identities.begin()) continue;
+      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
+      if (!pair) continue;
+      const KnownSa& chosen = *pair->out;
+      Guard guard;
+      guard.action = RequireAction(chosen.sa.key.protocol);
+      guard.reqid = chosen.sa.reqid;
+      guard.mark = options_.guard_mark;
+      guard.mode = chosen.sa.protection.mode;
+      guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
+      guard.selector.family = local.base.family;
+      guard.selector.source = local;
+      guard.selector.destination = remote;
+      guard.selector.protocol = kProtocolTcp;
+      guard.selector.source_port = listening.local.port;
+      guard.selector.source_mask = 0xffff;
+      wanted.push_back(guard);
+    }
   }
   return wanted;
 }
@@ -135,6 +190,7 @@ void Engine::RefreshListener(Entry& entry) {
     }
   }
   const std::set<Guard> present(held.begin(), held.end());
+  bool began = false;
   for (const Guard& guard : wanted) {
     if (present.contains(guard)) continue;
     if (Result<void> done = guards_.Hold(guard); !done) {
@@ -142,8 +198,30 @@ void Engine::RefreshListener(Entry& entry) {
       continue;
     }
     held.push_back(guard);
+    began = began || !guard.out;
   }
   entry.sa_guards = std::move(held);
+  if (began) NoteClearChildren(entry);
+}
+
+// Optional peers that just came by an SA: what waits to be accepted may have come in clear.
+void Engine::NoteClearChildren(Entry& entry) {
+  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  if (!live) {
+    observer_.OnWarning("cannot list connections: " + live.error().ToString());
+    entry.blind = true;
+    return;
+  }
+  std::set<uint64_t> before = std::exchange(entry.clear_children, {});
+  for (const LiveSocket& socket : *live) {
+    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
+        database_.FindByCookie(socket.cookie) != nullptr) {
+      continue;
+    }
+    if (before.contains(socket.cookie) || KeepsClearOut(entry, socket.remote.address)) {
+      entry.clear_children.insert(socket.cookie);
+    }
+  }
 }
 
 const Entry* Engine::ListenerOf(const Flow& flow) const {
@@ -219,13 +297,27 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     --database_.Find(listener->latch.id)->suspect_children;
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
+  if (verdict.permit && listener != nullptr) {
+    Entry& parent = *database_.Find(listener->latch.id);
+    // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
+    if (parent.clear_children.erase(facts.cookie) > 0) {
+      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+    }
+    if (parent.blind)
+      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
+    if (!KeepsClearOut(parent, flow.remote.address)) {
+      if (sas_.Carrying(flow, false).empty() || sas_.Carrying(flow, true).empty()) {
+        return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+      }
+      return Refuse(client, flow, Reason::kSuspectGap, "there is an SA, and nothing asked for it");
+    }
+  }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
   const int64_t since =
       listener != nullptr ? listener->created : kernel_.NowMs() - kImplicitQueueMs;
-  if (Pending(flow) && failure == nullptr && waiting != nullptr &&
-      Wait(*waiting, flow, verdict, /*pending=*/true)) {
+  if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
   const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);

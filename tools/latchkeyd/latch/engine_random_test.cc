@@ -72,7 +72,7 @@ class Walk {
             !sa.Carries(flow.protocol, flow.remote, flow.local)) {
           continue;
         }
-        const KnownSa known{sa, false, broker_.keys.Identify(sa, false), 0};
+        const KnownSa known{sa, false, broker_.keys.Identify(sa, false), 0, {}};
         CHECK_FALSE(Conflicts(known, entry.latch));
       }
     }

@@ -18,6 +18,7 @@ constexpr int64_t kFlushMs = 1'000;
 }  // namespace
 
 Answer Engine::Begin(Request request) {
+  if (stale_) OnEvents({});
   Waiting waiting;
   waiting.request = std::move(request);
   Answer answer = Attempt(waiting.request, &waiting, nullptr);
@@ -25,6 +26,10 @@ Answer Engine::Begin(Request request) {
   answer.ticket = next_ticket_++;
   waiting_.emplace(answer.ticket, std::move(waiting));
   return answer;
+}
+
+bool Engine::MayWait(const Waiting* waiting) const {
+  return waiting != nullptr && (waiting->deadline == 0 || kernel_.NowMs() < waiting->deadline);
 }
 
 Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
@@ -36,7 +41,12 @@ Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verd
     if (verdict.rule != nullptr) request.child = verdict.rule->child;
     request.demand = verdict.demand;
     Result<uint64_t> ticket = keys_.Acquire(request);
-    if (!ticket) return std::unexpected(ticket.error());
+    if (!ticket) {
+      // To a flow that is not there yet it is all one why nobody can be asked.
+      Error why = ticket.error();
+      if (why.reason == Reason::kKmLost) why.reason = Reason::kNoSa;
+      return std::unexpected(std::move(why));
+    }
     waiting.negotiation = *ticket;
   }
   if (waiting.deadline == 0) {
@@ -69,20 +79,12 @@ void Engine::Deliver(uint64_t ticket, const Error* failure) {
   observer_.OnAnswer(ticket, answer);
 }
 
-std::vector<uint64_t> Engine::Larvals() const {
-  std::vector<uint64_t> larvals;
-  for (const auto& [id, entry] : database_.entries()) {
-    if (entry.latch.state == State::kLarval) larvals.push_back(id);
-  }
-  return larvals;
-}
-
 void Engine::RetryWaiting() {
   std::vector<uint64_t> tickets;
   tickets.reserve(waiting_.size());
   for (const auto& [ticket, waiting] : waiting_) tickets.push_back(ticket);
   for (const uint64_t ticket : tickets) Deliver(ticket, nullptr);
-  for (const uint64_t id : Larvals()) {
+  for (const uint64_t id : std::set(larvals_)) {
     if (Entry* entry = database_.Find(id)) TryLarval(*entry, nullptr);
   }
 }
@@ -105,6 +107,7 @@ void Engine::OnKeys() {
         }
         break;
       case KeyEvent::Kind::kAcquired: {
+        changed = true;
         IdentifyAll();
         Error why{"acquire SA", "negotiated, but no SA is as asked", Reason::kNoSa};
         if (event.reason != Reason::kNone) why = Error{"acquire SA", event.detail, event.reason};
@@ -115,7 +118,7 @@ void Engine::OnKeys() {
           tickets.push_back(ticket);
         }
         for (const uint64_t ticket : tickets) Deliver(ticket, &why);
-        for (const uint64_t id : Larvals()) {
+        for (const uint64_t id : std::set(larvals_)) {
           Entry* entry = database_.Find(id);
           if (entry == nullptr || entry->negotiation != event.ticket) continue;
           entry->negotiation = 0;
@@ -139,6 +142,7 @@ std::optional<int64_t> Engine::NextDue() const {
     at(waiting.deadline);
     at(waiting.larval_at);
   }
+  for (const uint64_t id : larvals_) at(database_.Find(id)->deadline);
   return due;
 }
 
@@ -161,7 +165,7 @@ void Engine::OnTime() {
     Deliver(ticket, &late);
   }
   for (const uint64_t ticket : larval) GoLarval(ticket);
-  for (const uint64_t id : Larvals()) {
+  for (const uint64_t id : std::set(larvals_)) {
     Entry* entry = database_.Find(id);
     if (entry == nullptr || now < entry->deadline) continue;
     const Error late{"acquire SA", "no answer in time", Reason::kAcquireTimeout};
@@ -201,11 +205,20 @@ void Engine::GoLarval(uint64_t ticket) {
   policy.kind = SocketPolicy::Kind::kAwaitIn;
   policy.reqid = reqid;
   if (done) done = kernel_.SetPolicy(request.fd, *facts, policy);
+  // An entry that only lets an earlier flow's first packets go stands in its place no longer.
+  std::erase_if(lingering_, [&](const auto& each) {
+    const bool in_place = each.second.selector == guard.selector && each.second != guard;
+    if (in_place) guards_.Drop(each.second);
+    return in_place;
+  });
   if (done) done = guards_.Hold(guard);
   if (!done) {
-    const Error why = done.error();
     if (facts) Block(kernel_, request.fd, *facts, family);
-    Deliver(ticket, &why);
+    const Answer refused =
+        Refuse(request.client, Flow{Direction::kOut, kProtocolTcp, {}, request.remote},
+               done.error().reason, done.error().ToString());
+    Cancel(ticket);
+    observer_.OnAnswer(ticket, refused);
     return;
   }
   entry.guards.push_back(guard);
@@ -225,14 +238,15 @@ void Engine::GoLarval(uint64_t ticket) {
   } else {
     answer.latch = stored->latch.id;
     it->second.negotiation = 0;  // the latch has it now
-    if (!std::exchange(holding_, true)) kernel_.HoldPackets(true);
+    if (larvals_.empty()) kernel_.HoldPackets(true);
+    larvals_.insert(stored->latch.id);
   }
   Cancel(ticket);
   observer_.OnAnswer(ticket, answer);
 }
 
 void Engine::TryLarval(Entry& entry, const Error* failure) {
-  const std::optional<int> fd = kernel_.Borrow(entry.hint);
+  const std::optional<int> fd = stale_ ? std::nullopt : kernel_.Borrow(entry.hint);
   if (!fd) {
     // Closed, and reaped soon; or out of reach, and then it can never be pinned.
     if (failure != nullptr) Break(entry, failure->reason);
@@ -252,13 +266,12 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   Result<Choice> choice =
       std::unexpected(Error{"decide", DescribeRule(verdict.rule), verdict.reason});
   if (verdict.outcome == policy::Outcome::kProtect) choice = ChooseSa(flow, verdict.demand);
-  const bool may_wait = verdict.outcome == policy::Outcome::kProtect && failure == nullptr &&
-                        (Pending(flow) || (!choice && choice.error().reason == Reason::kNoSa));
-  if (!choice && may_wait) return kernel_.GiveBack(*fd);
-  const Reason why = choice ? Reason::kNone
-                     : failure != nullptr && choice.error().reason == Reason::kNoSa
-                         ? failure->reason
-                         : choice.error().reason;
+  const bool lacking = !choice && choice.error().reason == Reason::kNoSa;
+  const bool pending = verdict.outcome == policy::Outcome::kProtect && !choice && Pending(flow) &&
+                       kernel_.NowMs() < entry.deadline;
+  if (pending || (lacking && failure == nullptr)) return kernel_.GiveBack(*fd);
+  Reason why = choice ? Reason::kNone : choice.error().reason;
+  if (lacking) why = failure->reason;
   Result<void> done;
   if (!facts) done = std::unexpected(facts.error());
   if (done && choice) done = Pin(*fd, *facts, flow, *choice);
@@ -291,35 +304,43 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
   if (entry.negotiation != 0) keys_.Abandon(std::exchange(entry.negotiation, 0));
   entry.deadline = 0;
   const Latch& latch = entry.latch;
-  std::vector<Guard> held = std::exchange(entry.guards, {});
-  for (Guard& guard : held) {
-    const bool pinned = placeholder && !latch.clear && latch.reqid != 0;
-    if (pinned && guard.reqid == *placeholder) {
-      Guard real = guard;
-      real.reqid = latch.reqid;
-      real.action = RequireAction(latch.protection.protocol);
-      if (guards_.Renew(guard, real)) {
-        // Others that wait for the same peer and port lean on the same entry.
-        for (auto& [id, other] : database_.entries())
-          std::ranges::replace(other.guards, guard, real);
-        guard = real;
-      }
-    }
-    if (pinned) {
-      lingering_.emplace(kernel_.NowMs() + kFlushMs, guard);
-    } else {
+  const bool was_last = larvals_.erase(latch.id) > 0 && larvals_.empty();
+  const std::vector<Guard> held = std::exchange(entry.guards, {});
+  for (const Guard& guard : held) {
+    if (!placeholder || latch.clear || guard.reqid != *placeholder) {
       guards_.Drop(guard);
+      continue;
     }
+    Guard real = guard;
+    real.reqid = latch.reqid;
+    real.action = RequireAction(latch.protection.protocol);
+    real.mode = latch.protection.mode;
+    real.ends = EndsOf(latch.protection, latch.peering);
+    // Another's SYN that the same entry keeps back may not leave under an SA that is not its own:
+    // then ours has to come again, by its socket's policy.
+    const bool leaned_on = std::ranges::any_of(larvals_, [&](uint64_t id) {
+      const std::vector<Guard>& guards = database_.Find(id)->guards;
+      return std::ranges::find(guards, guard) != guards.end();
+    });
+    const bool renewed = !leaned_on && RenewForAll(guard, real);
+    lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
   const uint32_t reqid = placeholder.value_or(latch.reqid);
   kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid);
-  const auto waits = [&entry](const auto& each) {
-    return each.second.latch.state == State::kLarval && &each.second != &entry;
-  };
-  if (holding_ && std::ranges::none_of(database_.entries(), waits)) {
-    holding_ = false;
-    kernel_.HoldPackets(false);
+  if (was_last) kernel_.HoldPackets(false);
+}
+
+// Changes the reqid of an SPD entry of ours, whoever needs it.
+bool Engine::RenewForAll(const Guard& from, const Guard& to) {
+  if (!guards_.Renew(from, to)) return false;
+  for (auto& [id, entry] : database_.entries()) {
+    std::ranges::replace(entry.guards, from, to);
+    std::ranges::replace(entry.sa_guards, from, to);
   }
+  for (auto& [until, guard] : lingering_) {
+    if (guard == from) guard = to;
+  }
+  return true;
 }
 
 }  // namespace latchkey::broker

@@ -1,6 +1,7 @@
 // What happens without being asked: SAs and SPD entries that come and go, closed sockets, restarts.
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <set>
 #include <unordered_map>
@@ -31,7 +32,7 @@ bool Lingers(const Entry& entry) {
 Guard Engine::StandingBlock(Family family) const {
   Guard guard;
   guard.action = Guard::Action::kBlock;
-  guard.priority = 1;
+  guard.priority = kStandingPriority;
   guard.mark = options_.guard_mark;
   guard.selector.family = family;
   guard.selector.source = Prefix{Address::AnyOf(family), 0};
@@ -57,6 +58,7 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
   guards_.Sweep();
   if (Result<void> done = ReadSpd(); !done) return done;
   observer_.OnSystem();
+  CheckSystem();
   CheckAll();
   return {};
 }
@@ -118,7 +120,13 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  guards_.Reassert(spd_);
+  if (guards_.Reassert(spd_) > 0) {
+    for (auto& [id, entry] : database_.entries()) {
+      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+        NoteClearChildren(entry);
+      }
+    }
+  }
   std::vector<SpdEntry> system;
   for (const SpdEntry& entry : spd_) {
     const bool marked = entry.mark_mask != 0 || entry.if_id != 0;
@@ -144,9 +152,10 @@ Result<void> Engine::Resynchronise() {
 
 void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   bool spd = false;
-  bool all = false;
+  bool all = stale_;
   bool fewer = false;
   std::vector<Sa> added;
+  size_t checked = 0;  // of them
   for (const KernelEvent& event : events) {
     switch (event.kind) {
       case KernelEvent::Kind::kSaAdded:
@@ -154,6 +163,8 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
         added.push_back(event.sa);
         break;
       case KernelEvent::Kind::kSaDeleted:
+        // What came and goes within one reading was there all the same.
+        if (std::exchange(checked, added.size()) != added.size()) CheckTouched(added);
         sas_.Erase(event.sa.key, kernel_.NowMs());
         fewer = true;
         break;
@@ -167,7 +178,9 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
     }
   }
   if (all) {
-    if (Result<void> done = Resynchronise(); !done) {
+    Result<void> done = Resynchronise();
+    stale_ = !done;
+    if (!done) {
       // Without the facts nothing can be vouched for.
       observer_.OnWarning("cannot read the SAD and SPD: " + done.error().ToString());
       for (auto& [id, entry] : database_.entries()) {
@@ -176,13 +189,15 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
       return;
     }
   } else if (spd) {
-    if (Result<void> done = ReadSpd(); !done) observer_.OnWarning(done.error().ToString());
+    if (Result<void> done = ReadSpd(); !done) {
+      observer_.OnWarning(done.error().ToString());
+      stale_ = true;
+    }
   }
-  if (all || fewer) {
-    CheckAll();
-  } else if (!added.empty()) {
-    CheckTouched(added);
-  }
+  if (all || fewer || !CheckTouched(added)) return CheckAll();
+  if (added.empty()) return;
+  RetryWaiting();
+  CheckListeners();
 }
 
 void Engine::CheckAll() {
@@ -192,19 +207,19 @@ void Engine::CheckAll() {
   CheckListeners();
 }
 
-// After new SAs alone: only flows with their peers can have changed.
-void Engine::CheckTouched(const std::vector<Sa>& sas) {
+// Checks the latches that new SAs can matter to: those with their peers. False where that is all.
+bool Engine::CheckTouched(const std::vector<Sa>& sas) {
   std::set<Address> peers;
   for (const Sa& sa : sas) {
-    if (sa.protection.mode != Mode::kTransport) return CheckAll();
+    if (sa.protection.mode != Mode::kTransport) return false;
     peers.insert(sa.source);
     peers.insert(sa.key.destination);
   }
+  if (peers.empty()) return true;
   for (auto& [id, entry] : database_.entries()) {
     if (peers.contains(entry.latch.flow.remote.address)) CheckLatch(entry);
   }
-  RetryWaiting();
-  CheckListeners();
+  return true;
 }
 
 void Engine::CheckListeners() {
@@ -265,6 +280,7 @@ void Engine::DropLingering(int64_t until) {
 
 void Engine::Tick(bool reap_now) {
   const int64_t now = kernel_.NowMs();
+  if (stale_) OnEvents({});
   DropLingering(now);
   for (auto& [id, entry] : database_.entries()) {
     const bool established = entry.latch.state == State::kEstablished;
@@ -274,15 +290,18 @@ void Engine::Tick(bool reap_now) {
     } else if (established && entry.doubt_since != 0 &&
                now - entry.doubt_since >= options_.km_grace_ms) {
       Break(entry, Reason::kKmLost);
-    } else if (established && entry.moved_out_at != 0 &&
-               now - entry.moved_out_at >= options_.overlap_ms) {
-      CheckLatch(entry);
-      entry.moved_out_at = 0;
+    } else if (established &&
+               (entry.stalled_since != 0 ||
+                (entry.moved_out_at != 0 && now - entry.moved_out_at >= options_.overlap_ms))) {
+      CheckLatch(entry);  // pins that could not follow at first may now
     } else if (entry.latch.state == State::kBroken && !entry.silenced) {
       Silence(entry, /*first=*/false);
     }
   }
-  if (reap_now || now - last_reap_ >= options_.reap_ms) Reap(reap_now);
+  if (reap_now || now - last_reap_ >= options_.reap_ms) {
+    guards_.KeepBans();
+    Reap(reap_now);
+  }
 }
 
 void Engine::Reap(bool thorough) {
@@ -309,6 +328,8 @@ void Engine::Reap(bool thorough) {
     }
     entry.seen = true;
     if (entry.latch.state == State::kListener) continue;
+    // One that could have come back, and could not be given its pins, is tried again.
+    if (entry.latch.state == State::kBroken) CheckLatch(entry);
     if (it->second->local.port != 0) entry.latch.flow.local = it->second->local;
   }
   if (mourn) last_mourning_ = now;
@@ -340,6 +361,9 @@ wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
 }
 
 void Engine::Stop(bool others) {
+  while (!waiting_.empty()) Cancel(waiting_.begin()->first);
+  // Nobody is left to give them their pins, and without our guards their SYNs would leave in clear.
+  for (const uint64_t id : std::set(larvals_)) Break(*database_.Find(id), Reason::kSuspectGap);
   DropLingering(std::numeric_limits<int64_t>::max());
   for (auto& [id, entry] : database_.entries()) {
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,7 @@ struct Entry {
   int64_t broken_since = 0;       // NowMs() when it broke
   bool silenced = false;          // kBroken: BLOCK set or socket aborted
   int64_t doubt_since = 0;        // NowMs() when nobody could vouch for its SAs any more; 0 = fine
+  bool rekindled = false;         // new SAs were asked for because of that
   int64_t peer_dead_at = 0;       // NowMs() when the key manager said so; 0 = it did not
   int64_t moved_out_at = 0;       // NowMs() when its outgoing pin moved last
   bool admin_broken = false;      // kBroken by the administrator: until resumed
@@ -55,6 +57,11 @@ struct Entry {
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
+
+  // Listener with optional peers: the cookies of children that may have begun in clear before there
+  // was an SA, or that this is not known of any.
+  std::set<uint64_t> clear_children;
+  bool blind = false;
 };
 
 }  // namespace latchkey::broker

@@ -41,6 +41,19 @@ std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, u
   return made;
 }
 
+void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside) {
+  const Prefix ours = Prefix::Parse("192.168.1.1").value();
+  const Prefix theirs = Prefix::Parse(inside).value();
+  for (Sa& sa : sad) {
+    if (sa.reqid != reqid) continue;
+    const bool inbound = IsLocalAddress(sa.key.destination);
+    sa.protection.mode = Mode::kTunnel;
+    sa.selector.family = Family::kV4;
+    sa.selector.source = inbound ? theirs : ours;
+    sa.selector.destination = inbound ? ours : theirs;
+  }
+}
+
 void FakeKernel::RemoveSas(uint32_t reqid) {
   std::erase_if(sad, [&](const Sa& sa) { return sa.reqid == reqid; });
 }
@@ -69,11 +82,12 @@ Result<void> FakeKernel::SetMark(int fd, const SocketFacts&, uint32_t value, uin
 }
 
 Result<std::vector<Sa>> FakeKernel::DumpSad() {
-  if (Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
+  if (blind || Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
   return sad;
 }
 
 Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
+  if (blind) return Fail(Reason::kKernelRefused, "dump SPD", "injected");
   std::vector<SpdEntry> all = spd;
   for (const Guard& guard : guards) {
     SpdEntry entry;
@@ -118,6 +132,13 @@ Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
   auto it = std::ranges::find(guards, from);
   if (it == guards.end()) return Fail(Reason::kKernelRefused, "renew guard", "not there");
   *it = to;
+  return {};
+}
+
+Result<void> FakeKernel::BanFragments(const std::vector<FragmentBan>& wanted) {
+  if (!bans_possible) return Fail(Reason::kUnsupported, "ban fragments", "no nf_tables");
+  bans = wanted;
+  bans_stand = true;
   return {};
 }
 
@@ -167,7 +188,9 @@ Result<std::unordered_set<uint64_t>> FakeKernel::HeldSocketInodes() {
 }
 
 std::optional<Address> FakeKernel::SourceAddress(const Address& remote, uint32_t) {
-  return Address::Parse(remote.family == Family::kV4 ? "10.9.0.1" : "fd00::1");
+  if (remote.family == Family::kV6) return Address::Parse("fd00::1");
+  const bool inside = Prefix::Parse("192.168.0.0/16")->Contains(remote);
+  return Address::Parse(inside ? "192.168.1.1" : "10.9.0.1");
 }
 
 Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {

@@ -31,6 +31,8 @@ class FakeKernel : public KernelPort {
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { holding = on; }
   void DropLarval(const Address&, const Address&, SaProtocol, uint32_t) override {}
+  Result<void> BanFragments(const std::vector<FragmentBan>& wanted) override;
+  bool FragmentsBanned() override { return bans_stand; }
   bool IsLocalAddress(const Address& address) override;
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
@@ -46,6 +48,9 @@ class FakeKernel : public KernelPort {
   int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
+  // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and
+  // `inside`.
+  void Tunnel(uint32_t reqid, const std::string& inside);
   void RemoveSas(uint32_t reqid);
   bool HasGuard(const Guard& guard) const;
 
@@ -53,7 +58,10 @@ class FakeKernel : public KernelPort {
   std::vector<Sa> sad;
   std::vector<SpdEntry> spd;  // somebody else's
   std::vector<Guard> guards;
-  std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "127.0.0.1", "::1"};
+  std::vector<FragmentBan> bans;
+  bool bans_possible = true;
+  bool bans_stand = true;
+  std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};
   int64_t now = 1000;
   bool holding = false;
   int borrowed = 0;  // descriptors lent and not given back
@@ -61,6 +69,7 @@ class FakeKernel : public KernelPort {
   uint32_t next_spi = 0x1000;
   // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
   int fail_after = 0;
+  bool blind = false;  // dumps fail
 
  private:
   bool Faulty() {

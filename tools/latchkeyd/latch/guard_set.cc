@@ -1,6 +1,7 @@
 #include "tools/latchkeyd/latch/guard_set.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace latchkey::broker {
 
@@ -9,6 +10,11 @@ namespace {
 TunnelEnds EndsOf(const SpdEntry& entry) {
   if (entry.dir == 1) return {entry.tunnel_source, entry.tunnel_destination};
   return {entry.tunnel_destination, entry.tunnel_source};
+}
+
+// True for a guard with which a ban comes.
+bool OfTunnel(const Guard& guard) {
+  return guard.out && Requires(guard.action) && guard.mode == Mode::kTunnel;
 }
 
 }  // namespace
@@ -50,7 +56,10 @@ bool GuardSet::Owns(const SpdEntry& entry) const {
   return uses_.contains(guard) && Shows(entry, guard);
 }
 
-void GuardSet::Inherit(const Guard& guard) { uses_[guard].present = true; }
+void GuardSet::Inherit(const Guard& guard) {
+  uses_[guard].present = true;
+  if (OfTunnel(guard)) bans_.reset();
+}
 
 Result<void> GuardSet::Add(const Guard& guard, Use& use) {
   observer_.OnGuard(guard, /*adding=*/true);
@@ -68,9 +77,13 @@ Result<void> GuardSet::Hold(const Guard& guard, bool shared) {
   use.shared = shared;
   // An inherited entry may have gone with a flush: adding it again tells.
   if (fresh || use.count == 0) {
-    if (Result<void> added = Add(guard, use); !added) {
+    Result<void> added;
+    if (OfTunnel(guard)) added = UpdateBans();
+    if (added) added = Add(guard, use);
+    if (!added) {
       observer_.OnGuard(guard, /*adding=*/false);
       uses_.erase(it);
+      LiftBans(guard);
       return added;
     }
   }
@@ -87,22 +100,57 @@ void GuardSet::Drop(const Guard& guard, bool keep) {
     }
   }
   uses_.erase(it);
+  LiftBans(guard);
   observer_.OnGuard(guard, /*adding=*/false);
 }
 
 bool GuardSet::Renew(const Guard& from, const Guard& to) {
   auto it = uses_.find(from);
   if (it == uses_.end() || uses_.contains(to)) return false;
+  uses_[to] = it->second;
+  Result<void> renewed;
+  if (OfTunnel(to)) renewed = UpdateBans();
   observer_.OnGuard(to, /*adding=*/true);
-  if (Result<void> renewed = kernel_.RenewGuard(from, to); !renewed) {
+  if (renewed) renewed = kernel_.RenewGuard(from, to);
+  if (!renewed) {
+    uses_.erase(to);
+    LiftBans(to);
     observer_.OnGuard(to, /*adding=*/false);
     observer_.OnWarning("an SPD entry cannot be changed: " + renewed.error().ToString());
     return false;
   }
-  uses_[to] = it->second;
   uses_.erase(from);
+  LiftBans(from);
   observer_.OnGuard(from, /*adding=*/false);
   return true;
+}
+
+void GuardSet::LiftBans(const Guard& gone) {
+  if (!OfTunnel(gone)) return;
+  if (Result<void> done = UpdateBans(); !done) observer_.OnWarning(done.error().ToString());
+}
+
+Result<void> GuardSet::UpdateBans() {
+  std::vector<FragmentBan> wanted;
+  for (const auto& [guard, use] : uses_) {
+    if (!OfTunnel(guard)) continue;
+    wanted.push_back({guard.selector.source, guard.selector.destination, guard.reqid});
+  }
+  std::ranges::sort(wanted);
+  const auto [first, last] = std::ranges::unique(wanted);
+  wanted.erase(first, last);
+  if (wanted == bans_) return {};
+  if (Result<void> done = kernel_.BanFragments(wanted); !done) return done;
+  bans_ = std::move(wanted);
+  return {};
+}
+
+void GuardSet::KeepBans() {
+  if (!bans_ || bans_->empty() || kernel_.FragmentsBanned()) return;
+  observer_.OnWarning("what bans the fragments of tunnels was lost");
+  if (Result<void> done = kernel_.BanFragments(*bans_); !done) {
+    observer_.OnWarning(done.error().ToString());
+  }
 }
 
 void GuardSet::Sweep() {

@@ -1,9 +1,11 @@
 // The SPD entries that are ours: counted by who needs them, put back when something takes them
-// away, gone when nobody needs them.
+// away, gone when nobody needs them. With a tunnel's outgoing entry comes a ban of fragments the
+// other way, which stands before the entry does and falls after it.
 #ifndef TOOLS_LATCHKEYD_LATCH_GUARD_SET_H_
 #define TOOLS_LATCHKEYD_LATCH_GUARD_SET_H_
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -36,6 +38,9 @@ class GuardSet {
   // Puts back every held guard that `spd` lacks. Returns how many there were.
   int Reassert(const std::vector<SpdEntry>& spd);
 
+  // Puts back what bans the fragments of tunnels, if somebody took it away.
+  void KeepBans();
+
   // True when `entry` is one of ours.
   bool Owns(const SpdEntry& entry) const;
 
@@ -49,10 +54,14 @@ class GuardSet {
   };
 
   Result<void> Add(const Guard& guard, Use& use);
+  // Makes the bans those of the guards in uses_.
+  Result<void> UpdateBans();
+  void LiftBans(const Guard& gone);
 
   KernelPort& kernel_;
   Observer& observer_;
   std::map<Guard, Use> uses_;
+  std::optional<std::vector<FragmentBan>> bans_ = std::vector<FragmentBan>{};  // none: not known
 };
 
 // True when `entry` is what the kernel shows of `guard`.

@@ -78,5 +78,30 @@ TEST_CASE("what a flush took away comes back; what was changed is taken back") {
   CHECK(kernel.guards.size() == 2);
 }
 
+TEST_CASE("an entry of a tunnel that changes its reqid has its ban changed with it") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  GuardSet set(kernel, observer);
+  Guard from = Make(80);
+  from.mode = Mode::kTunnel;
+  Guard to = from;
+  to.reqid = 9;
+  REQUIRE(set.Hold(from));
+  REQUIRE(kernel.bans.size() == 1);
+  SECTION("renewed") {
+    CHECK(set.Renew(from, to));
+    REQUIRE(kernel.bans.size() == 1);
+    CHECK(kernel.bans[0].reqid == 9);
+    set.Drop(to);
+    CHECK(kernel.bans.empty());
+  }
+  SECTION("the kernel refuses") {
+    kernel.fail_after = 1;
+    CHECK_FALSE(set.Renew(from, to));
+    REQUIRE(kernel.bans.size() == 1);
+    CHECK(kernel.bans[0].reqid == 7);
+  }
+}
+
 }  // namespace
 }  // namespace latchkey::broker

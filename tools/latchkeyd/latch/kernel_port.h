@@ -78,6 +78,16 @@ constexpr Guard::Action RequireAction(SaProtocol protocol) {
   return protocol == SaProtocol::kAh ? Guard::Action::kAh : Guard::Action::kEsp;
 }
 
+// Fragments from `remote` to `local` that came out of no SA of `reqid` are dropped: what comes in
+// pieces out of a tunnel is put together afterwards, and a piece in clear could complete it.
+struct FragmentBan {
+  Prefix local;
+  Prefix remote;
+  uint32_t reqid = 0;
+
+  auto operator<=>(const FragmentBan&) const = default;
+};
+
 // True for a guard that lets only what an SA protects pass.
 constexpr bool Requires(Guard::Action action) {
   return action == Guard::Action::kEsp || action == Guard::Action::kAh;
@@ -137,6 +147,10 @@ class KernelPort {
   // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses.
   virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
                           uint32_t reqid) = 0;
+  // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
+  virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
+  // False when somebody took away what BanFragments() made.
+  virtual bool FragmentsBanned() = 0;
 
   // True when `address` belongs to this host (any interface, loopback included).
   virtual bool IsLocalAddress(const Address& address) = 0;

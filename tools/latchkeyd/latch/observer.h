@@ -13,7 +13,8 @@ class Observer {
  public:
   virtual ~Observer() = default;
 
-  // A latch changed its state; `from` equals the new state when it was just made. For kBroken it is
+  // A latch changed its state; `from` equals the new state when it was just made, and when a BROKEN
+  // one has another reason. For kBroken it is
   // called before the kernel is told, so that the page says so first (DESIGN: page, BLOCK, abort,
   // log).
   virtual void OnState(const Entry& entry, State from) = 0;

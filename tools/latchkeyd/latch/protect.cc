@@ -37,6 +37,9 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
       if (!known->who.known()) {
+        if (known->who.why == Reason::kKmLost) {
+          return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
+        }
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,
                     "identify peer", "the key manager names nobody, or more than one");
       }
@@ -70,7 +73,8 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0) {
+      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0 &&
+          other->local() == candidate->local() && other->remote() == candidate->remote()) {
         back = other;
         break;
       }
@@ -93,9 +97,23 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   return best;
 }
 
+TunnelEnds EndsOf(const Protection& protection, const Peering& peering) {
+  if (protection.mode != Mode::kTunnel) return {};
+  return {peering.local.address, peering.remote.address};
+}
+
+bool SameEnds(const KnownSa& known, const Latch& latch) {
+  return latch.protection.mode != Mode::kTunnel ||
+         TunnelEnds{known.local(), known.remote()} == EndsOf(latch.protection, latch.peering);
+}
+
 bool Conflicts(const KnownSa& known, const Latch& latch) {
   return !known.who.known() || known.who.verified.identity != latch.identity ||
-         ProtectionOf(known, latch.protection) != latch.protection;
+         OtherProtection(known, latch);
+}
+
+bool OtherProtection(const KnownSa& known, const Latch& latch) {
+  return ProtectionOf(known, latch.protection) != latch.protection;
 }
 
 void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family) {
@@ -128,6 +146,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
   guard.action = RequireAction(latch.protection.protocol);
   guard.reqid = latch.reqid;
   guard.mark = mark;
+  guard.mode = latch.protection.mode;
+  guard.ends = EndsOf(latch.protection, latch.peering);
   guard.selector.family = latch.flow.remote.address.family;
   guard.selector.source = host(latch.flow.local.address);
   guard.selector.destination = host(latch.flow.remote.address);

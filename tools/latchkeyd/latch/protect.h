@@ -35,9 +35,18 @@ struct SaPair {
 Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                           const std::vector<const KnownSa*>& in, const policy::Demand& demand);
 
+// Returns between which addresses a latch's tunnel runs; of family kNone in transport mode.
+TunnelEnds EndsOf(const Protection& protection, const Peering& peering);
+
+// True when an SA runs between the same addresses as a latch's: in tunnel mode the kernel is told
+// which.
+bool SameEnds(const KnownSa& known, const Latch& latch);
+
 // True when an SA that can carry a latch's flow contradicts it (RFC 5660, 2.3: another peer, or
 // other parameters; mode and local identity too, since section 2 latches them).
 bool Conflicts(const KnownSa& known, const Latch& latch);
+// The part of it that is known even of an SA that is nobody's yet.
+bool OtherProtection(const KnownSa& known, const Latch& latch);
 
 // Lets nothing in or out of the socket any more. Failures are ignored: callers refuse anyway.
 void Block(KernelPort& kernel, int fd, const SocketFacts& facts, Family family);

@@ -6,9 +6,15 @@
 namespace latchkey::broker {
 namespace {
 
+// One whose peer cannot be asked is who it was.
 std::optional<Identity> IdentityOf(const KnownSa& known) {
-  if (!known.who.known()) return std::nullopt;
-  return known.who.verified.identity;
+  if (known.who.known()) return known.who.verified.identity;
+  return known.doubtful() ? known.vouched : std::nullopt;
+}
+
+// True while nobody has ever been asked for it who could answer.
+bool Unasked(const KnownSa& known) {
+  return !known.vouched && (known.who.pending() || known.who.why == Reason::kKmLost);
 }
 
 bool Carries(const KnownSa& known, const Flow& flow) {
@@ -20,28 +26,66 @@ bool Carries(const KnownSa& known, const Flow& flow) {
 
 }  // namespace
 
+SaTable::Ends SaTable::EndsOf(const Sa& sa) {
+  if (sa.protection.mode != Mode::kTransport) return {};
+  return {sa.source, sa.key.destination};
+}
+
+SaTable::Ends SaTable::EndsOf(const Flow& flow, bool inbound) {
+  if (inbound) return {flow.remote.address, flow.local.address};
+  return {flow.local.address, flow.remote.address};
+}
+
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
-  KnownSa known{sa, inbound, std::move(who), next_order_};
+  KnownSa known{sa, inbound, std::move(who), next_order_, {}};
+  if (sa.protection.mode == Mode::kTunnel && known.who.known()) {
+    known.who.verified.peering.local.address = known.local();
+    known.who.verified.peering.remote.address = known.remote();
+  }
+  if (known.who.known()) known.vouched = known.who.verified.identity;
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {
     ++next_order_;
-    sas_.emplace(sa.key, std::move(known));
+    it = sas_.emplace(sa.key, std::move(known)).first;
+    by_ends_[EndsOf(sa)].push_back(&it->second);
     return;
   }
-  known.order = it->second.order;
+  KnownSa& old = it->second;
+  known.order = old.order;
+  if (!known.who.known() && old.sa == sa) known.vouched = old.vouched;
   // To learn who it was all along is no change.
-  const bool changed = !it->second.who.pending() && IdentityOf(it->second) != IdentityOf(known);
-  if (changed || it->second.sa != sa) {
-    past_.push_back(Past{it->second, now});
+  const bool changed = !Unasked(old) && IdentityOf(old) != IdentityOf(known);
+  if (changed || old.sa != sa) Remember(old, now);
+  if (EndsOf(old.sa) != EndsOf(sa)) {
+    std::erase(by_ends_[EndsOf(old.sa)], &old);
+    by_ends_[EndsOf(sa)].push_back(&old);
   }
-  it->second = std::move(known);
+  old = std::move(known);
 }
 
 void SaTable::Erase(const SaKey& key, int64_t now) {
   auto it = sas_.find(key);
   if (it == sas_.end()) return;
-  past_.push_back(Past{std::move(it->second), now});
+  Remember(it->second, now);
+  auto ends = by_ends_.find(EndsOf(it->second.sa));
+  std::erase(ends->second, &it->second);
+  if (ends->second.empty()) by_ends_.erase(ends);
   sas_.erase(it);
+}
+
+// Only what came in matters later. Rekeys with one peer are one piece of the past.
+void SaTable::Remember(const KnownSa& known, int64_t now) {
+  if (!known.inbound || known.sa.larval) return;
+  std::vector<Past>& past = past_[EndsOf(known.sa)];
+  for (Past& each : past) {
+    const Sa& sa = each.known.sa;
+    if (IdentityOf(each.known) == IdentityOf(known) && sa.selector == known.sa.selector &&
+        sa.protection.mode == known.sa.protection.mode && sa.if_id == known.sa.if_id) {
+      each.end = now;
+      return;
+    }
+  }
+  past.push_back(Past{known, now});
 }
 
 void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
@@ -53,8 +97,12 @@ void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
 
 std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) const {
   std::vector<const KnownSa*> found;
-  for (const auto& [key, known] : sas_) {
-    if (known.inbound == inbound && Carries(known, flow)) found.push_back(&known);
+  for (const Ends& ends : {EndsOf(flow, inbound), Ends{}}) {
+    const auto it = by_ends_.find(ends);
+    if (it == by_ends_.end()) continue;
+    for (const KnownSa* known : it->second) {
+      if (known->inbound == inbound && Carries(*known, flow)) found.push_back(known);
+    }
   }
   std::ranges::sort(found, [](const KnownSa* a, const KnownSa* b) { return a->order > b->order; });
   return found;
@@ -65,16 +113,23 @@ std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int
   for (const KnownSa* known : Carrying(flow, /*inbound=*/true)) {
     identities.insert(IdentityOf(*known));
   }
-  for (const Past& past : past_) {
-    if (past.end >= since && past.known.inbound && Carries(past.known, flow)) {
-      identities.insert(IdentityOf(past.known));
+  for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
+    const auto it = past_.find(ends);
+    if (it == past_.end()) continue;
+    for (const Past& past : it->second) {
+      if (past.end >= since && Carries(past.known, flow)) {
+        identities.insert(IdentityOf(past.known));
+      }
     }
   }
   return identities;
 }
 
 void SaTable::ForgetBefore(int64_t time) {
-  std::erase_if(past_, [time](const Past& past) { return past.end < time; });
+  for (auto& [ends, past] : past_) {
+    std::erase_if(past, [time](const Past& each) { return each.end < time; });
+  }
+  std::erase_if(past_, [](const auto& each) { return each.second.empty(); });
 }
 
 }  // namespace latchkey::broker

@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "policy/model/flow.h"
@@ -23,7 +24,13 @@ struct KnownSa {
   bool inbound = false;
   Identified who;
   uint64_t order = 0;  // greater = newer
+  // Who was known to be behind it last; it counts while nobody can be asked, or has not answered.
+  std::optional<Identity> vouched = {};
 
+  // True while who it was known to be can be neither confirmed nor denied.
+  bool doubtful() const {
+    return !who.known() && (who.why == Reason::kKmLost || (who.pending() && vouched));
+  }
   const Address& local() const { return inbound ? sa.key.destination : sa.source; }
   const Address& remote() const { return inbound ? sa.source : sa.key.destination; }
 };
@@ -31,7 +38,7 @@ struct KnownSa {
 class SaTable {
  public:
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
-  // counts as past. `now` in milliseconds.
+  // counts as past. Where a tunnel ends, the SA itself says. `now` in milliseconds.
   void Put(const Sa& sa, bool inbound, Identified who, int64_t now);
   void Erase(const SaKey& key, int64_t now);
   // Erases every SA that is not in `keys`: after a dump.
@@ -55,8 +62,15 @@ class SaTable {
     int64_t end = 0;
   };
 
+  // A transport mode SA's source and destination; no addresses for others, which carry any.
+  using Ends = std::pair<Address, Address>;
+  static Ends EndsOf(const Sa& sa);
+  static Ends EndsOf(const Flow& flow, bool inbound);
+  void Remember(const KnownSa& known, int64_t now);
+
   std::map<SaKey, KnownSa> sas_;
-  std::vector<Past> past_;
+  std::map<Ends, std::vector<const KnownSa*>> by_ends_;  // into sas_
+  std::map<Ends, std::vector<Past>> past_;               // incoming ones
   uint64_t next_order_ = 1;
 };
 

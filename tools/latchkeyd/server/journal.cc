@@ -68,6 +68,11 @@ Guard GuardFrom(const Json& json) {
   guard.reqid = NumberFrom<uint32_t>(json.at("reqid"));
   guard.priority = NumberFrom<uint32_t>(json.at("priority"));
   guard.mark = NumberFrom<uint32_t>(json.at("mark"));
+  if (json.contains("mode")) {
+    guard.mode = EnumFrom(json.at("mode"), Mode::kUnknown);
+    guard.ends = {AddressFrom(json.at("outer_local")).address,
+                  AddressFrom(json.at("outer_remote")).address};
+  }
   Selector& s = guard.selector;
   s.family = EnumFrom(json.at("family"), Family::kV6);
   s.source = PrefixFrom(json.at("source"));
@@ -90,6 +95,11 @@ Entry EntryFrom(const Json& json) {
   latch.flow.protocol = NumberFrom<uint8_t>(json.at("protocol"));
   latch.flow.local = AddressFrom(json.at("local"));
   latch.flow.remote = AddressFrom(json.at("remote"));
+  // Journals of brokers before had no word for these.
+  if (json.contains("nat")) {
+    latch.peering = {AddressFrom(json.at("outer_local")), AddressFrom(json.at("outer_remote")),
+                     json.at("nat").at(0).get<bool>(), json.at("nat").at(1).get<bool>()};
+  }
   const Json& identity = json.at("identity");
   latch.identity =
       Identity{StringFrom(identity.at(0)), StringFrom(identity.at(1)), StringFrom(identity.at(2))};

@@ -64,6 +64,11 @@ void PutGuard(Text& text, const Guard& guard) {
   const Selector& s = guard.selector;
   Put(text, FMT_COMPILE("{{\"out\":{},\"action\":{},\"reqid\":{},\"priority\":{},\"mark\":{}"),
       guard.out, Number(guard.action), guard.reqid, guard.priority, guard.mark);
+  if (guard.mode != Mode::kTransport || guard.ends != TunnelEnds{}) {
+    Put(text, FMT_COMPILE(",\"mode\":{}"), Number(guard.mode));
+    PutAddress(text, "outer_local", {guard.ends.local, 0});
+    PutAddress(text, "outer_remote", {guard.ends.remote, 0});
+  }
   PutPrefix(text, "source", s.source);
   PutPrefix(text, "destination", s.destination);
   Put(text, FMT_COMPILE(",\"family\":{},\"protocol\":{},\"ports\":[{},{},{},{}]}}"),
@@ -79,6 +84,9 @@ void PutEntry(Text& text, const Entry& entry) {
       latch.flow.protocol);
   PutAddress(text, "local", latch.flow.local);
   PutAddress(text, "remote", latch.flow.remote);
+  PutAddress(text, "outer_local", latch.peering.local);
+  PutAddress(text, "outer_remote", latch.peering.remote);
+  Put(text, FMT_COMPILE(",\"nat\":[{},{}]"), latch.peering.nat_local, latch.peering.nat_remote);
   Put(text, FMT_COMPILE(",\"identity\":["));
   PutString(text, latch.identity.peer_id);
   text.push_back(',');

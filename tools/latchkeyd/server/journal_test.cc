@@ -92,6 +92,10 @@ Entry MakeEntry(uint64_t id) {
   entry.created = 12'345;
   entry.requester = policy::Requester{1000, policy::Grants::All()};
   entry.guards = {MakeGuard(1), MakeGuard(2)};
+  entry.guards[1].mode = Mode::kTunnel;
+  entry.guards[1].ends = {*Address::Parse("fd00::7"), *Address::Parse("fd00::8")};
+  latch.peering = {
+      {*Address::Parse("10.9.0.7"), 4500}, {*Address::Parse("10.9.0.8"), 1}, true, false};
   return entry;
 }
 
@@ -117,6 +121,7 @@ void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.latch.implicit == b.latch.implicit);
   CHECK(a.latch.clear == b.latch.clear);
   CHECK(a.latch.suspends == b.latch.suspends);
+  CHECK(a.latch.peering == b.latch.peering);
   CHECK(a.latch.reqid == b.latch.reqid);
   CHECK(a.latch.spi_in == b.latch.spi_in);
   CHECK(a.latch.spi_out == b.latch.spi_out);

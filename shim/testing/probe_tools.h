@@ -1,0 +1,56 @@
+// What every probe needs: sockets on loopback, and lines of output.
+#ifndef SHIM_TESTING_PROBE_TOOLS_H_
+#define SHIM_TESTING_PROBE_TOOLS_H_
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+namespace latchkey::testing {
+
+inline uint16_t port;  // of the test's server
+
+inline sockaddr_in Loopback(uint16_t to) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(to);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+inline void Print(const char* what, long value) { std::printf("%s %ld\n", what, value); }
+
+// Prints 0 or the errno.
+inline void Outcome(const char* what, long result) { Print(what, result < 0 ? errno : 0); }
+
+inline int Tcp(int flags = 0) { return socket(AF_INET, SOCK_STREAM | flags, 0); }
+
+inline int Connect(int fd, uint16_t to = port) {
+  const sockaddr_in address = Loopback(to);
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+}
+
+inline int OpenCount() {
+  int count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    ++count;
+  }
+  return count;
+}
+
+// Says when it is ready and waits for a line, so that the test may change the world in between.
+inline void Pause() {
+  std::printf("ready\n");
+  std::fflush(stdout);
+  char line[8];
+  if (std::fgets(line, sizeof(line), stdin) == nullptr) std::exit(3);
+}
+
+}  // namespace latchkey::testing
+
+#endif  // SHIM_TESTING_PROBE_TOOLS_H_
