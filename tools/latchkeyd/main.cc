@@ -159,7 +159,9 @@ class Broker {
     options.connections_per_user = std::min(options.connections_per_user, options.connections / 2);
     if (arguments_.is_private) options.session_idle_ms = kPrivateIdleMs;
     Server server(**kernel, sessions, *journal, options, Log);
-    Keyring keys(arguments_.pad, arguments_.vici, Log);
+    ManualKeyManager pad(arguments_.pad, Log);
+    ViciKeyManager charon({.path = arguments_.vici, .now_ms = {}, .log = Log});
+    Keyring keys(pad, &charon);
     Options engine_options;
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;

@@ -60,6 +60,9 @@ impostor
 retry 10 grep -q 'conflict-sa' "$LAB/broker-a.log"
 on a latchkey why >"$LAB/said"
 says "a break, and its rule" 'broke latch [0-9]+ conflict-sa .*: rule rule-out$'
+id=$(sed -n 's/.*broke latch \([0-9]*\) .*/\1/p' "$LAB/said")
+expect_eq "of one latch" "$(on a latchkey why "$id" | grep -c "broke latch $id conflict-sa")" 1
+expect_eq "why in JSON" "$(on a latchkey why "$id" --json | grep -cE '"what": "broke"|"reason": "conflict-sa"|"latch": '"$id"',')" 3
 # Without a broker it answers from the files, and says so.
 stop_broker a
 explain -p "$LAB/out.toml" --out tcp 10.9.0.2 8080

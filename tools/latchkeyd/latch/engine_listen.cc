@@ -148,30 +148,33 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
       const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
       const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
       // Whoever has an SA with us, be it the wrong one, comes under it or not at all.
-      if (verdict.permit && !out.empty() && !in.empty()) {
+      const bool optional = verdict.permit && !out.empty() && !in.empty();
+      if (optional) {
         const ProtectionSpec& spec = verdict.rule->protection;
         wanted.push_back(RequireIn({listening.local.address, listening.local.port}, remote,
                                    spec.protocol, spec.mode.value_or(Mode::kTransport)));
       }
-      const std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, entry.created);
-      if (identities.size() != 1 || !*identities.begin()) continue;
-      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-      if (!pair) continue;
-      const KnownSa& chosen = *pair->out;
       Guard guard;
-      guard.action = RequireAction(chosen.sa.key.protocol);
-      guard.reqid = chosen.sa.reqid;
       guard.mark = options_.guard_mark;
-      guard.mode = chosen.sa.protection.mode;
-      guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
       guard.selector.family = local.base.family;
       guard.selector.source = local;
       guard.selector.destination = remote;
       guard.selector.protocol = kProtocolTcp;
       guard.selector.source_port = listening.local.port;
       guard.selector.source_mask = 0xffff;
-      wanted.push_back(guard);
+      const std::set<std::optional<Identity>> identities =
+          sas_.IdentitiesSince(flow, entry.created);
+      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
+      if (identities.size() == 1 && *identities.begin() && pair) {
+        const KnownSa& chosen = *pair->out;
+        guard.action = RequireAction(chosen.sa.key.protocol);
+        guard.reqid = chosen.sa.reqid;
+        guard.mode = chosen.sa.protection.mode;
+        guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
+        wanted.push_back(guard);
+      } else if (optional) {
+        wanted.push_back(guard);  // nor is it answered in clear
+      }
     }
   }
   return wanted;

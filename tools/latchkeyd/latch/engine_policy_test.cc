@@ -192,6 +192,16 @@ TEST_CASE("in clear against the system, where the peer connects: only with the g
   CHECK(broker.Listen(broker.Listener("10.9.0.1", 83)).verdict == Verdict::kLatched);
 }
 
+TEST_CASE("who leaves it to the system lets nobody in against it, whatever the grants") {
+  Broker broker(MakePolicy({}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  broker.client.requester.grants = policy::Grants::All();
+  CHECK(broker.Listen(broker.Listener()).verdict == Verdict::kBypass);
+  CHECK(std::ranges::none_of(broker.kernel.guards, [](const Guard& guard) {
+    return guard.action == Guard::Action::kAllow;
+  }));
+}
+
 TEST_CASE("optional peers come in clear where they have no SA, else under it") {
   Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
   const int listener = broker.Listener();
@@ -237,6 +247,13 @@ TEST_CASE("an SA that does not fit is no reason to take an optional peer in clea
   REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
   broker.Keyed(9, "mallory", "10.9.0.2");
   CHECK(HasInGuard(broker, "10.9.0.2"));
+  const auto answered = [&broker](Guard::Action how) {
+    return std::ranges::any_of(broker.kernel.guards, [how](const Guard& guard) {
+      return guard.out && guard.action == how && guard.priority == 0 &&
+             guard.selector.destination == Prefix::Parse("10.9.0.2").value();
+    });
+  };
+  CHECK(answered(Guard::Action::kBlock));
   const int child = broker.Child(listener);
   CHECK(broker.Accept(child).reason == Reason::kPeerMismatch);
   CHECK(broker.kernel.sockets.at(child).policy->kind == SocketPolicy::Kind::kBlock);

@@ -73,6 +73,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   entry.seen = socket != live.end();
   entry.silenced = false;
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
+  bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
   if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
@@ -85,7 +86,11 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     }
   } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
     const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+    if (guards_.Hold(guard)) {
+      entry.guards.push_back(guard);
+    } else {
+      open = guard.mode == Mode::kTunnel;
+    }
   }
   Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
@@ -94,9 +99,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   }
   if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
-  } else if (was_broken) {
-    stored->admin_broken = reason == Reason::kAdmin;
-    Break(*stored, reason);
+  } else if (was_broken || open) {
+    stored->admin_broken = was_broken && reason == Reason::kAdmin;
+    Break(*stored, open ? Reason::kSuspectGap : reason);
   } else if (stored->latch.state == State::kLarval) {
     Break(*stored, Reason::kSuspectGap);  // whoever negotiated for it is gone
   }

@@ -14,12 +14,18 @@ Need NeedOf(policy::Action action) {
     case policy::Action::kProtectOrBypass:
       return Need::kOptional;
     case policy::Action::kBypass:
-    case policy::Action::kSystem:
       return Need::kBypass;
+    case policy::Action::kSystem:
+      return Need::kSystem;
     case policy::Action::kDiscard:
       break;
   }
   return Need::kDiscard;
+}
+
+// True where peers may come in clear, by the rule or by the system.
+bool MayBeClear(Need need) {
+  return need == Need::kOptional || need == Need::kBypass || need == Need::kSystem;
 }
 
 Prefix Everything(Family family) { return Prefix{Address::AnyOf(family), 0}; }
@@ -143,7 +149,8 @@ Clear LetClear(const SocketAddress& bound, const Region& region, const std::vect
   const SystemAction asks_out = Strictest(out.selector, spd, /*in=*/false);
   const SystemAction asks = std::max(asks_out, Strictest(out.selector, spd, /*in=*/true));
   if (asks == SystemAction::kBypass) return {{out}, false};
-  if (grants.Has(policy::Grant::kBypass) &&
+  // Who leaves it to the system asks for nothing less.
+  if (region.need != Need::kSystem && grants.Has(policy::Grant::kBypass) &&
       (asks != SystemAction::kDiscard || grants.Has(policy::Grant::kOverrideDiscard))) {
     Guard in = out;
     in.out = false;
@@ -232,7 +239,7 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     Result<std::vector<Region>> regions = CutRegions(policy, local, family);
     if (!regions) return std::unexpected(regions.error());
     for (const Region& region : *regions) {
-      if (region.need == Need::kBypass || region.need == Need::kOptional) {
+      if (MayBeClear(region.need)) {
         bypass = true;
         plan.latched = plan.latched || region.need == Need::kOptional ||
                        LetClear(bound(family), region, spd, guard_mark, grants).against;
@@ -276,7 +283,7 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
   for (size_t i = 0; i < families.size(); ++i) {
     const Family family = families[i];
     for (const Region& region : cut[i]) {
-      if (region.need == Need::kBypass || region.need == Need::kOptional) {
+      if (MayBeClear(region.need)) {
         const Clear clear = LetClear(bound(family), region, spd, guard_mark, grants);
         plan.guards.insert(plan.guards.end(), clear.guards.begin(), clear.guards.end());
         continue;

@@ -16,7 +16,7 @@
 
 namespace latchkey::broker {
 
-enum class Need : uint8_t { kProtect, kOptional, kBypass, kDiscard };
+enum class Need : uint8_t { kProtect, kOptional, kBypass, kSystem, kDiscard };
 
 // Priorities of SPD entries: what needs an SA comes before what lets optional peers by in clear,
 // and that before the standing BLOCK.
