@@ -49,6 +49,7 @@ TEST_CASE_METHOD(AcquireFixture, "A negotiation that succeeds: the SAs are known
   CHECK(sent.Value("timeout") == "60000");
   CHECK(sent.Value("loglevel") == "1");
   charon.sas = {FakeIke{}};
+  charon.ControlLog(0, "initiating IKE_SA to-alice[1] to 10.9.0.1", 1);
 
   SECTION("by a list") {
     charon.holds_lists = true;
@@ -83,6 +84,25 @@ TEST_CASE_METHOD(AcquireFixture, "A negotiation that succeeds: the SAs are known
   // The next one is another.
   CHECK(Ask() != ticket);
   CHECK(charon.initiates.size() == 2);
+}
+
+TEST_CASE_METHOD(AcquireFixture, "The same child for another peer is not what was asked for") {
+  Begin();
+  Ask();
+  charon.ControlLog(0, "initiating IKE_SA to-alice[1] to 10.9.0.1", 1);
+  charon.holds_lists = true;
+  FakeIke other;
+  other.id = 2;
+  other.remote = "10.9.0.3";
+  charon.Event("child-updown", UpDownMessage(other, true, true));
+  charon.Answer(0);
+  Spin();
+  CHECK(Count(Kind::kAcquired) == 0);
+  charon.sas = {FakeIke{}};
+  charon.ReleaseLists();
+  Spin();
+  CHECK(Only(Kind::kAcquired).reason == Reason::kNone);
+  CHECK(Who(in) == "alice.example");
 }
 
 struct Failure {

@@ -37,8 +37,10 @@ Result<Connection> Connection::Open(const std::string& path, int& error) {
   if (path.size() >= sizeof(address.sun_path)) return Lost(step.c_str(), std::strerror(error));
   std::memcpy(address.sun_path, path.data(), path.size());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  error = errno;
-  if (!fd) return Lost(step.c_str(), std::strerror(error));
+  if (!fd) {
+    error = errno;
+    return Lost(step.c_str(), std::strerror(error));
+  }
   error = 0;
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     error = errno;

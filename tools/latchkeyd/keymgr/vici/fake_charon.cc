@@ -239,9 +239,9 @@ void FakeCharon::Raw(const std::string& octets) {
   }
 }
 
-void FakeCharon::ControlLog(size_t which, const std::string& text) {
+void FakeCharon::ControlLog(size_t which, const std::string& text, uint32_t ike) {
   (void)initiates.at(which).connection->Send(
-      {PacketType::kEvent, "control-log", LogMessage(0, text)});
+      {PacketType::kEvent, "control-log", LogMessage(ike, text)});
 }
 
 void FakeCharon::Answer(size_t which, const std::string& errmsg) {

@@ -91,7 +91,7 @@ class FakeCharon {
   void Raw(const std::string& octets);
 
   // The answers of an `initiate`.
-  void ControlLog(size_t which, const std::string& text);
+  void ControlLog(size_t which, const std::string& text, uint32_t ike = 0);
   void Answer(size_t which, const std::string& errmsg = "");
 
   // How often a command was asked, since the beginning.

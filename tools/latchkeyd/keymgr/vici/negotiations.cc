@@ -133,9 +133,12 @@ void Negotiations::Take(One& one, const Packet& packet, std::optional<Error>& en
   switch (packet.type) {
     case PacketType::kConfirm:
       return;
-    case PacketType::kEvent:
-      one.outcome.Hear(ReadLogLine(packet.message));
+    case PacketType::kEvent: {
+      const LogLine line = ReadLogLine(packet.message);
+      if (line.ike_id != 0) one.ike_id = line.ike_id;
+      one.outcome.Hear(line);
       return;
+    }
     case PacketType::kResponse:
       if (packet.message.Value("success") == "yes") {
         one.phase = Phase::kMade;
@@ -149,9 +152,9 @@ void Negotiations::Take(One& one, const Packet& packet, std::optional<Error>& en
   }
 }
 
-void Negotiations::OnChildUp(const std::string& ike, const std::string& child) {
+void Negotiations::OnChildUp(const Choice& choice, uint32_t ike_id) {
   for (auto& [tag, one] : all_) {
-    if (one.choice == Choice{ike, child} && one.phase != Phase::kQueued) one.up = true;
+    if (one.choice == choice && one.phase != Phase::kQueued) one.up_in.insert(ike_id);
   }
 }
 
@@ -171,7 +174,8 @@ void Negotiations::Settle() {
   std::vector<uint64_t> done;
   for (const auto& [tag, one] : all_) {
     const bool made = one.phase == Phase::kMade || one.phase == Phase::kListing;
-    if (one.phase == Phase::kListed || (made && one.up)) done.push_back(tag);
+    if (one.phase == Phase::kListed || (made && one.up_in.contains(one.ike_id)))
+      done.push_back(tag);
   }
   for (const uint64_t tag : done) Finish(tag, {"", "", Reason::kNone});
 }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,8 +54,9 @@ class Negotiations {
   std::optional<int64_t> Due() const;
   void Serve(uint64_t tag, bool readable, bool writable);
 
-  // A child came up: whoever negotiates for it has it.
-  void OnChildUp(const std::string& ike, const std::string& child);
+  // A child of the IKE_SA `ike_id` came up, and is in the mirror: a negotiation for it, under that
+  // IKE_SA by what charon logs, need not wait for a list.
+  void OnChildUp(const Choice& choice, uint32_t ike_id);
   // True once when a negotiation has succeeded: a list of SAs is to be asked for.
   bool TakeWantsList() { return std::exchange(wants_list_, false); }
   // Such a list was asked for, and is over. Settle: everything about it is known: those that have
@@ -83,7 +85,8 @@ class Negotiations {
     Phase phase = Phase::kQueued;
     Connection connection;
     int64_t deadline = 0;
-    bool up = false;  // its child was seen to come up
+    uint32_t ike_id = 0;       // of the IKE_SA that charon uses for it; 0: not known yet
+    std::set<uint32_t> up_in;  // IKE_SAs in which such a child came up meanwhile
     Outcome outcome;
   };
 

@@ -98,7 +98,8 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
   if (!busy) {
     link_ = Link::kDown;
     error_ = error;
-    if (problem_ != why) Log("charon cannot be asked: " + why);
+    // A host that has no charon is nothing to tell of.
+    if (problem_ != why && !absent()) Log("charon cannot be asked: " + why);
     problem_ = why;
   }
   events_ = {};

@@ -126,6 +126,7 @@ class ViciKeyManager : public KeyManager {
   void OnEventPacket(const vici::Packet& packet);
   void OnSasPacket(const vici::Packet& packet);
   void OnEvent(const vici::Packet& packet);
+  bool TakeSaEvent(const std::string& name, const vici::Section& message);  // false: not read
   void OnLog(const vici::LogLine& line);
   void OnIkeUpDown(const vici::UpDown& event);
   void OnChildUpDown(const vici::UpDown& event);

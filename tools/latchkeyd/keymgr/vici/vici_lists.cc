@@ -63,37 +63,41 @@ void ViciKeyManager::OnEvent(const Packet& packet) {
     if (conn && command_ == "list-conns") conns_coming_.push_back(std::move(*conn));
     return;
   }
-  if (packet.name == "ike-updown") {
-    if (const std::optional<vici::UpDown> read = vici::ReadUpDown(message)) {
-      return OnIkeUpDown(*read);
-    }
-  } else if (packet.name == "child-updown") {
-    if (const std::optional<vici::UpDown> read = vici::ReadUpDown(message)) {
-      return OnChildUpDown(*read);
-    }
-  } else if (packet.name == "child-rekey") {
-    if (const std::optional<vici::ChildRekey> read = vici::ReadChildRekey(message)) {
-      mirror_.Rekeyed(*read);
-      if (++replaced_ >= kMostReplaced) WantSas();
-      return Changed();
-    }
-  } else if (packet.name == "ike-rekey") {
-    if (const std::optional<vici::IkeRekey> read = vici::ReadIkeRekey(message)) {
-      mirror_.Rekeyed(*read);
-      WantSas();
-      return Changed();
-    }
-  } else if (packet.name == "ike-update") {
-    if (const std::optional<vici::IkeUpdate> read = vici::ReadIkeUpdate(message)) {
-      mirror_.Moved(*read);
-      WantSas();
-      return Changed();
-    }
-  } else {
-    return;  // one that we never asked for
+  if (!TakeSaEvent(packet.name, message)) WantSas();  // a change that we do not understand
+  if (mirror_.unsettled()) WantConns();
+}
+
+bool ViciKeyManager::TakeSaEvent(const std::string& name, const vici::Section& message) {
+  if (name == "ike-updown") {
+    const std::optional<vici::UpDown> read = vici::ReadUpDown(message);
+    if (read) OnIkeUpDown(*read);
+    return read.has_value();
   }
-  // Something changed that we do not understand.
-  WantSas();
+  if (name == "child-updown") {
+    const std::optional<vici::UpDown> read = vici::ReadUpDown(message);
+    if (read) OnChildUpDown(*read);
+    return read.has_value();
+  }
+  if (name == "child-rekey") {
+    const std::optional<vici::ChildRekey> read = vici::ReadChildRekey(message);
+    if (!read) return false;
+    mirror_.Rekeyed(*read);
+    if (++replaced_ >= kMostReplaced) WantSas();
+  } else if (name == "ike-rekey") {
+    const std::optional<vici::IkeRekey> read = vici::ReadIkeRekey(message);
+    if (!read) return false;
+    mirror_.Rekeyed(*read);
+    WantSas();
+  } else if (name == "ike-update") {
+    const std::optional<vici::IkeUpdate> read = vici::ReadIkeUpdate(message);
+    if (!read) return false;
+    mirror_.Moved(*read);
+    WantSas();
+  } else {
+    return true;  // one that we never asked for
+  }
+  Changed();
+  return true;
 }
 
 void ViciKeyManager::OnLog(const vici::LogLine& line) {
@@ -110,7 +114,6 @@ void ViciKeyManager::OnLog(const vici::LogLine& line) {
 void ViciKeyManager::OnIkeUpDown(const vici::UpDown& event) {
   if (event.up) {
     mirror_.Heard(event.ike);
-    if (mirror_.unsettled()) WantConns();
     return Changed();
   }
   if (const std::optional<Identity> peer = mirror_.PeerOf(event.ike.id)) {
@@ -129,9 +132,8 @@ void ViciKeyManager::OnChildUpDown(const vici::UpDown& event) {
   if (!event.up) return WantSas();
   mirror_.Heard(event.ike);
   for (const vici::ChildSa& child : event.ike.children) {
-    negotiations_.OnChildUp(event.ike.name, child.name);
+    negotiations_.OnChildUp({event.ike.name, child.name}, event.ike.id);
   }
-  if (mirror_.unsettled()) WantConns();
   Changed();
 }
 
