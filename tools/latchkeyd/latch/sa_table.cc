@@ -47,7 +47,7 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   if (it == sas_.end()) {
     ++next_order_;
     it = sas_.emplace(sa.key, std::move(known)).first;
-    by_ends_[EndsOf(sa)].push_back(&it->second);
+    by_ends_[EndsOf(sa)].push_back(sa.key);
     return;
   }
   KnownSa& old = it->second;
@@ -57,8 +57,8 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   const bool changed = !Unasked(old) && IdentityOf(old) != IdentityOf(known);
   if (changed || old.sa != sa) Remember(old, now);
   if (EndsOf(old.sa) != EndsOf(sa)) {
-    std::erase(by_ends_[EndsOf(old.sa)], &old);
-    by_ends_[EndsOf(sa)].push_back(&old);
+    std::erase(by_ends_[EndsOf(old.sa)], sa.key);
+    by_ends_[EndsOf(sa)].push_back(sa.key);
   }
   old = std::move(known);
 }
@@ -68,7 +68,7 @@ void SaTable::Erase(const SaKey& key, int64_t now) {
   if (it == sas_.end()) return;
   Remember(it->second, now);
   auto ends = by_ends_.find(EndsOf(it->second.sa));
-  std::erase(ends->second, &it->second);
+  std::erase(ends->second, key);
   if (ends->second.empty()) by_ends_.erase(ends);
   sas_.erase(it);
 }
@@ -100,8 +100,9 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) co
   for (const Ends& ends : {EndsOf(flow, inbound), Ends{}}) {
     const auto it = by_ends_.find(ends);
     if (it == by_ends_.end()) continue;
-    for (const KnownSa* known : it->second) {
-      if (known->inbound == inbound && Carries(*known, flow)) found.push_back(known);
+    for (const SaKey& key : it->second) {
+      const KnownSa& known = sas_.at(key);
+      if (known.inbound == inbound && Carries(known, flow)) found.push_back(&known);
     }
   }
   std::ranges::sort(found, [](const KnownSa* a, const KnownSa* b) { return a->order > b->order; });

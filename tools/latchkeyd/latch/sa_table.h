@@ -77,8 +77,8 @@ class SaTable {
   void Remember(const KnownSa& known, int64_t now);
 
   std::map<SaKey, KnownSa> sas_;
-  std::map<Ends, std::vector<const KnownSa*>> by_ends_;  // into sas_
-  std::map<Ends, std::vector<Past>> past_;               // incoming ones
+  std::map<Ends, std::vector<SaKey>> by_ends_;
+  std::map<Ends, std::vector<Past>> past_;  // incoming ones
   uint64_t next_order_ = 1;
 };
 
