@@ -78,9 +78,13 @@ void ListChildren(KeyManagerFacts& facts, std::chrono::milliseconds patience) {
     const auto sa = vici::ReadUpDown(message);
     if (!sa) return;
     for (const vici::ChildSa& up : sa->ike.children) {
-      const auto child = std::ranges::find_if(children, [&](const ChildFacts& each) {
-        return each.connection == sa->ike.name && each.name == up.name;
-      });
+      // charon puts a child under another connection's IKE_SA where that is just as good.
+      auto child = std::ranges::find(children, up.name, &ChildFacts::name);
+      if (std::ranges::count(children, up.name, &ChildFacts::name) > 1) {
+        child = std::ranges::find_if(children, [&](const ChildFacts& each) {
+          return each.connection == sa->ike.name && each.name == up.name;
+        });
+      }
       if (child != children.end() && std::ranges::find(child->reqids, up.reqid) == child->reqids.end()) {
         child->reqids.push_back(up.reqid);
       }

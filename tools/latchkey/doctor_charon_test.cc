@@ -51,6 +51,19 @@ TEST_CASE("charon's children are listed with the reqids of their SAs") {
   CHECK(facts.children[1].reqids.empty());
 }
 
+TEST_CASE("A child may be up under the IKE_SA of another connection to the same peer") {
+  FakeCharon charon;
+  charon.conns = {{}, {}};
+  charon.conns[1].name = "to-alice-too";
+  charon.conns[1].child = "web";
+  charon.sas = {{}};
+  charon.sas[0].children[0].name = "web";
+  const KeyManagerFacts facts = Ask(charon, std::chrono::seconds(30));
+  REQUIRE(facts.children.size() == 2);
+  CHECK(facts.children[0].reqids.empty());
+  CHECK(facts.children[1].reqids == std::vector<uint32_t>{70'000});
+}
+
 TEST_CASE("A charon that does not answer, or that knows no such question, lists nothing") {
   FakeCharon charon;
   SECTION("mute") { charon.mute = true; }
