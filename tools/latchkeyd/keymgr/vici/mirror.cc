@@ -97,12 +97,18 @@ std::optional<Identified> Mirror::Look(const Sa& sa, bool inbound) const {
 Mirror::Ike& Mirror::Put(const IkeSa& sa) {
   const auto [it, fresh] = ikes_.try_emplace(Id(sa.id));
   Ike& ike = it->second;
+  // Nobody takes back a proof: a list tells of a time before the event that was read before it.
+  if (ike.sa.authenticated() && !sa.authenticated()) {
+    ike.touched = now_;
+    return ike;
+  }
   IkeSa childless = Childless(sa);
   if (ike.sa != childless) changed_ = true;
   ike.sa = std::move(childless);
   ike.touched = now_;
   if (!ike.sa.eap_id.empty()) ike.auth = "eap";
-  if (ike.auth || !returning_) return ike;
+  // Before that it may have no configuration yet.
+  if (ike.auth || !returning_ || !sa.authenticated()) return ike;
   // After a lost connection it may be the one we knew, whose configuration may since have changed;
   // else the configurations were listed just now.
   const auto known = std::ranges::find_if(ikes_, [&](const auto& each) {
@@ -228,7 +234,7 @@ bool Mirror::SetConns(std::vector<ConnConfig> conns) {
   bool changed = conns_ != conns;
   conns_ = std::move(conns);
   for (auto& [id, ike] : ikes_) {
-    if (ike.auth) continue;
+    if (ike.auth || !ike.sa.authenticated()) continue;
     const ConnConfig* conn = FindConn(conns_, ike.sa.name);
     ike.auth = conn == nullptr ? "" : conn->RemoteAuth();
     changed = true;
@@ -237,7 +243,9 @@ bool Mirror::SetConns(std::vector<ConnConfig> conns) {
 }
 
 bool Mirror::unsettled() const {
-  return std::ranges::any_of(ikes_, [](const auto& each) { return !each.second.auth; });
+  return std::ranges::any_of(ikes_, [](const auto& each) {
+    return !each.second.auth && each.second.sa.authenticated();
+  });
 }
 
 std::optional<Identity> Mirror::PeerOf(uint32_t ike_id) const {

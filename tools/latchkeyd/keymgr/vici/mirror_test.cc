@@ -99,6 +99,37 @@ TEST_CASE_METHOD(Fixture, "What comes up while a list is under way is not swept 
   CHECK(Who(0x100) == "alice");
 }
 
+TEST_CASE_METHOD(Fixture, "A list is of a time before the events that were read before it") {
+  List({});
+  const std::string state = GENERATE("CREATED", "CONNECTING", "DESTROYING");
+  mirror.BeginList();
+  mirror.Heard(Ike(1, 0x100));
+  mirror.SetConns({Conn()});
+  CHECK(Who(0x100) == "alice");
+  IkeSa before = Ike(1, 0x100, "");
+  before.state = state;
+  before.children.clear();
+  mirror.Listed(before);
+  mirror.EndList();
+  CHECK(Who(0x100) == "alice");
+}
+
+TEST_CASE_METHOD(Fixture, "A peer that begins has no configuration yet, and proves itself later") {
+  List({});
+  IkeSa begins = Ike(1, 0x100, "");
+  begins.name = "(unnamed)";
+  begins.state = "CONNECTING";
+  begins.children.clear();
+  List({begins});
+  CHECK_FALSE(mirror.unsettled());
+  mirror.SetConns({Conn()});
+  mirror.Heard(Ike(1, 0x100));
+  CHECK(mirror.unsettled());
+  mirror.SetConns({Conn()});
+  CHECK(mirror.Look(Inbound(0x100), true)->verified.identity ==
+        Identity{"alice", "me", "pubkey"});
+}
+
 TEST_CASE_METHOD(Fixture, "A configuration that is gone leaves the proof open, not the peer") {
   List({});
   mirror.Heard(Ike(1, 0x100));
