@@ -15,7 +15,10 @@ answer cli
 took=${REPLY##*: }
 exchange=$(on a swanctl --list-sas --raw | grep -c 'a-b ') # charon is there
 [ "$exchange" -gt 0 ] || fail "charon has no SA"
-echo "good: connected after $took ms, the exchange included"
+at() { date -d "$(grep -m 1 -e "$1" "$LAB/charon-a.log" | cut -d ' ' -f 1)" +%s%3N; }
+exchange=$(($(at 'CHILD_SA a-b.* established') - $(at 'initiating IKE_SA a-b')))
+[ $exchange -gt 0 ] && [ $exchange -le "$took" ] || fail "the exchange took $exchange ms, connect $took ms"
+echo "good: connected after $took ms, of which $exchange ms are the exchange"
 want cli 'echo canary-4' canary-4
 want_latches a 1 'ESTABLISHED [0-9]+ 10\.9\.0\.2 b\.lab a\.lab transport aes-gcm-16:256 -'
 want_latches b 1 'ESTABLISHED 8080 10\.9\.0\.1 a\.lab b\.lab transport aes-gcm-16:256 -'

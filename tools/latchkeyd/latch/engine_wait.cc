@@ -326,7 +326,8 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
   const uint32_t reqid = placeholder.value_or(latch.reqid);
-  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid);
+  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid,
+                     options_.guard_mark);
   if (was_last) kernel_.HoldPackets(false);
 }
 

@@ -144,9 +144,10 @@ class KernelPort {
   // While on, a packet whose SPD entry has no SA yet is held back until there is one, instead of
   // being lost (net.core.xfrm_larval_drop = 0). Off gives back what was before.
   virtual void HoldPackets(bool on) = 0;
-  // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses.
+  // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses, for a
+  // guard with this mark.
   virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                          uint32_t reqid) = 0;
+                          uint32_t reqid, uint32_t mark) = 0;
   // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
   virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
   // False when somebody took away what BanFragments() made.
