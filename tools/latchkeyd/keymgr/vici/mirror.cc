@@ -144,6 +144,7 @@ void Mirror::Reconnected() {
   ++epoch_;
   returning_ = true;
   reqids_.clear();
+  departed_.clear();
 }
 
 void Mirror::BeginList() {
@@ -163,9 +164,7 @@ bool Mirror::EndList() {
       ++it;
       continue;
     }
-    if (returning_) {
-      for (const Key& key : KeysOf(it->second)) gone.insert(key);
-    }
+    for (const Key& key : KeysOf(it->second)) gone.insert(key);
     it = children_.erase(it);
     changed_ = true;
     indexed_ = false;
@@ -174,8 +173,9 @@ bool Mirror::EndList() {
     for (const auto& [id, child] : children_) {
       for (const Key& key : KeysOf(child)) gone.erase(key);
     }
-    if (lost_.size() + gone.size() > kMostRemembered) lost_.clear();
-    lost_.merge(gone);
+    std::set<Key>& where = returning_ ? lost_ : departed_;
+    if (where.size() + gone.size() > kMostRemembered) where.clear();
+    where.merge(gone);
   }
   // A child that was touched was so together with its IKE_SA.
   std::erase_if(ikes_, [this](const auto& each) { return each.second.touched < list_; });

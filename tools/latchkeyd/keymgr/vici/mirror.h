@@ -48,6 +48,8 @@ class Mirror {
   void BeginList();
   void Listed(const IkeSa& ike);
   bool EndList();
+  // A list took it away, though its charon is the same: the kernel may still have it for a moment.
+  bool Departed(const Sa& sa) const { return departed_.contains(KeyOf(sa)); }
 
   // Events. Each may change what Look() says.
   void Heard(const IkeSa& ike);  // up, or changed; its children, if any, are new or changed
@@ -103,6 +105,7 @@ class Mirror {
   std::vector<ConnConfig> conns_;
   std::map<uint32_t, ReqidUse> reqids_;
   std::set<Key> lost_;
+  std::set<Key> departed_;
   uint32_t epoch_ = 0;
   bool returning_ = false;  // until the first list after Reconnected() is over
   uint64_t now_ = 1;

@@ -230,6 +230,32 @@ TEST_CASE_METHOD(ViciFixture, "A rekey: old and new are known, until the old one
   CHECK(Who(fresh_in) == "alice.example");
   CHECK(Who(in) == "pending");
   Spin();
+  CHECK(Who(in) == "pending");  // the kernel may have it a little longer
+  Pass(2'000);
+  CHECK(Who(in) == "peer-unknown");
+}
+
+TEST_CASE_METHOD(ViciFixture, "What charon takes away is in doubt for a moment, not denied") {
+  charon.sas = {FakeIke{}};
+  Begin();
+  CHECK(Who(in) == "alice.example");
+  const FakeIke gone = charon.sas[0];
+  charon.sas.clear();
+  charon.Event("ike-updown", UpDownMessage(gone, false, false));
+  Spin();
+  for (int i = 0; i < 3; ++i) {
+    CHECK(Who(in) == "pending");
+    CHECK(Who(out, false) == "pending");
+    Spin();
+  }
+  CHECK(Who(foreign) == "pending");
+  Spin();
+  CHECK(Who(foreign) == "peer-unknown");  // nobody ever had this one
+  Pass(1'900);
+  CHECK(Who(in) == "pending");
+  Take();
+  Pass(100);
+  CHECK(Count(KeyEvent::Kind::kChanged) == 1);
   CHECK(Who(in) == "peer-unknown");
 }
 
