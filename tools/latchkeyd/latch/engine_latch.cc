@@ -94,7 +94,9 @@ void Engine::CheckLatch(Entry& entry) {
   if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
     entry.rekindled = false;
-  } else if (standing.lost && entry.doubt_since == 0) {
+  } else if (!standing.lost && !entry.rekindled) {
+    entry.doubt_since = 0;  // what was only asked about is gone
+  } else if (entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
   if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);

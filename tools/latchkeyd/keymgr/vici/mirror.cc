@@ -1,7 +1,6 @@
 #include "tools/latchkeyd/keymgr/vici/mirror.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace latchkey::broker::vici {
 namespace {
@@ -89,8 +88,6 @@ std::optional<Identified> Mirror::Look(const Sa& sa, bool inbound) const {
     answer->verified.static_reqid &= who.verified.static_reqid;
   }
   if (!answer && lost_.contains(key)) return Identified::Nobody(Reason::kKmLost);
-  // charon strikes an IKE_SA off its list before it takes its SAs out of the kernel.
-  if (!answer && leaving_.contains(key)) return Identified::Pending();
   return answer;
 }
 
@@ -132,11 +129,8 @@ void Mirror::Put(const ChildSa& sa, uint32_t ike_id) {
     indexed_ = false;
   }
   child = {sa, ike, now_};
-  if (!lost_.empty() || !leaving_.empty()) {
-    for (const Key& key : KeysOf(child)) {
-      lost_.erase(key);
-      leaving_.erase(key);
-    }
+  if (!lost_.empty()) {
+    for (const Key& key : KeysOf(child)) lost_.erase(key);
   }
   const Ike& owner = ikes_.at(ike);
   if (sa.reqid < kFirstStatic || !owner.sa.authenticated()) return;
@@ -150,7 +144,7 @@ void Mirror::Reconnected() {
   ++epoch_;
   returning_ = true;
   reqids_.clear();
-  lost_.merge(std::exchange(leaving_, {}));
+  departed_.clear();
 }
 
 void Mirror::BeginList() {
@@ -179,9 +173,9 @@ bool Mirror::EndList() {
     for (const auto& [id, child] : children_) {
       for (const Key& key : KeysOf(child)) gone.erase(key);
     }
-    std::set<Key>& missing = returning_ ? lost_ : leaving_;
-    if (missing.size() + gone.size() > kMostRemembered) missing.clear();
-    missing.merge(gone);
+    std::set<Key>& where = returning_ ? lost_ : departed_;
+    if (where.size() + gone.size() > kMostRemembered) where.clear();
+    where.merge(gone);
   }
   // A child that was touched was so together with its IKE_SA.
   std::erase_if(ikes_, [this](const auto& each) { return each.second.touched < list_; });

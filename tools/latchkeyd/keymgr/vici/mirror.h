@@ -33,10 +33,9 @@ namespace latchkey::broker::vici {
 class Mirror {
  public:
   // Who is behind `sa`: SPI, protocol, reqid and both addresses must be those of a child. kPending
-  // while the way its peer proved itself is not known (SetConns() settles that), and for one that
-  // was there and is not any more: charon is about to delete it; ambiguous-peer where children of
-  // different peers fit; km-lost where charon came back without it. Nothing: no child is or was
-  // like it.
+  // while the way its peer proved itself is not known (SetConns() settles that); ambiguous-peer
+  // where children of different peers fit; km-lost where charon came back without it. Nothing: no
+  // child is like it.
   std::optional<Identified> Look(const Sa& sa, bool inbound) const;
 
   // charon is connected, and may be another one: from now on unique ids are its, and reqids have no
@@ -49,6 +48,8 @@ class Mirror {
   void BeginList();
   void Listed(const IkeSa& ike);
   bool EndList();
+  // A list took it away, though its charon is the same: the kernel may still have it for a moment.
+  bool Departed(const Sa& sa) const { return departed_.contains(KeyOf(sa)); }
 
   // Events. Each may change what Look() says.
   void Heard(const IkeSa& ike);  // up, or changed; its children, if any, are new or changed
@@ -104,7 +105,7 @@ class Mirror {
   std::vector<ConnConfig> conns_;
   std::map<uint32_t, ReqidUse> reqids_;
   std::set<Key> lost_;
-  std::set<Key> leaving_;
+  std::set<Key> departed_;
   uint32_t epoch_ = 0;
   bool returning_ = false;  // until the first list after Reconnected() is over
   uint64_t now_ = 1;

@@ -65,26 +65,12 @@ TEST_CASE_METHOD(Fixture, "A list is all there is, and says whether it is new") 
   CHECK(List({Ike(1, 0x100), Ike(2, 0x200)}));
   CHECK_FALSE(List({Ike(1, 0x100), Ike(2, 0x200)}));
   CHECK(mirror.size() == 2);
-  CHECK(Who(0x300) == "none");
   CHECK(List({Ike(2, 0x200)}));
+  CHECK(Who(0x100) == "none");
   CHECK(Who(0x200) == "alice");
   CHECK(List({}));
   CHECK(mirror.size() == 0);
   CHECK_FALSE(mirror.PeerOf(2));
-}
-
-TEST_CASE_METHOD(Fixture, "What is struck off the list, and still in the kernel, is about to be deleted") {
-  List({Ike(1, 0x100)});
-  CHECK(List({}));
-  CHECK(Who(0x100) == "pending");
-  List({});
-  CHECK(Who(0x100) == "pending");
-  mirror.Heard(Ike(2, 0x100));
-  mirror.SetConns({Conn()});
-  CHECK(Who(0x100) == "alice");
-  List({});
-  mirror.Reconnected();
-  CHECK(Who(0x100) == "km-lost");
 }
 
 TEST_CASE_METHOD(Fixture, "What comes up while a list is under way is not swept away by it") {

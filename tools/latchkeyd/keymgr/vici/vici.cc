@@ -113,6 +113,7 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
   asked_.clear();
   being_asked_.clear();
   denied_.clear();
+  leaving_.clear();
   dying_.clear();
   gone_.clear();
   backoff_ms_ = std::clamp(backoff_ms_ * 2, kShortestBackoffMs, kLongestBackoffMs);
@@ -179,6 +180,15 @@ void ViciKeyManager::OnTime() {
   if (greeted_by_ != 0 && now >= greeted_by_) {
     Lose("connect to " + options_.path + ": charon does not answer", ETIMEDOUT);
   }
+  for (auto it = leaving_.begin(); it != leaving_.end();) {
+    if (it->second > now) {
+      ++it;
+      continue;
+    }
+    denied_.insert(it->first);
+    it = leaving_.erase(it);
+    Changed();
+  }
 }
 
 void ViciKeyManager::Finally() {
@@ -191,6 +201,9 @@ void ViciKeyManager::Finally() {
   std::optional<int64_t> due = negotiations_.Due();
   for (const int64_t at : {retry_at_, greeted_by_}) {
     if (at != 0 && (!due || at < *due)) due = at;
+  }
+  for (const auto& [question, until] : leaving_) {
+    if (!due || until < *due) due = until;
   }
   itimerspec when{};
   if (!happened_.empty()) {
@@ -218,6 +231,7 @@ Identified ViciKeyManager::Identify(const Sa& sa, bool inbound) {
     return Identified::Nobody(absent() ? Reason::kPeerUnknown : Reason::kKmLost);
   }
   const Question question{sa.key, sa.source, sa.reqid};
+  if (leaving_.contains(question)) return Identified::Pending();
   if (denied_.contains(question)) return Identified::Nobody();
   if (!being_asked_.contains(question) && asked_.insert(question).second) {
     WantSas();

@@ -16,6 +16,9 @@ using vici::PacketType;
 constexpr size_t kMostGone = 64;
 // charon says nothing when it deletes an SA that it has replaced: so often they are cleared away.
 constexpr size_t kMostReplaced = 64;
+// charon forgets an IKE_SA first, and takes its SAs out of the kernel then: until they should be
+// gone, nobody else is behind them.
+constexpr int64_t kLeavingMs = 2'000;
 
 }  // namespace
 
@@ -212,7 +215,12 @@ void ViciKeyManager::OnSasListed() {
     sa.key = key;
     sa.source = source;
     sa.reqid = reqid;
-    if (!mirror_.Look(sa, true) && !mirror_.Look(sa, false)) denied_.insert(question);
+    if (mirror_.Look(sa, true) || mirror_.Look(sa, false)) continue;
+    if (mirror_.Departed(sa)) {
+      leaving_.emplace(question, Now() + kLeavingMs);
+    } else {
+      denied_.insert(question);
+    }
   }
   std::erase_if(dying_, [this](uint32_t ike) { return !mirror_.PeerOf(ike); });
   negotiations_.OnListed();
