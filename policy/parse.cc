@@ -25,8 +25,7 @@ class Parser {
   void Top(const toml::table& root) {
     read_.CheckKeys(root, "the file",
                     {"latchkey", "application", "program", "users", "serial", "not_after",
-                     "protection", "peer", "rule", "default"},
-                    {"process"});
+                     "protection", "peer", "rule", "default", "process"});
     read_.Require(root, "latchkey", "the file");
     read_.Require(root, "application", "the file");
     read_.Integer(root, "latchkey", 1, 1);
@@ -45,6 +44,10 @@ class Parser {
       if (read_.Word(*otherwise, "action", {"system", "discard"}) == "discard") {
         policy_.otherwise = Action::kDiscard;
       }
+    }
+    if (const toml::table* process = read_.Table(root, "process")) {
+      read_.CheckKeys(*process, "[process]", {"deny_io_uring"}, {"drop_preload"});
+      policy_.deny_io_uring = read_.Boolean(*process, "deny_io_uring").value_or(false);
     }
   }
 

@@ -54,6 +54,7 @@ struct Policy {
   std::optional<std::chrono::year_month_day> not_after;  // the last day it holds, UTC
   std::vector<Rule> rules;
   Action otherwise = Action::kSystem;  // kSystem or kDiscard
+  bool deny_io_uring = false;          // the launcher has the kernel refuse it
 };
 
 // Returns what the rule's protection accepts.

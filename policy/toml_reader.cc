@@ -187,6 +187,14 @@ std::optional<int64_t> TomlReader::Integer(const toml::table& table, std::string
   return std::nullopt;
 }
 
+std::optional<bool> TomlReader::Boolean(const toml::table& table, std::string_view key) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return std::nullopt;
+  if (const auto* value = node->as_boolean()) return value->get();
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected true or false");
+  return std::nullopt;
+}
+
 std::optional<std::string> TomlReader::Word(const toml::table& table, std::string_view key,
                                             std::initializer_list<std::string_view> words,
                                             std::initializer_list<std::string_view> later) {

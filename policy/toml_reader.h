@@ -78,6 +78,7 @@ class TomlReader {
   std::optional<std::string> String(const toml::table& table, std::string_view key);
   std::optional<int64_t> Integer(const toml::table& table, std::string_view key, int64_t low,
                                  int64_t high);
+  std::optional<bool> Boolean(const toml::table& table, std::string_view key);
   // One of `words`; a value in `later` is one that is not supported yet.
   std::optional<std::string> Word(const toml::table& table, std::string_view key,
                                   std::initializer_list<std::string_view> words,
