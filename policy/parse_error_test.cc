@@ -79,13 +79,13 @@ TEST_CASE("Keys that are unknown, or known and not supported yet") {
       {kPeer + "ids = [\"b\"]", {"p:6:1: unknown key \"ids\" in [peer.p]: did you mean \"id\"?"}},
       {kHead + "[default]\nActions = \"discard\"",
        {"p:5:1: unknown key \"Actions\" in [default]: did you mean \"action\"?"}},
-      {kHead + "[process]\ndrop_preload = [\"/bin/x\"]",
-       {"p:5:1: key \"drop_preload\" is not supported yet"}},
   });
 }
 
 TEST_CASE("The process") {
   const std::string process = kHead + "[process]\n";  // then line 5
+  std::string paths;
+  for (int i = 0; i < 15; ++i) paths += "\"/bin/x\", ";
   Check({
       {process + "deny_io_uring = true", {}},
       {process + "deny_io_uring = 1", {"p:5:17: deny_io_uring is 1: expected true or false"}},
@@ -93,6 +93,14 @@ TEST_CASE("The process") {
        {"p:5:17: deny_io_uring is \"yes\": expected true or false"}},
       {process + "deny_iouring = true",
        {"p:5:1: unknown key \"deny_iouring\" in [process]: did you mean \"deny_io_uring\"?"}},
+      {process + "drop_preload = [\"/bin/x\", \"x\"]",
+       {"p:5:27: drop_preload holds \"x\": expected an absolute path of at most 255 octets"}},
+      {process + "drop_preload = \"/bin/x\"",
+       {"p:5:16: drop_preload is \"/bin/x\": expected a list, [\"/bin/x\"]"}},
+      {process + "drop_preload = []", {"p:5:16: drop_preload has 0 elements: expected 1 to 16"}},
+      {process + "drop_preload = [" + paths + "\"/bin/x\"]", {}},
+      {process + "drop_preload = [" + paths + "\"/bin/x\", \"/bin/x\"]",
+       {"p:5:16: drop_preload has 17 elements: expected 1 to 16"}},
       {kHead + "process = true", {"p:4:11: process is true: expected a table"}},
   });
 }
