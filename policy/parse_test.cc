@@ -185,6 +185,17 @@ TEST_CASE("Tables may stand after the rules that name them, and be written as TO
   CHECK(policy.rules[0].peer.ids == std::vector<std::string>{"alice"});
 }
 
+TEST_CASE("The process: what is left out, io_uring, and what may go bare") {
+  CHECK_FALSE(Good(kHead).deny_io_uring);
+  CHECK_FALSE(Good(kHead + "[process]").deny_io_uring);
+  CHECK_FALSE(Good(kHead + "[process]\ndeny_io_uring = false").deny_io_uring);
+  CHECK(Good(kHead + "[process]\ndeny_io_uring = true").deny_io_uring);
+  CHECK(Good(kHead + "[process]").drop_preload.empty());
+  const std::string longest = "/" + std::string(254, 'x');
+  CHECK(Good(kHead + "[process]\ndrop_preload = [\"/usr/bin/sudo\", \"" + longest + "\"]")
+            .drop_preload == std::vector<std::string>{"/usr/bin/sudo", longest});
+}
+
 TEST_CASE("A text of exactly 1 MiB is read") {
   std::string text = kHead + "#";
   text.append((1 << 20) - text.size(), 'x');
