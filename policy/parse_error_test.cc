@@ -108,7 +108,6 @@ TEST_CASE("The process") {
 TEST_CASE("Values that are not supported yet") {
   const std::string yet = "\" is not supported yet: expected ";
   Check({
-      {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
   });
 }

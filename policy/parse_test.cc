@@ -170,6 +170,9 @@ TEST_CASE("Values of a protection") {
   CHECK(spec("replay = \"required\"").replay_required);
   CHECK(spec("esn = \"required\"").esn_required);
   CHECK_FALSE(spec("esn = \"any\"").esn_required);
+  CHECK(spec("sharing = \"unique\"").unique);
+  CHECK_FALSE(spec("sharing = \"shared\"").unique);
+  CHECK_FALSE(spec("").unique);
   CHECK(spec("pin = \"auto\"").pin == Pin::kAuto);
   CHECK(spec("pin = \"reqid\"").pin == Pin::kReqid);
   CHECK(spec("pin = \"spi\"").pin == Pin::kSpi);

@@ -131,7 +131,7 @@ ProtectionSpec RuleReader::Protection(const std::string& name, const toml::table
               : mode == "tunnel"  ? std::optional(Mode::kTunnel)
                                   : std::nullopt;
   if (mode == "any") any_mode_.insert(name);
-  read_.Word(table, "sharing", {"shared"}, {"unique"});
+  spec.unique = read_.Word(table, "sharing", {"shared", "unique"}) == "unique";
   spec.encryption = SuiteNames(table, "encryption", /*cipher=*/true);
   spec.integrity = SuiteNames(table, "integrity", /*cipher=*/false);
   spec.min_key_bits =

@@ -26,6 +26,10 @@ void Keyring::Abandon(uint64_t ticket) {
   if (charon_ != nullptr) charon_->Abandon(ticket);
 }
 
+void Keyring::Release(const Flow& flow) {
+  if (charon_ != nullptr) charon_->Release(flow);
+}
+
 std::vector<KeyEvent> Keyring::TakeEvents() {
   std::vector<KeyEvent> events = pad_.TakeEvents();
   if (charon_ == nullptr) return events;

@@ -25,6 +25,7 @@ class Keyring : public KeyManager {
   // Only charon negotiates, so tickets and events are charon's; no-sa on a host without one.
   Result<uint64_t> Acquire(const AcquireRequest& request) override;
   void Abandon(uint64_t ticket) override;
+  void Release(const Flow& flow) override;
   std::vector<KeyEvent> TakeEvents() override;
 
   // To be watched for reading, with OnReadable() and then TakeEvents() when it is; -1: nothing is.

@@ -23,6 +23,9 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
     for (const KnownSa* known : sas_.Carrying(latch.flow, inbound)) {
       const bool admitted =
           latch.pin == Pin::kSpi ? known->sa.key.spi == pinned : known->sa.reqid == latch.reqid;
+      // Wider ones do not serve it; of another peer they contradict it all the same.
+      const bool wider = entry.own_sa && !known->sa.selector.OfOneFlow();
+      if (wider && (!known->vouched || *known->vouched == latch.identity)) continue;
       if (OtherProtection(*known, latch) || (known->vouched && *known->vouched != latch.identity)) {
         standing.conflict = true;
       } else if (known->doubtful()) {
@@ -44,6 +47,9 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   }
   // The same reqid as before if it can be, then the newest.
   const auto better = [&latch](const KnownSa* a, const KnownSa* b) {
+    const bool own_a = a->sa.selector.OfOneFlow();
+    const bool own_b = b->sa.selector.OfOneFlow();
+    if (own_a != own_b) return own_a;
     const bool same_a = a->sa.reqid == latch.reqid;
     const bool same_b = b->sa.reqid == latch.reqid;
     return same_a != same_b ? same_a : a->order > b->order;
@@ -52,7 +58,8 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   for (const KnownSa* out : fitting[0]) {
     const auto back = std::ranges::find_if(fitting[1], [out](const KnownSa* in) {
       return in->sa.reqid == out->sa.reqid && in->local() == out->local() &&
-             in->remote() == out->remote();
+             in->remote() == out->remote() &&
+             in->sa.selector.OfOneFlow() == out->sa.selector.OfOneFlow();
     });
     if (back == fitting[1].end()) continue;
     standing.out = out;
@@ -195,7 +202,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   latch.spi_out = standing.out->sa.key.spi;
   latch.reqid = policy.reqid;
   // Other flows to the same server lean on the same entry.
-  const Guard guard = FlowGuard(latch, options_.guard_mark);
+  const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
   const std::vector<Guard> held = entry.guards;
   for (const Guard& old : held) {
     if (old == guard || RenewForAll(old, guard)) continue;
@@ -213,7 +220,7 @@ void Engine::Recover(Entry& entry, const Standing& standing) {
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
   entry.moved_out_at = 0;
   if (entry.guards.empty()) {
-    const Guard guard = FlowGuard(latch, options_.guard_mark);
+    const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
     if (guards_.Hold(guard)) entry.guards.push_back(guard);
   }
   database_.SetState(entry, State::kEstablished, Reason::kNone);

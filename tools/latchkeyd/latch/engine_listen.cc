@@ -138,9 +138,14 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
   const Flow& listening = entry.latch.flow;
   for (const auto& [key, known] : sas_.all()) {
     if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
+    // An SA of one flow's own answers that flow alone.
+    const Selector& selector = known.sa.selector;
+    const bool own = selector.OfOneFlow();
+    if (own && selector.source_port != listening.local.port) continue;
+    const uint16_t port = own ? selector.destination_port : 0;
     for (const auto& [local, remote] : ReachOf(known, listening.local, *entry.policy)) {
       const Flow flow{
-          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, 0}};
+          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, port}};
       if (!seen.insert(flow).second) continue;
       const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
                                                      /*same_host=*/false);
@@ -162,6 +167,8 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
       guard.selector.protocol = kProtocolTcp;
       guard.selector.source_port = listening.local.port;
       guard.selector.source_mask = 0xffff;
+      guard.selector.destination_port = port;
+      guard.selector.destination_mask = own ? 0xffff : 0;
       const std::set<Voucher> vouchers = sas_.VouchersSince(flow, entry.created);
       Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
       if (vouchers.size() == 1 && vouchers.begin()->identity && pair) {
@@ -201,6 +208,11 @@ void Engine::RefreshListener(Entry& entry) {
     }
     held.push_back(guard);
     began = began || !guard.out;
+    if (guard.selector.destination_mask == 0) continue;
+    // Of two that match, the older counts: the one for all of the peer's flows comes after it.
+    Guard wide = guard;
+    wide.selector.destination_port = wide.selector.destination_mask = 0;
+    guards_.MoveBack(wide.selector);
   }
   entry.sa_guards = std::move(held);
   if (began) NoteClearChildren(entry);

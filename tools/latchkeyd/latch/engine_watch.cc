@@ -66,7 +66,16 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
 void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
                    const std::unordered_set<uint64_t>& held) {
   const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
-  if (socket == live.end() && !held.contains(entry.hint.inode)) return;  // closed meanwhile
+  // What SAs it has, and whether one was made for it alone, only the SAs tell.
+  entry.own_sa = std::ranges::any_of(sas_.all(), [&entry](const auto& each) {
+    const Sa& sa = each.second.sa;
+    return !each.second.inbound && sa.key.spi == entry.latch.spi_out &&
+           sa.reqid == entry.latch.reqid && sa.selector.OfOneFlow() &&
+           sa.Carries(entry.latch.flow.protocol, entry.latch.flow.local, entry.latch.flow.remote);
+  });
+  if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
+    return ReleaseKeys(entry);
+  }
   const bool was_broken = entry.latch.state == State::kBroken;
   const Reason reason = entry.latch.reason;
   if (was_broken) entry.latch.state = State::kEstablished;
@@ -85,7 +94,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
       }
     }
   } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
-    const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+    const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
     if (guards_.Hold(guard)) {
       entry.guards.push_back(guard);
     } else {
@@ -273,7 +282,15 @@ void Engine::Close(uint64_t id, Reason reason) {
       lingering_.emplace(kernel_.NowMs() + options_.linger_ms, guard);
     }
   }
+  ReleaseKeys(*entry);
   database_.Remove(id, reason);
+}
+
+// SAs that were made for the flow alone have nobody left.
+void Engine::ReleaseKeys(const Entry& entry) {
+  const Latch& latch = entry.latch;
+  const bool ours = latch.state != State::kListener && latch.flow.direction == Direction::kOut;
+  if (ours && (entry.asked || entry.own_sa)) keys_.Release(entry.asked.value_or(latch.flow));
 }
 
 void Engine::DropLingering(int64_t until) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -42,6 +43,8 @@ struct Entry {
   SocketHint hint;
   bool v6_socket = false;
   bool static_reqid = false;
+  bool own_sa = false;        // its SAs are the flow's own, and others do not serve it
+  std::optional<Flow> asked;  // the flow for which such SAs were asked for, if they were
   int64_t stalled_since = 0;      // NowMs() when its last SA went; 0 = it has one
   int64_t created = 0;            // NowMs()
   bool seen = false;              // its socket was once in the kernel's tables

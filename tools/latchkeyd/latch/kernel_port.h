@@ -177,8 +177,8 @@ class KernelPort {
   // datagram socket of the broker's own tells); nothing where there is no route.
   virtual std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) = 0;
 
-  // Binds a socket that has no port yet to any address and a port of the kernel's choice, as
-  // listen() would do by itself.
+  // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
+  // has, or any, as listen() would do by itself.
   virtual Result<void> BindAny(int fd, const SocketFacts& facts) = 0;
 
   // Monotonic time in milliseconds, and seconds since 1970.

@@ -97,11 +97,13 @@ void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
 
 std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) const {
   std::vector<const KnownSa*> found;
+  const bool whole = flow.local.port != 0 && flow.remote.port != 0;
   for (const Ends& ends : {EndsOf(flow, inbound), Ends{}}) {
     const auto it = by_ends_.find(ends);
     if (it == by_ends_.end()) continue;
     for (const SaKey& key : it->second) {
       const KnownSa& known = sas_.at(key);
+      if (!whole && known.sa.selector.OfOneFlow()) continue;
       if (known.inbound == inbound && Carries(known, flow)) found.push_back(&known);
     }
   }

@@ -52,7 +52,8 @@ class SaTable {
   // Erases every SA that is not in `keys`: after a dump.
   void KeepOnly(const std::set<SaKey>& keys, int64_t now);
 
-  // The SAs that can carry packets of the flow in one direction, newest first.
+  // The SAs that can carry packets of the flow in one direction, newest first. One of a single
+  // flow's own is another's as long as the ports of this one are not known.
   std::vector<const KnownSa*> Carrying(const Flow& flow, bool inbound) const;
 
   // Everybody who stood behind an SA able to carry the flow (inbound) at any time since `since`,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "policy/decide.h"
+#include "tools/latchkeyd/keymgr/vici/own.h"
 
 namespace latchkey::broker::vici {
 namespace {
@@ -196,6 +197,7 @@ Result<Choice> Choose(const std::vector<ConnConfig>& conns, const Wanted& wanted
   Step farthest = Step::kNone;
   std::string nearest;
   for (const ConnConfig& conn : conns) {
+    if (FlowOfOwn(conn.name)) continue;
     for (const ChildConfig& child : conn.children) {
       if (!wanted.child.empty() && child.name != wanted.child) continue;
       const auto [step, width] = chooser.Try(conn, child);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/algorithms.h"
 #include "policy/model/error.h"
 #include "policy/model/flow.h"
 #include "policy/model/protection.h"
@@ -25,6 +26,10 @@ struct Wanted {
   std::string child;            // by name; empty: found by the flow
   std::vector<PeerSpec> peers;  // each must allow the peer
   std::optional<Mode> mode;     // nothing: transport or tunnel
+  // A child of the flow's own is wanted, of these suites.
+  bool unique = false;
+  policy::AlgorithmSet algorithms = {};
+  bool esn = false;
 };
 
 struct Choice {
@@ -39,7 +44,7 @@ struct Choice {
 // without an address of the peer ("%any") can be initiated too.
 using PeerOf = std::function<std::optional<Address>(const std::string& ike)>;
 
-// Errors: no-child (the value says why the nearest one does not do), ambiguous-peer.
+// Connections of one flow's own (own.h) are left out. Errors: no-child (the value says why the nearest one does not do), ambiguous-peer.
 Result<Choice> Choose(const std::vector<ConnConfig>& conns, const Wanted& wanted,
                       const PeerOf& peer_of);
 

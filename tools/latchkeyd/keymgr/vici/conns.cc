@@ -106,6 +106,20 @@ AuthConfig ReadAuth(const Section& section) {
   if (kind == "pre-shared key") round.auth = "psk";
   if (kind == "EAP") round.auth = "eap";
   if (kind == "XAuth") round.auth = "xauth";
+  round.ca_id = section.Value("ca_id").value_or("");
+  round.revocation = section.Value("revocation").value_or("");
+  for (const Element& element : section.elements) {
+    const auto* list = std::get_if<List>(&element.content);
+    const bool empty = list != nullptr && list->empty();
+    const bool known = element.name == "class" || element.name == "id" ||
+                       element.name == "ca_id" || element.name == "revocation";
+    if (empty || known) continue;
+    if (element.name == "certs") {
+      round.certs = true;
+    } else if (round.bound.empty()) {
+      round.bound = element.name;
+    }
+  }
   return round;
 }
 
@@ -160,6 +174,11 @@ std::optional<ConnConfig> ReadConn(const Section& message) {
   const Section& section = *message.elements[0].section();
   ConnConfig conn;
   conn.name = message.elements[0].name;
+  conn.version = section.Value("version").value_or("");
+  conn.rekey_time = section.Value("rekey_time").value_or("");
+  conn.reauth_time = section.Value("reauth_time").value_or("");
+  conn.dpd_delay = section.Value("dpd_delay").value_or("");
+  conn.has_ppk = section.Value("ppk_id") || section.Value("ppk_required");
   conn.local_addresses = section.Items("local_addrs");
   conn.remote_addresses = section.Items("remote_addrs");
   for (const Element& element : section.elements) {
@@ -175,6 +194,7 @@ std::optional<ConnConfig> ReadConn(const Section& message) {
       ChildConfig child;
       child.name = element.name;
       const std::string_view mode = one->Value("mode").value_or("");
+      child.rekey_time = one->Value("rekey_time").value_or("");
       if (mode.starts_with("TRANSPORT")) child.mode = Mode::kTransport;
       if (mode == "TUNNEL") child.mode = Mode::kTunnel;
       if (mode == "BEET") child.mode = Mode::kBeet;

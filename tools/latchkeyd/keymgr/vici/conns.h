@@ -36,6 +36,7 @@ struct ChildConfig {
   Mode mode = Mode::kUnknown;  // pass and drop: unknown
   std::vector<TrafficSelector> local;
   std::vector<TrafficSelector> remote;
+  std::string rekey_time = {};  // in seconds
 
   bool operator==(const ChildConfig&) const = default;
 };
@@ -44,12 +45,19 @@ struct ChildConfig {
 struct AuthConfig {
   std::string auth;  // pubkey | psk | eap | xauth; empty: any
   std::string id;    // empty: none configured
+  std::string ca_id = {};
+  std::string revocation = {};  // GOOD, SKIPPED; empty: as it comes
+  bool certs = false;           // certificates are named
+  std::string bound = {};       // the first of what else the round is bound to; empty: nothing
 
   bool operator==(const AuthConfig&) const = default;
 };
 
 struct ConnConfig {
   std::string name;
+  std::string version;  // IKEv1 | IKEv2 | IKEv1/2
+  std::string rekey_time, reauth_time, dpd_delay;  // in seconds
+  bool has_ppk = false;
   std::vector<std::string> local_addresses;  // addresses, ranges, host names, "%any"
   std::vector<std::string> remote_addresses;
   std::vector<AuthConfig> local;

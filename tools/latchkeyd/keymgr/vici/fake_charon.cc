@@ -83,10 +83,16 @@ Section ConnMessage(const FakeConn& conn) {
   section.Add("local_addrs", conn.local_addresses);
   section.Add("remote_addrs", conn.remote_addresses);
   section.Add("version", "IKEv2");
-  section.AddSection("local-1").Add("class", "public key");
+  Section& local = section.AddSection("local-1");
+  local.Add("class", "public key");
+  local.Add("id", conn.local_id);
+  local.Add("groups", List{});
+  local.Add("certs", List{"CN=me.example"});
+  for (const auto& [name, value] : conn.more) section.Add(name, value);
   Section& remote = section.AddSection("remote-1");
   remote.Add("class", conn.remote_class);
   if (!conn.remote_id.empty()) remote.Add("id", conn.remote_id);
+  if (!conn.remote_cacerts.empty()) remote.Add("cacerts", conn.remote_cacerts);
   Section& child = section.AddSection("children").AddSection(conn.child);
   child.Add("mode", conn.mode);
   child.Add("local-ts", conn.local_ts);
@@ -200,6 +206,19 @@ void FakeCharon::Take(Client& client, const Packet& packet) {
       (void)connection.Send({PacketType::kEvent, "list-conn", ConnMessage(conn)});
     }
     (void)connection.Send({PacketType::kResponse, "", {}});
+  } else if (packet.name == "load-conn" || packet.name == "unload-conn" ||
+             packet.name == "terminate") {
+    Packet answer{PacketType::kResponse, "", {}};
+    answer.message.Add("success", refuses_conns.empty() ? "yes" : "no");
+    if (!refuses_conns.empty()) answer.message.Add("errmsg", refuses_conns);
+    if (packet.name == "load-conn" && refuses_conns.empty()) Load(packet.message);
+    if (packet.name == "unload-conn") {
+      std::erase_if(conns, [&packet](const FakeConn& conn) {
+        return conn.name == packet.message.Value("name");
+      });
+    }
+    orders.push_back(packet);
+    (void)connection.Send(answer);
   } else if (packet.name == "version") {
     Packet answer{PacketType::kResponse, "", {}};
     answer.message.Add("daemon", "charon");
@@ -208,6 +227,20 @@ void FakeCharon::Take(Client& client, const Packet& packet) {
   } else {
     (void)connection.Send({PacketType::kUnknownCommand, "", {}});
   }
+}
+
+void FakeCharon::Load(const Section& message) {
+  FakeConn conn;
+  conn.name = message.elements.at(0).name;
+  const Section& section = *message.elements.at(0).section();
+  conn.local_addresses = section.Items("local_addrs");
+  conn.remote_addresses = section.Items("remote_addrs");
+  conn.remote_id = section.Sub("remote")->Value("id").value_or("");
+  const Element& child = section.Sub("children")->elements.at(0);
+  conn.child = child.name;
+  conn.local_ts = child.section()->Items("local_ts");
+  conn.remote_ts = child.section()->Items("remote_ts");
+  conns.push_back(conn);
 }
 
 void FakeCharon::ListSas(Connection& connection) {

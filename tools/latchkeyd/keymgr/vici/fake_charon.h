@@ -49,6 +49,9 @@ struct FakeConn {
   std::vector<std::string> remote_addresses = {"10.9.0.1"};
   std::string remote_class = "public key";
   std::string remote_id = "alice.example";
+  std::string local_id = "me.example";
+  std::vector<std::string> remote_cacerts = {};
+  std::vector<std::pair<std::string, std::string>> more = {};
   std::string child = "db";
   std::string mode = "TRANSPORT";
   std::vector<std::string> local_ts = {"dynamic"};
@@ -103,6 +106,8 @@ class FakeCharon {
   std::set<std::string> unknown_events;  // answered EVENT_UNKNOWN
   bool holds_lists = false;              // list-sas: no answer until ReleaseLists()
   bool mute = false;                     // answers nothing
+  std::string refuses_conns;             // why load-conn, unload-conn and terminate fail
+  std::vector<Packet> orders;            // load-conn, unload-conn and terminate, as they came
   void ReleaseLists();
 
  private:
@@ -112,6 +117,7 @@ class FakeCharon {
   };
   void Take(Client& client, const Packet& packet);
   void ListSas(Connection& connection);
+  void Load(const Section& message);
 
   std::string path_;
   UniqueFd listener_;

@@ -255,6 +255,12 @@ std::optional<SocketAddress> Mirror::RemoteOf(uint32_t ike_id) const {
   return it->second.sa.remote;
 }
 
+std::set<std::string> Mirror::IkeNames() const {
+  std::set<std::string> names;
+  for (const auto& [id, each] : ikes_) names.insert(each.sa.name);
+  return names;
+}
+
 std::optional<Address> Mirror::SolePeerOf(const std::string& ike) const {
   std::optional<Address> sole;
   for (const auto& [id, each] : ikes_) {

@@ -60,6 +60,8 @@ class Mirror {
   // The configurations, as listed just now. Settles how the peers of IKE_SAs new since the last
   // one proved who they are; true when there were any.
   bool SetConns(std::vector<ConnConfig> conns);
+  // The configurations that IKE_SAs of it go by.
+  std::set<std::string> IkeNames() const;
   const std::vector<ConnConfig>& conns() const { return conns_; }
   // True when there are IKE_SAs that wait for SetConns().
   bool unsettled() const;

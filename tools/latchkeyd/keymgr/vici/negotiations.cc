@@ -34,7 +34,10 @@ bool Negotiations::Leave(uint64_t ticket) {
     const auto mine = one.tickets.find(ticket);
     if (mine == one.tickets.end()) continue;
     if (--mine->second == 0) one.tickets.erase(mine);
-    if (one.tickets.empty() && one.phase == Phase::kQueued) all_.erase(it);
+    if (one.tickets.empty() && one.phase == Phase::kQueued) {
+      ended_.emplace_back(one.choice, false);
+      all_.erase(it);
+    }
     return true;
   }
   return false;
@@ -183,6 +186,7 @@ void Negotiations::Settle() {
 void Negotiations::Finish(uint64_t tag, const Error& why) {
   const auto it = all_.find(tag);
   for (const auto& [ticket, waiters] : it->second.tickets) finished_.push_back({ticket, why});
+  ended_.emplace_back(it->second.choice, why.reason == Reason::kNone);
   all_.erase(it);
 }
 

@@ -68,6 +68,8 @@ class Negotiations {
   // Ends all of them, as the connection to charon is lost.
   void Lose(const Error& why);
   std::vector<Finished> TakeFinished() { return std::exchange(finished_, {}); }
+  // Which negotiations are over, whether anybody waited or not, and whether they succeeded.
+  std::vector<std::pair<Choice, bool>> TakeEnded() { return std::exchange(ended_, {}); }
 
   size_t size() const { return all_.size(); }
 
@@ -101,6 +103,7 @@ class Negotiations {
   int64_t retry_at_ = 0;         // charon's backlog was full; 0: not
   bool wants_list_ = false;
   std::vector<Finished> finished_;
+  std::vector<std::pair<Choice, bool>> ended_;
 };
 
 }  // namespace latchkey::broker::vici

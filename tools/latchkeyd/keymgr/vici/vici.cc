@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <utility>
+
+#include "tools/latchkeyd/keymgr/vici/own.h"
 
 namespace latchkey::broker {
 namespace {
@@ -39,6 +42,8 @@ ViciKeyManager::ViciKeyManager(Options options)
       negotiations_(options_.path,
                     [this](int fd, uint64_t tag, bool write) { Watch(fd, tag, write); }) {
   if (!options_.now_ms) options_.now_ms = MonotonicMs;
+  // Unlike those of a broker before us.
+  next_own_ = static_cast<uint32_t>(time(nullptr)) % 1'000'000'000;
   Watch(timer_.get(), kTimerTag, false);
   Connect();
   Finally();
@@ -120,6 +125,7 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
   retry_at_ = Now() + backoff_ms_;
   if (busy) return;
   negotiations_.Lose({"negotiate", why, LostReason()});
+  LoseOwn();
   for (const auto& [ticket, deferred] : std::exchange(deferred_, {})) {
     Acquired(ticket, {"acquire SA", why, LostReason()});
   }
@@ -198,6 +204,8 @@ void ViciKeyManager::Finally() {
   for (const vici::Negotiations::Finished& one : negotiations_.TakeFinished()) {
     Acquired(one.ticket, one.why);
   }
+  for (const auto& [choice, made] : negotiations_.TakeEnded()) OnOwnNegotiated(choice.ike, made);
+  AskConns();
   std::optional<int64_t> due = negotiations_.Due();
   for (const int64_t at : {retry_at_, greeted_by_}) {
     if (at != 0 && (!due || at < *due)) due = at;
@@ -243,18 +251,17 @@ Identified ViciKeyManager::Identify(const Sa& sa, bool inbound) {
 Result<uint64_t> ViciKeyManager::Acquire(const AcquireRequest& request) {
   if (link_ == Link::kDown) return Fail(LostReason(), "acquire SA", problem_);
   vici::Wanted wanted{request.flow, request.child, {}, request.demand.mode};
+  wanted.unique = request.demand.unique;
+  wanted.algorithms = request.demand.algorithms;
+  wanted.esn = request.demand.esn;
   for (const PeerSpec* peer : request.demand.peers) wanted.peers.push_back(*peer);
   const uint64_t ticket = next_ticket_++;
   if (first_list_over_ && conns_at_) {
-    Result<vici::Choice> choice =
-        vici::Choose(mirror_.conns(), wanted,
-                     [this](const std::string& ike) { return mirror_.SolePeerOf(ike); });
-    if (choice) {
-      const uint64_t joined = negotiations_.Join(*choice, std::nullopt, ticket);
+    Result<uint64_t> begun = Begin(wanted, ticket, /*named=*/false);
+    if (begun || Now() - *conns_at_ <= kFreshMs) {
       Finally();
-      return joined;
+      return begun;
     }
-    if (Now() - *conns_at_ <= kFreshMs) return std::unexpected(choice.error());
   }
   deferred_.emplace(ticket, std::move(wanted));
   if (link_ == Link::kUp) WantConns();
@@ -280,6 +287,7 @@ ViciKeyManager::Snapshot ViciKeyManager::TakeSnapshot() const {
   snapshot.version = version_;
   snapshot.child_sas = mirror_.size();
   for (const vici::ConnConfig& conn : mirror_.conns()) {
+    if (vici::FlowOfOwn(conn.name)) continue;
     Connection one{conn.name, conn.RemoteId(), conn.RemoteAuth(), {}};
     for (const vici::ChildConfig& child : conn.children) {
       one.children.push_back({child.name, child.mode});

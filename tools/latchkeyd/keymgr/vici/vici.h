@@ -86,6 +86,9 @@ class ViciKeyManager : public KeyManager {
   // charon goes on with the negotiation: nothing but its own limits ends one. Who acquires the same
   // again joins it.
   void Abandon(uint64_t ticket) override;
+  // A unique demand is met by a connection of the flow's own (own.h), loaded into charon: it ends
+  // here, with its IKE_SA. Those that a broker before us has left are known by their names.
+  void Release(const Flow& flow) override;
   std::vector<KeyEvent> TakeEvents() override;
 
   bool connected() const { return link_ == Link::kUp; }
@@ -105,6 +108,18 @@ class ViciKeyManager : public KeyManager {
   };
   // One SA that was asked about.
   using Question = std::tuple<SaKey, Address, uint32_t>;
+  // A connection of one flow's own.
+  struct Own {
+    enum class Phase : uint8_t { kLoading, kNegotiating, kUp };
+    Phase phase = Phase::kLoading;
+    uint64_t ticket = 0;
+    bool released = false;  // ends as soon as it can
+  };
+  struct Command {
+    std::string name;
+    vici::Section message;
+    std::string loads;  // load-conn: which Own
+  };
   // An IKE_SA that went down just now.
   struct Gone {
     uint32_t ike = 0;
@@ -140,6 +155,17 @@ class ViciKeyManager : public KeyManager {
   void OnSasListed();
   void OnConnsListed();
   void TryDeferred();
+
+  // vici_own.cc: connections of one flow's own.
+  Result<uint64_t> Begin(const vici::Wanted& wanted, uint64_t ticket, bool named);
+  Result<uint64_t> BeginOwn(const vici::Choice& choice, const vici::Wanted& wanted,
+                            uint64_t ticket);
+  void OnCommand(const Command& command, const vici::Section& answer);
+  void OnOwnNegotiated(const std::string& name, bool made);
+  void EndOwn(const std::string& name);
+  void InheritOwn();
+  void LoseOwn();
+
   void Changed();
   void Acquired(uint64_t ticket, const Error& why);
 
@@ -186,6 +212,12 @@ class ViciKeyManager : public KeyManager {
   uint64_t next_ticket_ = 1;
   std::map<uint64_t, vici::Wanted> deferred_;  // they wait for the configurations
   vici::Negotiations negotiations_;
+  std::deque<Command> commands_;  // to be asked on events_
+  Command asking_;                // of them, where command_ is its name
+  std::map<std::string, Own> owns_;              // by name
+  std::map<std::string, std::string> own_of_;    // by the flow's text
+  std::set<std::string> early_;  // flows released before it was known what they have
+  uint32_t next_own_ = 0;
   std::vector<KeyEvent> happened_;
 };
 

@@ -10,6 +10,7 @@ namespace {
 
 using vici::Packet;
 using vici::PacketType;
+using vici::Section;
 
 // A log line about an IKE_SA can come after the event that says it is down: charon sends them from
 // different threads.
@@ -177,7 +178,13 @@ void ViciKeyManager::AskSas() {
 
 void ViciKeyManager::AskConns() {
   if (link_ != Link::kUp || !command_.empty()) return;
-  if (conns_wanted_) {
+  Section message;
+  if (!commands_.empty()) {
+    asking_ = std::move(commands_.front());
+    commands_.pop_front();
+    command_ = asking_.name;
+    message = asking_.message;
+  } else if (conns_wanted_) {
     command_ = "list-conns";
     conns_wanted_ = false;
     conns_coming_.clear();
@@ -188,16 +195,19 @@ void ViciKeyManager::AskConns() {
   } else {
     return;
   }
-  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, {}}); !sent) {
+  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, std::move(message)}); !sent) {
     return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   }
   if (events_.wants_write()) Watch(events_.fd(), kEventsTag, true);
 }
 
 void ViciKeyManager::OnResponse(const Packet& packet) {
-  if (std::exchange(command_, {}) == "list-conns") {
+  const std::string command = std::exchange(command_, {});
+  if (command == "list-conns") {
     OnConnsListed();
     AskSas();
+  } else if (command != "version") {
+    OnCommand(std::exchange(asking_, {}), packet.message);
   } else {
     version_ = std::string(packet.message.Value("daemon").value_or("")) + " " +
                std::string(packet.message.Value("version").value_or(""));
@@ -222,6 +232,7 @@ void ViciKeyManager::OnSasListed() {
       denied_.insert(question);
     }
   }
+  if (first) InheritOwn();
   std::erase_if(dying_, [this](uint32_t ike) { return !mirror_.PeerOf(ike); });
   negotiations_.OnListed();
   if (mirror_.unsettled()) WantConns();
@@ -239,19 +250,13 @@ void ViciKeyManager::TryDeferred() {
   if (!first_list_over_ || !conns_at_) return;
   for (auto it = deferred_.begin(); it != deferred_.end();) {
     const uint64_t ticket = it->first;
-    Result<vici::Choice> choice =
-        vici::Choose(mirror_.conns(), it->second,
-                     [this](const std::string& ike) { return mirror_.SolePeerOf(ike); });
-    if (!choice && conns_wanted_) {
+    const Result<uint64_t> begun = Begin(it->second, ticket, /*named=*/true);
+    if (!begun && conns_wanted_) {
       ++it;  // an answer that was asked for later is still to come
       continue;
     }
     it = deferred_.erase(it);
-    if (choice) {
-      negotiations_.Join(*choice, ticket, ticket);
-    } else {
-      Acquired(ticket, choice.error());
-    }
+    if (!begun) Acquired(ticket, begun.error());
   }
 }
 
