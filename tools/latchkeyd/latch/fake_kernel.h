@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -30,7 +31,10 @@ class FakeKernel : public KernelPort {
   Result<void> DeleteGuard(const Guard& guard) override;
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { holding = on; }
-  void DropLarval(const Address&, const Address&, SaProtocol, uint32_t, uint32_t) override {}
+  void DropLarval(const Address& local, const Address&, SaProtocol, uint32_t,
+                  uint32_t mark) override {
+    larvals_dropped.emplace_back(local, mark);
+  }
   Result<void> BanFragments(const std::vector<FragmentBan>& wanted) override;
   bool FragmentsBanned() override { return bans_stand; }
   bool IsLocalAddress(const Address& address) override;
@@ -64,6 +68,7 @@ class FakeKernel : public KernelPort {
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};
   int64_t now = 1000;
   bool holding = false;
+  std::vector<std::pair<Address, uint32_t>> larvals_dropped;  // local address, mark
   int borrowed = 0;  // descriptors lent and not given back
   int next_fd = 10;
   uint32_t next_spi = 0x1000;
