@@ -63,12 +63,13 @@ class FakeKernel : public KernelPort {
   std::vector<SpdEntry> spd;  // somebody else's
   std::vector<Guard> guards;
   std::vector<FragmentBan> bans;
+  // Local address and mark.
+  std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};
   int64_t now = 1000;
   bool holding = false;
-  std::vector<std::pair<Address, uint32_t>> larvals_dropped;  // local address, mark
   int borrowed = 0;  // descriptors lent and not given back
   int next_fd = 10;
   uint32_t next_spi = 0x1000;
