@@ -36,19 +36,22 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   std::optional<Protection> protection;
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
-      if (!known->who.known()) {
+      // One that its key manager has forgotten since: still of whom it was, and nobody's choice.
+      const bool forgotten = known->doubtful() && known->vouched && !known->who.pending();
+      if (!known->who.known() && !forgotten) {
         if (known->who.why == Reason::kKmLost) {
           return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
         }
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,
                     "identify peer", "the key manager names nobody, or more than one");
       }
-      if (identity && *identity != known->who.verified.identity) {
-        return Fail(Reason::kAmbiguousPeer, "identify peer",
-                    "both \"" + identity->peer_id + "\" and \"" +
-                        known->who.verified.identity.peer_id + "\" have an SA for it");
+      const Identity& theirs = forgotten ? *known->vouched : known->who.verified.identity;
+      if (identity && *identity != theirs) {
+        return Fail(
+            Reason::kAmbiguousPeer, "identify peer",
+            "both \"" + identity->peer_id + "\" and \"" + theirs.peer_id + "\" have an SA for it");
       }
-      identity = known->who.verified.identity;
+      identity = theirs;
       const Protection own = ProtectionOf(*known, in.front()->sa.protection);
       if (protection && *protection != own) {
         return Fail(
@@ -66,15 +69,21 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   }
   SaPair best;
   bool packet_offload = false;
+  bool lost = false;
   for (const KnownSa* candidate : out) {
     if (reqid != 0 && candidate->sa.reqid != reqid) continue;
     // A reqid of 0 in an outgoing template matches only reqid 0, and pins nothing: not for us.
     if (candidate->sa.reqid == 0) continue;
+    if (!candidate->who.known()) {
+      lost = true;
+      continue;
+    }
     if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0 &&
-          other->local() == candidate->local() && other->remote() == candidate->remote()) {
+      if (other->who.known() && other->sa.reqid == candidate->sa.reqid &&
+          other->sa.mark_mask == 0 && other->local() == candidate->local() &&
+          other->remote() == candidate->remote()) {
         back = other;
         break;
       }
@@ -88,6 +97,9 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   // for, and no probe can tell without such a card.
   if (packet_offload || (best.in != nullptr && best.in->sa.offload == Offload::kPacket)) {
     return Fail(Reason::kOffloadUntagged, "find SA", "its packets are offloaded whole");
+  }
+  if (best.out == nullptr && lost) {
+    return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
   }
   if (best.out == nullptr) {
     return Fail(Reason::kNoSa, "find SA",
