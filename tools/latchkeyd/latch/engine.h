@@ -126,9 +126,9 @@ class Engine {
   // One that is not decided yet.
   struct Waiting {
     Request request;
-    uint64_t negotiation = 0;  // the key manager's ticket; 0: none was begun, or it is done
-    int64_t deadline = 0;      // 0: it does not wait yet
-    int64_t larval_at = 0;     // when a non-blocking connect goes on without
+    uint64_t negotiation = 0;        // the key manager's ticket; 0: none was begun, or it is done
+    int64_t deadline = 0;            // 0: it does not wait yet
+    int64_t larval_at = 0;           // when a non-blocking connect goes on without
     std::optional<Flow> asked = {};  // for which SAs of its own were asked for
   };
 

@@ -292,7 +292,7 @@ void Side::Describe(std::string& out, const std::map<uint32_t, int>& ranks) cons
     since(entry->moved_out_at);
     since(entry->broken_since);
     Add(out, (entry->admin_broken ? 1 : 0) + (entry->silenced ? 2 : 0) + (entry->seen ? 4 : 0) +
-                 (entry->rekindled ? 8 : 0));
+                 (entry->rekindled_at != 0 ? 8 : 0));
   }
 }
 

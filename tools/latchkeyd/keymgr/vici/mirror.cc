@@ -237,9 +237,8 @@ bool Mirror::SetConns(std::vector<ConnConfig> conns) {
 }
 
 bool Mirror::unsettled() const {
-  return std::ranges::any_of(ikes_, [](const auto& each) {
-    return !each.second.auth && each.second.sa.authenticated();
-  });
+  return std::ranges::any_of(
+      ikes_, [](const auto& each) { return !each.second.auth && each.second.sa.authenticated(); });
 }
 
 std::optional<Identity> Mirror::PeerOf(uint32_t ike_id) const {

@@ -112,8 +112,7 @@ TEST_CASE_METHOD(Fixture, "A peer that begins has no configuration yet, and prov
   mirror.Heard(Ike(1, 0x100));
   CHECK(mirror.unsettled());
   mirror.SetConns({Conn()});
-  CHECK(mirror.Look(Inbound(0x100), true)->verified.identity ==
-        Identity{"alice", "me", "pubkey"});
+  CHECK(mirror.Look(Inbound(0x100), true)->verified.identity == Identity{"alice", "me", "pubkey"});
 }
 
 TEST_CASE_METHOD(Fixture, "A configuration that is gone leaves the proof open, not the peer") {
