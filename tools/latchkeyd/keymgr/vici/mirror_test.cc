@@ -158,5 +158,22 @@ TEST_CASE_METHOD(Fixture, "The one peer of a configuration") {
   CHECK_FALSE(mirror.SolePeerOf("c"));
 }
 
+TEST_CASE_METHOD(Fixture, "How a peer proves who it is goes by the configuration that it is under in the end") {
+  mirror.BeginList();
+  mirror.EndList();
+  IkeSa ike = Ike(1, 0x100);
+  ike.name = "(unnamed)";
+  ike.state = "CONNECTING";
+  mirror.Heard(ike);
+  mirror.SetConns({Conn()});
+  ike.name = "c";
+  ike.state = "ESTABLISHED";
+  mirror.Heard(ike);
+  mirror.SetConns({Conn()});
+  const std::optional<Identified> who = mirror.Look(Inbound(0x100), true);
+  REQUIRE(who);
+  CHECK(who->verified.identity.auth == "pubkey");
+}
+
 }  // namespace
 }  // namespace latchkey::broker::vici
