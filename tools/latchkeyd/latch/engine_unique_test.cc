@@ -87,7 +87,8 @@ TEST_CASE("A wide SA does not serve a flow that wants its own: it is asked for, 
   }
 }
 
-TEST_CASE("A wide SA of another protection does not contradict a flow's own, one of another peer does") {
+TEST_CASE(
+    "A wide SA of another protection does not contradict a flow's own, one of another peer does") {
   Unique broker;
   broker.Keyed(7, "bob", "10.9.0.2");
   const int fd = broker.Socket();

@@ -158,7 +158,8 @@ TEST_CASE_METHOD(Fixture, "The one peer of a configuration") {
   CHECK_FALSE(mirror.SolePeerOf("c"));
 }
 
-TEST_CASE_METHOD(Fixture, "How a peer proves who it is goes by the configuration that it is under in the end") {
+TEST_CASE_METHOD(
+    Fixture, "How a peer proves who it is goes by the configuration that it is under in the end") {
   mirror.BeginList();
   mirror.EndList();
   IkeSa ike = Ike(1, 0x100);
