@@ -61,13 +61,4 @@ start_broker a
 # Neither knows of whom the SAs in the kernel are.
 goes_on three '(km-lost|conflict-sa)'
 
-# Nobody can vouch for it again: b's charon is gone, though its SAs still carry the connection.
-fresh four
-ike_kill b
-ike_kill a
-want four 'echo canary-four-again' canary-four-again
-ike_restart a
-tell four recv
-expect four ECONNRESET 60
-wait_state a 'BROKEN [0-9]+ 10\.9\.0\.2 b\.lab .* km-lost' 5
 wire_protected wire a b canary

@@ -19,7 +19,7 @@ constexpr size_t kMostGone = 64;
 constexpr size_t kMostReplaced = 64;
 // charon forgets an IKE_SA first, and takes its SAs out of the kernel then: until they should be
 // gone, nobody else is behind them.
-constexpr int64_t kLeavingMs = 2'000;
+constexpr int64_t kLeavingMs = 15'000;
 
 }  // namespace
 

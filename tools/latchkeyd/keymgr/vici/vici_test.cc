@@ -231,7 +231,7 @@ TEST_CASE_METHOD(ViciFixture, "A rekey: old and new are known, until the old one
   CHECK(Who(in) == "pending");
   Spin();
   CHECK(Who(in) == "pending");  // the kernel may have it a little longer
-  Pass(2'000);
+  Pass(15'000);
   CHECK(Who(in) == "peer-unknown");
 }
 
@@ -251,7 +251,7 @@ TEST_CASE_METHOD(ViciFixture, "What charon takes away is in doubt for a moment, 
   CHECK(Who(foreign) == "pending");
   Spin();
   CHECK(Who(foreign) == "peer-unknown");  // nobody ever had this one
-  Pass(1'900);
+  Pass(14'900);
   CHECK(Who(in) == "pending");
   Take();
   Pass(100);
@@ -375,7 +375,7 @@ TEST_CASE_METHOD(ViciFixture, "No charon, and never one: nobody is known, and it
   Make();
   CHECK(Who(in) == "peer-unknown");
   Spin();
-  CHECK(log.size() == 1);
+  CHECK(log.empty());
   CHECK_FALSE(keys->TakeSnapshot().problem.empty());
   charon.sas = {FakeIke{}};
   charon.Start();
