@@ -24,6 +24,7 @@ bool MeetSystem(Demand& demand, const SystemAsk& ask) {
   }
   demand.replay = demand.replay || ask.replay;
   demand.esn = demand.esn || ask.esn;
+  demand.unique = demand.unique || ask.unique;
   demand.peers.insert(demand.peers.end(), ask.peers.begin(), ask.peers.end());
   // Another SA than the one the SPD names cannot be told to be as good.
   if (demand.reqid != 0 && ask.reqid != 0 && demand.reqid != ask.reqid) return false;
@@ -146,6 +147,7 @@ Demand DemandOf(const Rule& rule) {
   demand.mode = rule.protection.mode;
   demand.replay = rule.protection.replay_required;
   demand.esn = rule.protection.esn_required;
+  demand.unique = rule.protection.unique;
   if (!rule.peer.ids.empty() || !rule.peer.auth.empty()) demand.peers.push_back(&rule.peer);
   demand.pin = rule.protection.pin;
   demand.reqid = rule.reqid;

@@ -43,6 +43,7 @@ struct Demand {
   std::optional<Mode> mode;  // nothing: transport or tunnel
   bool replay = false;
   bool esn = false;
+  bool unique = false;                 // only SAs whose selectors are the flow's 5-tuple
   std::vector<const PeerSpec*> peers;  // each must allow the peer; none: any authenticated peer
   Pin pin = Pin::kAuto;
   uint32_t reqid = 0;  // 0 = found

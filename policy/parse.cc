@@ -11,6 +11,13 @@
 namespace latchkey::policy {
 namespace {
 
+constexpr size_t kMaxDropPreload = 16;  // the session's page has room for no more
+
+std::string PathFault(std::string_view path) {
+  const bool fits = path.starts_with('/') && path.size() <= kMaxPath && Printable(path);
+  return fits ? "" : "expected an absolute path of at most 255 octets";
+}
+
 class Parser {
  public:
   explicit Parser(std::string_view file) : read_(file), rules_(read_, /*floor=*/false) {}
@@ -25,16 +32,12 @@ class Parser {
   void Top(const toml::table& root) {
     read_.CheckKeys(root, "the file",
                     {"latchkey", "application", "program", "users", "serial", "not_after",
-                     "protection", "peer", "rule", "default"},
-                    {"process"});
+                     "protection", "peer", "rule", "default", "process"});
     read_.Require(root, "latchkey", "the file");
     read_.Require(root, "application", "the file");
     read_.Integer(root, "latchkey", 1, 1);
     policy_.application = rules_.Name(root, "application").value_or("");
-    policy_.program = read_.Strings(root, "program", [](std::string_view path) {
-      const bool fits = path.starts_with('/') && path.size() <= kMaxPath && Printable(path);
-      return fits ? std::string() : "expected an absolute path of at most 255 octets";
-    });
+    policy_.program = read_.Strings(root, "program", PathFault);
     Users(root);
     policy_.serial = static_cast<uint64_t>(
         read_.Integer(root, "serial", 1, std::numeric_limits<int64_t>::max()).value_or(0));
@@ -45,6 +48,11 @@ class Parser {
       if (read_.Word(*otherwise, "action", {"system", "discard"}) == "discard") {
         policy_.otherwise = Action::kDiscard;
       }
+    }
+    if (const toml::table* process = read_.Table(root, "process")) {
+      read_.CheckKeys(*process, "[process]", {"deny_io_uring", "drop_preload"});
+      policy_.deny_io_uring = read_.Boolean(*process, "deny_io_uring").value_or(false);
+      policy_.drop_preload = read_.Strings(*process, "drop_preload", PathFault, kMaxDropPreload);
     }
   }
 

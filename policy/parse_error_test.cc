@@ -67,7 +67,7 @@ TEST_CASE("Keys that are unknown, or known and not supported yet") {
       {kHead + "zzz = 1",
        {"p:4:1: unknown key \"zzz\" in the file: expected one of \"latchkey\", \"application\", "
         "\"program\", \"users\", \"serial\", \"not_after\", \"protection\", \"peer\", \"rule\", "
-        "\"default\""}},
+        "\"default\", \"process\""}},
       {kRule + "remot = [\"10.0.0.1\"]",
        {"p:6:1: unknown key \"remot\" in [[rule]]: did you mean \"remote\"?"}},
       {kRule + "romote_prot = [1]",
@@ -79,18 +79,36 @@ TEST_CASE("Keys that are unknown, or known and not supported yet") {
       {kPeer + "ids = [\"b\"]", {"p:6:1: unknown key \"ids\" in [peer.p]: did you mean \"id\"?"}},
       {kHead + "[default]\nActions = \"discard\"",
        {"p:5:1: unknown key \"Actions\" in [default]: did you mean \"action\"?"}},
-      {kHead + "[process]\ndeny_io_uring = true", {"p:4:2: key \"process\" is not supported yet"}},
+  });
+}
+
+TEST_CASE("The process") {
+  const std::string process = kHead + "[process]\n";  // then line 5
+  std::string paths;
+  for (int i = 0; i < 15; ++i) paths += "\"/bin/x\", ";
+  Check({
+      {process + "deny_io_uring = true", {}},
+      {process + "deny_io_uring = 1", {"p:5:17: deny_io_uring is 1: expected true or false"}},
+      {process + "deny_io_uring = \"yes\"",
+       {"p:5:17: deny_io_uring is \"yes\": expected true or false"}},
+      {process + "deny_iouring = true",
+       {"p:5:1: unknown key \"deny_iouring\" in [process]: did you mean \"deny_io_uring\"?"}},
+      {process + "drop_preload = [\"/bin/x\", \"x\"]",
+       {"p:5:27: drop_preload holds \"x\": expected an absolute path of at most 255 octets"}},
+      {process + "drop_preload = \"/bin/x\"",
+       {"p:5:16: drop_preload is \"/bin/x\": expected a list, [\"/bin/x\"]"}},
+      {process + "drop_preload = []", {"p:5:16: drop_preload has 0 elements: expected 1 to 16"}},
+      {process + "drop_preload = [" + paths + "\"/bin/x\"]", {}},
+      {process + "drop_preload = [" + paths + "\"/bin/x\", \"/bin/x\"]",
+       {"p:5:16: drop_preload has 17 elements: expected 1 to 16"}},
+      {kHead + "process = true", {"p:4:11: process is true: expected a table"}},
   });
 }
 
 TEST_CASE("Values that are not supported yet") {
   const std::string yet = "\" is not supported yet: expected ";
   Check({
-      {kProtection + "sharing = \"unique\"", {"p:5:11: sharing = \"unique" + yet + "\"shared\""}},
       {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
-      {kHead + "[[rule]]\naction = \"protect-or-bypass\"",
-       {"p:5:10: action = \"protect-or-bypass\" is not supported yet for incoming connections: "
-        "expected it only with direction = \"out\""}},
   });
 }
 
@@ -353,7 +371,7 @@ TEST_CASE("What a terminal would act on is escaped") {
       {kHead + R"(program = ["\u001b[31m\u0007\u007f\u0085\"\\é"])",
        {R"(p:4:12: program holds "\x1b[31m\x07\x7f\x85\"\\é": expected an absolute path of at most 255 octets)"}},
       {kHead + R"("\u001b[2J" = 1)",
-       {R"(p:4:1: unknown key "\x1b[2J" in the file: expected one of "latchkey", "application", "program", "users", "serial", "not_after", "protection", "peer", "rule", "default")"}},
+       {R"(p:4:1: unknown key "\x1b[2J" in the file: expected one of "latchkey", "application", "program", "users", "serial", "not_after", "protection", "peer", "rule", "default", "process")"}},
       {kHead + R"([peer."a\nb"])", {R"(p:4:1: [peer.a\x0ab] lacks the key "id")"}},
       {kHead + "[protection]\n" + R"("\u001b" = 1)",
        {R"(p:5:12: protection.\x1b is 1: expected a table, [protection.NAME])"}},

@@ -170,6 +170,9 @@ TEST_CASE("Values of a protection") {
   CHECK(spec("replay = \"required\"").replay_required);
   CHECK(spec("esn = \"required\"").esn_required);
   CHECK_FALSE(spec("esn = \"any\"").esn_required);
+  CHECK(spec("sharing = \"unique\"").unique);
+  CHECK_FALSE(spec("sharing = \"shared\"").unique);
+  CHECK_FALSE(spec("").unique);
   CHECK(spec("pin = \"auto\"").pin == Pin::kAuto);
   CHECK(spec("pin = \"reqid\"").pin == Pin::kReqid);
   CHECK(spec("pin = \"spi\"").pin == Pin::kSpi);
@@ -183,6 +186,17 @@ TEST_CASE("Tables may stand after the rules that name them, and be written as TO
                              "peer.p.id = [\"alice\"]\n");
   REQUIRE(policy.rules.size() == 1);
   CHECK(policy.rules[0].peer.ids == std::vector<std::string>{"alice"});
+}
+
+TEST_CASE("The process: what is left out, io_uring, and what may go bare") {
+  CHECK_FALSE(Good(kHead).deny_io_uring);
+  CHECK_FALSE(Good(kHead + "[process]").deny_io_uring);
+  CHECK_FALSE(Good(kHead + "[process]\ndeny_io_uring = false").deny_io_uring);
+  CHECK(Good(kHead + "[process]\ndeny_io_uring = true").deny_io_uring);
+  CHECK(Good(kHead + "[process]").drop_preload.empty());
+  const std::string longest = "/" + std::string(254, 'x');
+  CHECK(Good(kHead + "[process]\ndrop_preload = [\"/usr/bin/sudo\", \"" + longest + "\"]")
+            .drop_preload == std::vector<std::string>{"/usr/bin/sudo", longest});
 }
 
 TEST_CASE("A text of exactly 1 MiB is read") {

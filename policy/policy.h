@@ -53,7 +53,9 @@ struct Policy {
   uint64_t serial = 0;                                   // 0: none
   std::optional<std::chrono::year_month_day> not_after;  // the last day it holds, UTC
   std::vector<Rule> rules;
-  Action otherwise = Action::kSystem;  // kSystem or kDiscard
+  Action otherwise = Action::kSystem;     // kSystem or kDiscard
+  std::vector<std::string> drop_preload;  // absolute paths: what may be started without the shim
+  bool deny_io_uring = false;             // the launcher has the kernel refuse it
 };
 
 // Returns what the rule's protection accepts.

@@ -131,7 +131,7 @@ ProtectionSpec RuleReader::Protection(const std::string& name, const toml::table
               : mode == "tunnel"  ? std::optional(Mode::kTunnel)
                                   : std::nullopt;
   if (mode == "any") any_mode_.insert(name);
-  read_.Word(table, "sharing", {"shared"}, {"unique"});
+  spec.unique = read_.Word(table, "sharing", {"shared", "unique"}) == "unique";
   spec.encryption = SuiteNames(table, "encryption", /*cipher=*/true);
   spec.integrity = SuiteNames(table, "integrity", /*cipher=*/false);
   spec.min_key_bits =
@@ -302,11 +302,6 @@ std::optional<std::string> RuleReader::ReadAction(const toml::table& table, Rule
 
 void RuleReader::CheckAction(const toml::table& table, const Rule& rule,
                              const std::string& action) {
-  if (rule.action == Action::kProtectOrBypass && rule.direction != Direction::kOut) {
-    read_.Wrong(*table.get("action"),
-                "action = \"protect-or-bypass\" is not supported yet for incoming connections: "
-                "expected it only with direction = \"out\"");
-  }
   if (Protects(rule.action)) return;
   for (const char* key : {"protection", "peer", "child", "reqid", "acquire_timeout", "on_break"}) {
     if (const toml::node* node = table.get(key)) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -38,7 +39,11 @@ bool FromBase64Exactly(std::string_view text, std::span<uint8_t> octets) {
                         &end, sodium_base64_VARIANT_ORIGINAL) != 0) {
     return false;
   }
-  return length == octets.size() && end == text.data() + text.size() && Base64(octets) == text;
+  if (length != octets.size() || end != text.data() + text.size()) return false;
+  std::string again = Base64(octets);
+  const bool same = again == text;
+  sodium_memzero(again.data(), again.size());  // it may be a secret key's
+  return same;
 }
 
 // Takes the first line off `text`, without its end; nothing when there is no whole line.
@@ -200,15 +205,22 @@ struct KeyFile {
 };
 static_assert(sizeof(KeyFile) == 158);
 
-// A wiped buffer for what must not stay on the stack or heap.
-struct WipedKeyFile {
-  KeyFile file{};
-  WipedKeyFile() = default;
-  WipedKeyFile(const WipedKeyFile&) = delete;
-  WipedKeyFile& operator=(const WipedKeyFile&) = delete;
-  ~WipedKeyFile() { sodium_memzero(&file, sizeof(file)); }
-  std::span<uint8_t> octets() { return {reinterpret_cast<uint8_t*>(&file), sizeof(file)}; }
+// It decoded: in guarded memory as well. Null when there is none to be had.
+struct WipeKeyFile {
+  void operator()(KeyFile* file) const { sodium_free(file); }
 };
+using GuardedKeyFile = std::unique_ptr<KeyFile, WipeKeyFile>;
+
+GuardedKeyFile MakeKeyFile() {
+  if (sodium_init() < 0) return nullptr;
+  GuardedKeyFile file(static_cast<KeyFile*>(sodium_malloc(sizeof(KeyFile))));
+  if (file) std::memset(file.get(), 0, sizeof(KeyFile));
+  return file;
+}
+
+std::span<uint8_t> OctetsOf(KeyFile& file) {
+  return {reinterpret_cast<uint8_t*>(&file), sizeof(file)};
+}
 
 uint64_t Number(const uint8_t (&octets)[8]) {
   uint64_t value = 0;
@@ -246,10 +258,10 @@ Result<void> Cipher(KeyFile& file, std::string_view password) {
   return {};
 }
 
-bool Decode(std::string_view text, WipedKeyFile& file) {
+bool Decode(std::string_view text, KeyFile& file) {
   if (text.starts_with(kUntrusted) && !TakeLine(text)) return false;
   if (text.ends_with('\n')) text.remove_suffix(1);
-  return FromBase64Exactly(text, file.octets());
+  return FromBase64Exactly(text, OctetsOf(file));
 }
 
 bool IsPlainFile(const KeyFile& file) { return file.kdf[0] == 0 && file.kdf[1] == 0; }
@@ -265,6 +277,16 @@ void Check(const uint8_t* id, const uint8_t* key, uint8_t (&check)[32]) {
 }
 
 }  // namespace
+
+void GuardedText::Wipe::operator()(char* octets) const { sodium_free(octets); }
+
+Result<GuardedText> GuardedText::Make(size_t size) {
+  if (sodium_init() < 0) return Fail(Reason::kKernelRefused, "guard memory", "no libsodium");
+  auto* octets = static_cast<char*>(sodium_malloc(size == 0 ? 1 : size));
+  if (octets == nullptr) return Fail(Reason::kKernelRefused, "guard memory", "there is none");
+  std::memset(octets, 0, size);
+  return GuardedText(octets, size);
+}
 
 void SecretKey::Wipe::operator()(Parts* parts) const { sodium_free(parts); }
 
@@ -288,8 +310,8 @@ Result<SecretKey> SecretKey::Generate() {
 }
 
 bool SecretKey::NeedsPassword(std::string_view text) {
-  WipedKeyFile file;
-  return Decode(text, file) && !IsPlainFile(file.file);
+  const GuardedKeyFile file = MakeKeyFile();
+  return file && Decode(text, *file) && !IsPlainFile(*file);
 }
 
 Result<SecretKey> SecretKey::FromFile(std::string_view text, std::string_view password) {
@@ -298,9 +320,10 @@ Result<SecretKey> SecretKey::FromFile(std::string_view text, std::string_view pa
   };
   Result<SecretKey> key = Empty();
   if (!key) return key;
-  WipedKeyFile wiped;
-  KeyFile& file = wiped.file;
-  if (!Decode(text, wiped)) return bad("expected a comment line and a minisign secret key");
+  const GuardedKeyFile guarded = MakeKeyFile();
+  if (!guarded) return bad("no guarded memory");
+  KeyFile& file = *guarded;
+  if (!Decode(text, file)) return bad("expected a comment line and a minisign secret key");
   if (std::memcmp(file.algorithm, "Ed", 2) != 0 || std::memcmp(file.check, "B2", 2) != 0) {
     return bad("expected a key of the kind \"Ed\" with a check of the kind \"B2\"");
   }
@@ -320,9 +343,10 @@ Result<SecretKey> SecretKey::FromFile(std::string_view text, std::string_view pa
   return key;
 }
 
-Result<std::string> SecretKey::ToFile(std::optional<std::string_view> password) const {
-  WipedKeyFile wiped;
-  KeyFile& file = wiped.file;
+Result<GuardedText> SecretKey::ToFile(std::optional<std::string_view> password) const {
+  const GuardedKeyFile guarded = MakeKeyFile();
+  if (!guarded) return Fail(Reason::kKernelRefused, "secret key", "no guarded memory");
+  KeyFile& file = *guarded;
   std::memcpy(file.algorithm, "Ed", 2);
   std::memcpy(file.check, "B2", 2);
   std::memcpy(file.parts, parts_.get(), sizeof(file.parts));
@@ -333,9 +357,18 @@ Result<std::string> SecretKey::ToFile(std::optional<std::string_view> password) 
     Put(file.memory, kMostMemory);
     if (Result<void> done = Cipher(file, *password); !done) return std::unexpected(done.error());
   }
-  return std::string(kUntrusted) +
-         (password ? "minisign encrypted secret key\n" : "minisign secret key\n") +
-         Base64(wiped.octets()) + "\n";
+  const std::string head = std::string(kUntrusted) +
+                           (password ? "minisign encrypted secret key\n" : "minisign secret key\n");
+  // libsodium ends it with a NUL, which becomes the end of the line.
+  const size_t length = sodium_base64_encoded_len(sizeof(file), sodium_base64_VARIANT_ORIGINAL);
+  Result<GuardedText> text = GuardedText::Make(head.size() + length);
+  if (!text) return text;
+  const std::span<char> octets = text->octets();
+  head.copy(octets.data(), head.size());
+  sodium_bin2base64(octets.data() + head.size(), length, OctetsOf(file).data(), sizeof(file),
+                    sodium_base64_VARIANT_ORIGINAL);
+  octets.back() = '\n';
+  return text;
 }
 
 PublicKey SecretKey::Public() const {

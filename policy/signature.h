@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -50,6 +51,25 @@ Result<Signature> ReadSignature(std::string_view text);
 // Checks that `key` signed `text` and the trusted comment; bad-signature otherwise.
 Result<void> Verify(std::string_view text, const Signature& signature, const PublicKey& key);
 
+// A text in memory that is locked, guarded by unmapped pages and wiped when it goes.
+class GuardedText {
+ public:
+  // Makes one of `size` NULs. An error when no such memory can be had.
+  static Result<GuardedText> Make(size_t size);
+
+  std::span<char> octets() { return {octets_.get(), size_}; }
+  std::string_view view() const { return {octets_.get(), size_}; }
+
+ private:
+  struct Wipe {
+    void operator()(char* octets) const;
+  };
+  GuardedText(char* octets, size_t size) : octets_(octets), size_(size) {}
+
+  std::unique_ptr<char, Wipe> octets_;
+  size_t size_ = 0;
+};
+
 // A signing key, in memory that is locked, guarded by unmapped pages and wiped.
 class SecretKey {
  public:
@@ -61,8 +81,8 @@ class SecretKey {
   static bool NeedsPassword(std::string_view text);
 
   // Returns the file's text, encrypted under `password` (scrypt, which takes a gibibyte of memory
-  // and seconds), or as it is when there is none. Wipe it.
-  Result<std::string> ToFile(std::optional<std::string_view> password) const;
+  // and seconds), or as it is when there is none.
+  Result<GuardedText> ToFile(std::optional<std::string_view> password) const;
   PublicKey Public() const;
 
   // Returns the text of a signature file for `text`. `comment` is the trusted comment: one line of

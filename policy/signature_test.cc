@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <string>
 #include <vector>
@@ -139,15 +140,18 @@ TEST_CASE("Public keys: two forms, one encoding") {
 
 TEST_CASE("Secret keys: written, read, damaged") {
   const SecretKey key = Key();
-  const Result<std::string> plain = key.ToFile(std::nullopt);
-  REQUIRE(plain);
-  CHECK_FALSE(SecretKey::NeedsPassword(*plain));
-  const Result<SecretKey> again = SecretKey::FromFile(*plain, "");
+  const Result<GuardedText> file = key.ToFile(std::nullopt);
+  REQUIRE(file);
+  const std::string plain(file->view());
+  CHECK(std::ranges::count(plain, '\n') == 2);
+  CHECK(plain.ends_with('\n'));
+  CHECK_FALSE(SecretKey::NeedsPassword(plain));
+  const Result<SecretKey> again = SecretKey::FromFile(plain, "");
   REQUIRE(again);
   CHECK(again->Public().key == key.Public().key);
   CHECK(Verifies(kText, *again->Sign(kText, "c"), key.Public()));
-  for (size_t i = plain->find('\n') + 1; i < plain->size() - 1; ++i) {
-    std::string changed = *plain;
+  for (size_t i = plain.find('\n') + 1; i < plain.size() - 1; ++i) {
+    std::string changed = plain;
     changed[i] = changed[i] == 'B' ? 'C' : 'B';
     const Result<SecretKey> read = SecretKey::FromFile(changed, "");
     // The salt and the limits mean nothing to a key that is not encrypted.

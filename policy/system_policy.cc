@@ -51,6 +51,7 @@ void Meet(SystemAsk& ask, const SystemPolicy& file, const Rule& rule) {
   }
   ask.replay = ask.replay || spec.replay_required;
   ask.esn = ask.esn || spec.esn_required;
+  ask.unique = ask.unique || spec.unique;
   if (!rule.peer.ids.empty() || !rule.peer.auth.empty()) ask.peers.push_back(&rule.peer);
 }
 

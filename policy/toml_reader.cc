@@ -187,6 +187,14 @@ std::optional<int64_t> TomlReader::Integer(const toml::table& table, std::string
   return std::nullopt;
 }
 
+std::optional<bool> TomlReader::Boolean(const toml::table& table, std::string_view key) {
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return std::nullopt;
+  if (const auto* value = node->as_boolean()) return value->get();
+  Wrong(*node, std::string(key) + " is " + Show(*node) + ": expected true or false");
+  return std::nullopt;
+}
+
 std::optional<std::string> TomlReader::Word(const toml::table& table, std::string_view key,
                                             std::initializer_list<std::string_view> words,
                                             std::initializer_list<std::string_view> later) {
@@ -204,7 +212,7 @@ std::optional<std::string> TomlReader::Word(const toml::table& table, std::strin
 }
 
 void TomlReader::List(const toml::table& table, std::string_view key,
-                      const std::function<void(const toml::node&)>& each) {
+                      const std::function<void(const toml::node&)>& each, size_t most) {
   const toml::node* node = table.get(key);
   if (node == nullptr) return;
   const toml::array* list = node->as_array();
@@ -213,9 +221,9 @@ void TomlReader::List(const toml::table& table, std::string_view key,
           std::string(key) + " is " + Show(*node) + ": expected a list, [" + Show(*node) + "]");
     return;
   }
-  if (list->empty() || list->size() > kMaxList) {
+  if (list->empty() || list->size() > most) {
     Wrong(*node, std::string(key) + " has " + std::to_string(list->size()) +
-                     " elements: expected 1 to " + std::to_string(kMaxList));
+                     " elements: expected 1 to " + std::to_string(most));
     return;
   }
   for (const toml::node& element : *list) each(element);
@@ -223,17 +231,20 @@ void TomlReader::List(const toml::table& table, std::string_view key,
 
 std::vector<std::string> TomlReader::Strings(
     const toml::table& table, std::string_view key,
-    const std::function<std::string(std::string_view)>& fault) {
+    const std::function<std::string(std::string_view)>& fault, size_t most) {
   std::vector<std::string> strings;
-  List(table, key, [&](const toml::node& element) {
-    const auto* text = element.as_string();
-    const std::string wrong = text == nullptr ? "expected a string" : fault(text->get());
-    if (wrong.empty()) {
-      strings.push_back(text->get());
-    } else {
-      Wrong(element, std::string(key) + " holds " + Show(element) + ": " + wrong);
-    }
-  });
+  List(
+      table, key,
+      [&](const toml::node& element) {
+        const auto* text = element.as_string();
+        const std::string wrong = text == nullptr ? "expected a string" : fault(text->get());
+        if (wrong.empty()) {
+          strings.push_back(text->get());
+        } else {
+          Wrong(element, std::string(key) + " holds " + Show(element) + ": " + wrong);
+        }
+      },
+      most);
   return strings;
 }
 

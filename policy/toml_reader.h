@@ -78,16 +78,19 @@ class TomlReader {
   std::optional<std::string> String(const toml::table& table, std::string_view key);
   std::optional<int64_t> Integer(const toml::table& table, std::string_view key, int64_t low,
                                  int64_t high);
+  std::optional<bool> Boolean(const toml::table& table, std::string_view key);
   // One of `words`; a value in `later` is one that is not supported yet.
   std::optional<std::string> Word(const toml::table& table, std::string_view key,
                                   std::initializer_list<std::string_view> words,
                                   std::initializer_list<std::string_view> later = {});
-  // Calls `each` with every element of the list under `key`. A value that is no list is noted.
+  // Calls `each` with every element of the list under `key`. A value that is no list is noted, and
+  // one that is empty or holds more than `most`.
   void List(const toml::table& table, std::string_view key,
-            const std::function<void(const toml::node&)>& each);
+            const std::function<void(const toml::node&)>& each, size_t most = kMaxList);
   // A list of strings. `fault` says what is wrong with one ("expected …"), or nothing.
   std::vector<std::string> Strings(const toml::table& table, std::string_view key,
-                                   const std::function<std::string(std::string_view)>& fault);
+                                   const std::function<std::string(std::string_view)>& fault,
+                                   size_t most = kMaxList);
 
   // A table under `key`; nothing when left out or no table.
   const toml::table* Table(const toml::table& table, std::string_view key);

@@ -26,6 +26,10 @@ int HookCloseRange(unsigned first, unsigned last, int flags) LATCHKEY_HOOK(close
 int HookConnect(int fd, const sockaddr* address, socklen_t length) LATCHKEY_HOOK(connect);
 int HookDup2(int from, int to) LATCHKEY_HOOK(dup2);
 int HookDup3(int from, int to, int flags) LATCHKEY_HOOK(dup3);
+int HookExecve(const char* path, char* const* arguments, char* const* environment)
+    LATCHKEY_HOOK(execve);
+int HookExecveat(int folder, const char* path, char* const* arguments, char* const* environment,
+                 int flags) LATCHKEY_HOOK(execveat);
 int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length)
     LATCHKEY_HOOK(getsockopt);
 int HookListen(int fd, int backlog) LATCHKEY_HOOK(listen);

@@ -70,6 +70,11 @@ long HookSyscall(long number, ...) {
     case SYS_close_range:
       return HookCloseRange(static_cast<unsigned>(a[0]), static_cast<unsigned>(a[1]),
                             static_cast<int>(a[2]));
+    case SYS_execve:
+      return HookExecve(As<const char>(a[0]), As<char* const>(a[1]), As<char* const>(a[2]));
+    case SYS_execveat:
+      return HookExecveat(fd, As<const char>(a[1]), As<char* const>(a[2]), As<char* const>(a[3]),
+                          static_cast<int>(a[4]));
     case SYS_dup2:
       return HookDup2(fd, static_cast<int>(a[1]));
     case SYS_dup3:

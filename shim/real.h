@@ -2,6 +2,7 @@
 #ifndef SHIM_REAL_H_
 #define SHIM_REAL_H_
 
+#include <spawn.h>
 #include <sys/single_threaded.h>
 #include <sys/socket.h>
 #include <sys/types.h>

@@ -1,5 +1,6 @@
 #include "shim/session.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "shim/handover.h"
 #include "shim/link.h"
 #include "shim/real.h"
 #include "shim/wire/raw_syscall.h"
@@ -58,9 +60,8 @@ bool ReadToken(const char* text, uint8_t* token) {
   return text[2 * wire::kTokenSize] == '\0';
 }
 
-// Hands the token on to children that this program starts.
-void PublishToken(const uint8_t* token) {
-  char text[2 * wire::kTokenSize + 1];
+// Hands the token on to children that this program starts. `text`: 2 * kTokenSize + 1 octets.
+void PublishToken(const uint8_t* token, char* text) {
   for (size_t i = 0; i < wire::kTokenSize; ++i) {
     text[2 * i] = "0123456789abcdef"[token[i] >> 4];
     text[2 * i + 1] = "0123456789abcdef"[token[i] & 15];
@@ -92,8 +93,9 @@ long OpenSignature(const char* path) {
   return fd < 0 ? -2 : fd;
 }
 
-// Makes a session: the program was started by hand. `policy` null: none. 0 or the errno.
-int OpenSession(const char* policy) {
+// Makes a session: the program was started by hand. `policy` null: none. 0 or the errno. `token`
+// becomes the session's, in hexadecimal.
+int OpenSession(const char* policy, char* token) {
   wire::Open request{};
   request.header = wire::MakeHeader(wire::Type::kOpen, NextSerial());
   const long length = RawSyscall(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
@@ -130,10 +132,21 @@ int OpenSession(const char* policy) {
     error = wire::ReasonErrno(answer.reason);
   } else {
     SetToken(answer.token);
-    PublishToken(answer.token);
+    PublishToken(answer.token, token);
   }
   wire::CloseDescriptors(received);
   return error;
+}
+
+// Has what this program starts find its way here, too: by the shim's name as LD_PRELOAD gave it,
+// made absolute, since the program may change its folder.
+void HandOver(const char* socket, const char* token, const char* policy) {
+  Dl_info self{};
+  char resolved[PATH_MAX];
+  if (dladdr(reinterpret_cast<const void*>(&CurrentPage), &self) == 0) return;
+  const char* library = self.dli_fname;
+  if (library[0] != '/') library = realpath(library, resolved);
+  if (library != nullptr) SetHandover(library, socket, token, policy);
 }
 
 // 102: before the constructors of the program's own libraries, as far as the loader's order allows.
@@ -148,12 +161,15 @@ __attribute__((constructor(102))) void Start() {
   debug = trusted && getenv("LATCHKEY_DEBUG") != nullptr;
   SetBroker(path != nullptr && path[0] != '\0' ? path : kDefaultSocket);
   uint8_t token[wire::kTokenSize];
+  char made[2 * wire::kTokenSize + 1] = "";
   int error = 0;
   if (token_text != nullptr && ReadToken(token_text, token)) {
     SetToken(token);
   } else {
-    error = OpenSession(policy != nullptr && policy[0] != '\0' ? policy : nullptr);
+    error = OpenSession(policy != nullptr && policy[0] != '\0' ? policy : nullptr, made);
+    token_text = made[0] != '\0' ? made : nullptr;
   }
+  if (trusted) HandOver(path, token_text, policy);
   if (error == 0) error = Attach();
   if (error != 0) {
     closed_errno.store(error == EACCES ? EACCES : EHOSTUNREACH);

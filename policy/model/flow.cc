@@ -39,6 +39,14 @@ bool Flow::SameHost() const {
          (remote.address.family != Family::kNone && remote.address == local.address);
 }
 
+bool Selector::OfOneFlow() const {
+  const auto whole = [this](const Prefix& prefix) {
+    return prefix.base.family == family && prefix.length == prefix.base.Bits();
+  };
+  return family != Family::kNone && whole(source) && whole(destination) && protocol != 0 &&
+         source_mask == 0xffff && destination_mask == 0xffff;
+}
+
 bool Selector::Matches(uint8_t packet_protocol, const SocketAddress& from,
                        const SocketAddress& to) const {
   const Family packet =

@@ -43,6 +43,8 @@ struct Selector {
   // (not known yet) matches any port of the selector, and so does an address of kNone: for such a
   // question "might match" is the safe answer.
   bool Matches(uint8_t packet_protocol, const SocketAddress& from, const SocketAddress& to) const;
+  // True when it is one flow's 5-tuple: whole addresses, a protocol and both ports.
+  bool OfOneFlow() const;
 };
 
 // One SPD entry as dumped from the kernel.

@@ -45,6 +45,22 @@ const char* StateName(State state) {
   return "?";
 }
 
+const char* StateSentence(State state) {
+  switch (state) {
+    case State::kLarval:
+      return "Waits for an SA with its peer; until there is one, nothing of it moves.";
+    case State::kListener:
+      return "Takes connections of peers it may have; each that is accepted has its own latch.";
+    case State::kEstablished:
+      return "Settled for life: packets move with the peer and protection shown, or not at all.";
+    case State::kBroken:
+      return "Cannot be kept, for the reason shown; nothing is sent and nothing taken in.";
+    case State::kClosed:
+      return "Its socket is closed, or used anew; the latch is gone.";
+  }
+  return "?";
+}
+
 wire::LatchRecord ToWire(const Latch& latch) {
   wire::LatchRecord record{};
   record.header =

@@ -25,6 +25,10 @@ enum class State : uint8_t {
 // Returns "LARVAL", "LISTENER", "ESTABLISHED", "BROKEN" or "CLOSED"; "?" for anything else.
 const char* StateName(State state);
 
+// Returns what the state means, in one sentence of less than 90 characters: the words of
+// docs/ARCHITECTURE.md. "?" for anything else.
+const char* StateSentence(State state);
+
 // Where an IKE SA ends: the addresses it is known by, with ports, and the NATs in between.
 struct Peering {
   SocketAddress local;
@@ -52,13 +56,13 @@ struct Latch {
   std::string program;
   uint32_t pid = 0;
   uint32_t uid = 0;
-  bool implicit = false;  // because the system asks, not the application
-  bool clear = false;     // decided to go unprotected, for life
-  bool suspends = false;  // on_break = "suspend": the socket outlives a break
+  bool implicit = false;       // because the system asks, not the application
+  bool clear = false;          // decided to go unprotected, for life
+  bool suspends = false;       // on_break = "suspend": the socket outlives a break
   bool indeterminate = false;  // the SAs may have any of a set of suites: which, is not latched
   Peering peering;             // empty where keys are manual
   Offload offload = Offload::kNone;
-  std::string policy;     // the application's name
+  std::string policy;  // the application's name
   std::string rule;
   uint64_t since = 0;  // seconds since 1970
 };

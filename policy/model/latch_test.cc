@@ -1,8 +1,10 @@
 // Latches over the wire.
 #include "policy/model/latch.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <set>
 #include <string>
 
 namespace latchkey {
@@ -44,6 +46,20 @@ TEST_CASE("States have names") {
   CHECK(StateName(State::kBroken) == std::string("BROKEN"));
   CHECK(StateName(State::kClosed) == std::string("CLOSED"));
   CHECK(StateName(static_cast<State>(5)) == std::string("?"));
+}
+
+TEST_CASE("Each state has a sentence of its own, short enough for a line") {
+  std::set<std::string> seen;
+  for (int number = 0; number <= static_cast<int>(State::kClosed); ++number) {
+    const std::string sentence = StateSentence(static_cast<State>(number));
+    CAPTURE(sentence);
+    CHECK(sentence.size() > 20);
+    CHECK(sentence.size() < 90);
+    CHECK(sentence.back() == '.');
+    CHECK(std::ranges::all_of(sentence, [](char c) { return c >= ' ' && c <= '~'; }));
+    CHECK(seen.insert(sentence).second);
+  }
+  CHECK(StateSentence(static_cast<State>(5)) == std::string("?"));
 }
 
 TEST_CASE("A latch comes back from the wire as it went") {

@@ -40,6 +40,7 @@ struct ProtectionSpec {
   uint16_t min_key_bits = 128;
   bool replay_required = true;
   bool esn_required = false;
+  bool unique = false;  // an SA of the flow's own: selectors that are its 5-tuple
   Pin pin = Pin::kAuto;
 };
 

@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_tools.h"
 #include "shim/testing/probe_wait.h"
@@ -305,7 +306,7 @@ void WaitThenConnect() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<void()>> all = {
+  std::map<std::string, std::function<void()>> all = {
       {"connect", ConnectOnce},
       {"syscall", ConnectBySyscall},
       {"twice", ConnectTwice},
@@ -344,6 +345,7 @@ int main(int argc, char** argv) {
       {"wait-fork", ProbeWaitFork},
       {"wait-dup", ProbeWaitDup},
   };
+  all.merge(ExecProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));
   all.at(argv[1])();

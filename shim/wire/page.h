@@ -19,6 +19,7 @@ namespace latchkey::wire {
 inline constexpr uint32_t kPageMagic = 0x4547504b;  // "KPGE"
 inline constexpr uint32_t kPageRules = 256;
 inline constexpr uint32_t kPageSlots = 8192;  // a power of two
+inline constexpr uint32_t kPageExempt = 16;
 
 enum class Settle : uint8_t {
   kAsk = 0,      // the broker decides
@@ -70,8 +71,12 @@ struct Page {
   uint32_t reserved_too;
   PageRule rules[kPageRules];
   PageSlot slots[kPageSlots];
+  // Programs whose exec may drop the shim: paths with a zero behind, an empty one ends the list.
+  // Written before the page is handed out.
+  char drop_preload[kPageExempt][kPathSize];
 };
 static_assert(offsetof(Page, rules) == 32);
+static_assert(offsetof(Page, drop_preload) == 137248);
 
 inline constexpr uint64_t kTombstone = ~uint64_t{0};
 

@@ -27,6 +27,7 @@ class Bob : public KeyManager {
     return Fail(Reason::kNoSa, "acquire SA", "not here");
   }
   void Abandon(uint64_t) override {}
+  void Release(const Flow&) override {}
   std::vector<KeyEvent> TakeEvents() override { return {}; }
 };
 

@@ -3,6 +3,7 @@
 
 Usage: cli_test.py LATCHKEY FAKE_BROKER. Nothing here needs a kernel with ESP or a real broker.
 """
+import errno
 import json
 import os
 import re
@@ -170,6 +171,19 @@ class Launch(Base):
                                    pass_fds=[extra.fileno()], preexec_fn=prepare, timeout=30,
                                    stdin=subprocess.DEVNULL, restore_signals=False)
         self.assertEqual(latched.stdout, plain.stdout, latched.stderr)
+
+    def test_io_uring(self):
+        """A policy that denies io_uring has the kernel answer ENOSYS to the program and its children."""
+        self.start_broker()
+        ask = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n" \
+              "libc.syscall(425, 0, None)\nprint(ctypes.get_errno())\n"
+        command = ["sh", "-c", "python3 -c \"$0\"; python3 -c \"$0\"; true", ask]
+        plain = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+        process = POLICY + "[process]\ndeny_io_uring = "
+        for value, expected in (("false", plain), ("true", f"{errno.ENOSYS}\n" * 2)):
+            file = self.write("p.toml", process + value + "\n")
+            result = self.run_latched(*command, options=["-p", file])
+            self.assertEqual((result.returncode, result.stdout), (0, expected), result.stderr)
 
     def test_capabilities(self):
         self.start_broker()

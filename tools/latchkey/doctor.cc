@@ -5,6 +5,7 @@
 
 #include "tools/latchkey/capabilities.h"
 #include "tools/latchkey/doctor_broker.h"
+#include "tools/latchkey/doctor_charon.h"
 #include "tools/latchkey/doctor_files.h"
 #include "tools/latchkey/doctor_kernel.h"
 #include "tools/latchkey/doctor_keys.h"
@@ -39,7 +40,9 @@ int Doctor(const DoctorOptions& options) {
     findings.push_back(Note("routing rules cannot be read: " + rules.error()));
   }
   Append(findings, BrokerFindings(ReachBrokers(options.socket)));
-  Append(findings, KeyManagerFindings(ReachKeyManager(kViciSocket)));
+  KeyManagerFacts keys = ReachKeyManager(kViciSocket);
+  if (keys.error == 0) ListChildren(keys);
+  Append(findings, KeyManagerFindings(keys));
   Append(findings, ShimFindings());
   if (!options.program.empty()) {
     Append(findings, ProgramFindings(options.program, std::getenv("PATH"), kPolicyFolder));

@@ -155,9 +155,8 @@ void JudgeSettings(const KernelFacts& facts, Findings& findings) {
     findings.push_back(Ok("net.core.xfrm_larval_drop is 0"));
   } else if (facts.larval_drop) {
     findings.push_back(
-        Note("net.core.xfrm_larval_drop is " + std::to_string(*facts.larval_drop) +
-             ": a connection that waits for its SA starts when TCP tries again; with 0 it starts "
-             "when the SA is there (sysctl net.core.xfrm_larval_drop=0)"));
+        Ok("net.core.xfrm_larval_drop is " + std::to_string(*facts.larval_drop) +
+           ": the broker sets it to 0 while a connection waits for its SA"));
   } else {
     findings.push_back(Note("net.core.xfrm_larval_drop is not to be seen here"));
   }

@@ -152,7 +152,7 @@ TEST_CASE("Each fact that matters has its line") {
          f.destroy = false;
        },
        "BAD   no connection can be aborted: "},
-      {[](KernelFacts& f) { f.larval_drop = 1; }, "note  net.core.xfrm_larval_drop is 1: "},
+      {[](KernelFacts& f) { f.larval_drop = 1; }, "ok    net.core.xfrm_larval_drop is 1: "},
       {[](KernelFacts& f) { f.larval_drop.reset(); }, "note  net.core.xfrm_larval_drop is not to"},
       {[](KernelFacts& f) { f.acq_expires = 165; }, "note  net.core.xfrm_acq_expires is 165: "},
       {[](KernelFacts& f) { f.syncookies = 2; }, "note  net.ipv4.tcp_syncookies is 2: "},

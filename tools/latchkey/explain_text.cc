@@ -94,6 +94,7 @@ std::string DemandText(const policy::Demand& demand) {
   text += demand.mode ? ", " + ModeWord(*demand.mode) : ", any mode";
   if (demand.replay) text += ", replay";
   if (demand.esn) text += ", esn";
+  if (demand.unique) text += ", an SA of its own";
   if (demand.reqid != 0) text += fmt::format(", reqid {}", demand.reqid);
   for (const PeerSpec* peer : demand.peers) {
     text += ", peer";

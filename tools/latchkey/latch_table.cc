@@ -152,6 +152,7 @@ std::string ShowText(const Latch& latch) {
   const bool known = protection.protocol != SaProtocol::kNone;
   line("id", std::to_string(latch.id));
   line("state", StateName(latch.state));
+  line("meaning", StateSentence(latch.state));
   line("reason", latch.reason == wire::Reason::kNone ? "" : wire::ReasonWord(latch.reason));
   line("protocol", ProtocolWord(latch.flow.protocol));
   line("local", EndpointText(latch.flow.local));

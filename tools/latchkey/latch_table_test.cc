@@ -76,9 +76,10 @@ TEST_CASE("Show has a line for each field") {
   latch.spi_in = 0xc0de;
   const std::string text = ShowText(latch);
   for (const char* line :
-       {"id: 7\n", "state: BROKEN\n", "reason: conflict-sa\n", "remote: [fd00::2]:443\n",
-        "encryption: aes-cbc\n", "integrity: hmac-sha2-256\n", "key_bits: 256\n", "replay: yes\n",
-        "esn: no\n", "spi_in: 0x0000c0de\n", "spi_out: -\n", "pin: reqid\n"}) {
+       {"id: 7\n", "state: BROKEN\n", "meaning: Cannot be kept, for the reason shown;",
+        "reason: conflict-sa\n", "remote: [fd00::2]:443\n", "encryption: aes-cbc\n",
+        "integrity: hmac-sha2-256\n", "key_bits: 256\n", "replay: yes\n", "esn: no\n",
+        "spi_in: 0x0000c0de\n", "spi_out: -\n", "pin: reqid\n"}) {
     CAPTURE(line);
     CHECK(text.find(line) != std::string::npos);
   }

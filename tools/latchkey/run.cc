@@ -7,6 +7,7 @@
 
 #include "tools/latchkey/capabilities.h"
 #include "tools/latchkey/client.h"
+#include "tools/latchkey/deny_io_uring.h"
 #include "tools/latchkey/environment.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/private_broker.h"
@@ -139,6 +140,12 @@ int Run(const RunOptions& options) {
       return Report({kExitLauncher, dropped.error().ToString() +
                                         ": the program could undo its latch (--keep-net-caps "
                                         "allows that)"});
+    }
+  }
+  // Last: a launcher needs its privileges whole, a program inherits what is left.
+  if (choice->policy && choice->policy->policy.deny_io_uring) {
+    if (const auto denied = DenyIoUring(); !denied) {
+      return Report({kExitLauncher, choice->policy->name + ": " + denied.error().ToString()});
     }
   }
   return Report(Execute(program->path, options.command,

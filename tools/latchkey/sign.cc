@@ -1,7 +1,6 @@
 // keygen, sign, verify: signatures of policies as minisign makes them.
 
 #include <fcntl.h>
-#include <sodium.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
@@ -11,8 +10,10 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "policy/parse.h"
 #include "policy/signature.h"
@@ -28,26 +29,40 @@ constexpr size_t kLongestPassword = 1024;
 
 int Failed(const std::string& text) { return Report({kExitNo, text}); }
 
-// A string whose octets are wiped when it goes.
-struct Wiped {
-  std::string text;
-  Wiped() = default;
-  explicit Wiped(std::string from) : text(std::move(from)) {}
-  Wiped(const Wiped&) = delete;
-  Wiped& operator=(const Wiped&) = delete;
-  ~Wiped() { sodium_memzero(text.data(), text.size()); }
-};
-
-std::optional<std::string> ReadFile(const std::string& name, std::string& text) {
-  const UniqueFd file(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+// Opens a file that is to be read whole, and tells how long it is.
+std::optional<std::string> OpenFile(const std::string& name, UniqueFd& file, size_t& size) {
+  file = UniqueFd(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   struct stat status {};
   if (!file || fstat(file.get(), &status) != 0) return name + ": " + std::strerror(errno);
   if (!S_ISREG(status.st_mode)) return name + ": not a regular file";
   if (status.st_size > static_cast<off_t>(kMost)) return name + ": larger than 1 MiB";
-  text.resize(static_cast<size_t>(status.st_size));
-  const ssize_t count = pread(file.get(), text.data(), text.size(), 0);
-  if (count != static_cast<ssize_t>(text.size())) return name + ": cannot be read";
+  size = static_cast<size_t>(status.st_size);
   return std::nullopt;
+}
+
+std::optional<std::string> ReadOctets(const std::string& name, int file, std::span<char> octets) {
+  const ssize_t count = pread(file, octets.data(), octets.size(), 0);
+  if (count != static_cast<ssize_t>(octets.size())) return name + ": cannot be read";
+  return std::nullopt;
+}
+
+std::optional<std::string> ReadFile(const std::string& name, std::string& text) {
+  UniqueFd file;
+  size_t size = 0;
+  if (auto wrong = OpenFile(name, file, size)) return wrong;
+  text.resize(size);
+  return ReadOctets(name, file.get(), text);
+}
+
+// A secret key's file, which must not lie about in memory.
+std::optional<std::string> ReadFile(const std::string& name, policy::GuardedText& text) {
+  UniqueFd file;
+  size_t size = 0;
+  if (auto wrong = OpenFile(name, file, size)) return wrong;
+  Result<policy::GuardedText> guarded = policy::GuardedText::Make(size);
+  if (!guarded) return guarded.error().ToString();
+  text = std::move(*guarded);
+  return ReadOctets(name, file.get(), text.octets());
 }
 
 // Writes a new file; one that is there is left alone, and half of one is taken away again.
@@ -82,6 +97,7 @@ std::optional<std::string> ReadPassword(const char* prompt, broker::Secret& secr
     whole = octet == '\n';
     if (!whole) secret.octets()[length++] = octet;
   }
+  explicit_bzero(&octet, sizeof(octet));
   if (terminal) {
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     std::fputc('\n', stderr);
@@ -122,14 +138,13 @@ int Keygen(const SignOptions& options) {
   }
   Result<policy::SecretKey> key = policy::SecretKey::Generate();
   if (!key) return Failed(key.error().ToString());
-  Result<std::string> text =
+  const Result<policy::GuardedText> secret =
       key->ToFile(options.no_password ? std::nullopt : std::optional(TextOf(*password, length)));
-  if (!text) return Failed(text.error().ToString());
-  const Wiped secret(std::move(*text));
+  if (!secret) return Failed(secret.error().ToString());
   if (const auto wrong = WriteNew(options.public_key, key->Public().ToFile(), 0644)) {
     return Failed(*wrong);
   }
-  if (const auto wrong = WriteNew(options.key, secret.text, 0600)) {
+  if (const auto wrong = WriteNew(options.key, secret->view(), 0600)) {
     unlink(options.public_key.c_str());
     return Failed(*wrong);
   }
@@ -137,17 +152,19 @@ int Keygen(const SignOptions& options) {
 }
 
 int Sign(const SignOptions& options) {
-  Wiped file;
+  Result<policy::GuardedText> file = policy::GuardedText::Make(0);
   std::string text;
-  if (const auto wrong = ReadFile(options.key, file.text)) return Failed(*wrong);
+  if (!file) return Failed(file.error().ToString());
+  if (const auto wrong = ReadFile(options.key, *file)) return Failed(*wrong);
   if (const auto wrong = ReadFile(options.file, text)) return Failed(*wrong);
   Result<broker::Secret> password = broker::Secret::Make(kLongestPassword);
   if (!password) return Failed(password.error().ToString());
   size_t length = 0;
-  if (policy::SecretKey::NeedsPassword(file.text)) {
+  if (policy::SecretKey::NeedsPassword(file->view())) {
     if (const auto wrong = ReadPassword("Password", *password, length)) return Failed(*wrong);
   }
-  Result<policy::SecretKey> key = policy::SecretKey::FromFile(file.text, TextOf(*password, length));
+  Result<policy::SecretKey> key =
+      policy::SecretKey::FromFile(file->view(), TextOf(*password, length));
   if (!key) return Failed(options.key + ": " + key.error().ToString());
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "tools/latchkeyd/kernel/real_kernel.h"
-#include "tools/latchkeyd/keymgr/manual/manual.h"
+#include "tools/latchkeyd/keymgr/keyring.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/server/listener.h"
 #include "tools/latchkeyd/server/privileges.h"
@@ -44,6 +44,7 @@ struct Arguments {
   std::string socket = "/run/latchkey/broker.sock";
   std::string system = "/etc/latchkey/system.toml";
   std::string pad = "/etc/latchkey/pad.toml";
+  std::string vici = "/var/run/charon.vici";
   std::string run_dir = "/run/latchkey";
   std::string state_dir = "/var/lib/latchkey";
   bool is_private = false;
@@ -158,7 +159,9 @@ class Broker {
     options.connections_per_user = std::min(options.connections_per_user, options.connections / 2);
     if (arguments_.is_private) options.session_idle_ms = kPrivateIdleMs;
     Server server(**kernel, sessions, *journal, options, Log);
-    ManualKeyManager keys(arguments_.pad, Log);
+    ManualKeyManager pad(arguments_.pad, Log);
+    ViciKeyManager charon({.path = arguments_.vici, .now_ms = {}, .log = Log});
+    Keyring keys(pad, &charon);
     Options engine_options;
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
@@ -204,8 +207,8 @@ class Broker {
   }
 
  private:
-  void Loop(RealKernel& kernel, Engine& engine, Server& server, ManualKeyManager& keys,
-            int listener, int signals) const {
+  void Loop(RealKernel& kernel, Engine& engine, Server& server, Keyring& keys, int listener,
+            int signals) const {
     const UniqueFd poll(epoll_create1(EPOLL_CLOEXEC));
     const auto watch = [&poll](int fd) {
       epoll_event event{};
@@ -224,6 +227,7 @@ class Broker {
     watch(signals);
     watch(kernel.EventFd());
     watch(server.TextsFd());
+    watch(keys.Fd());
     const auto drain = [&] {
       for (;;) {
         Result<std::vector<KernelEvent>> events = kernel.ReadEvents();
@@ -264,6 +268,8 @@ class Broker {
             listen_to(0);
             paused = true;
           }
+        } else if (fd == keys.Fd()) {
+          keys.OnReadable();
         } else if (fd == server.TextsFd()) {
           server.OnTexts();
         } else if (server.HasConnection(fd)) {
@@ -273,6 +279,9 @@ class Broker {
           epoll_ctl(poll.get(), EPOLL_CTL_DEL, fd, nullptr);
         }
       }
+      // Names come after what they name: an SA is in the kernel before its key manager tells of it.
+      drain();
+      engine.OnKeys();
       engine.OnTime();
       const int64_t now = kernel.NowMs();
       if (now >= next_tick) {
@@ -300,6 +309,7 @@ int Main(int argc, char** argv) {
   app.add_option("--socket", arguments.socket, "where programs reach it");
   app.add_option("--system", arguments.system, "the system policy");
   app.add_option("--pad", arguments.pad, "who is behind manually keyed SAs");
+  app.add_option("--vici", arguments.vici, "strongSwan's control socket");
   app.add_option("--run-dir", arguments.run_dir, "journal and shared pages");
   app.add_option("--state-dir", arguments.state_dir, "what outlives a reboot");
   app.add_flag("--private", arguments.is_private, "end with the last session and latch");

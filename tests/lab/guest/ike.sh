@@ -96,6 +96,7 @@ _ike_charon() { # _ike_charon HOST: writes its strongswan.conf
     stderr {
       default = 1
       time_format = %T
+      time_add_ms = yes
       ike_name = yes
       flush_line = yes
     }

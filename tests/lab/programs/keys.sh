@@ -50,3 +50,38 @@ wait_state() {
   echo "good: $1 shows \"$2\""
 }
 _shows_some() { latches "$1" | grep -qE "^($2)\$"; }
+
+# trickles NAME, trickled NAME: blocks go there and back from the one to the other, each compared; the
+# longest wait for one is then in REPLY, in ms.
+trickles() {
+  rm -f "$LAB/stop"
+  tell "$1" "trickle $LAB/stop 20000"
+}
+trickled() {
+  touch "$LAB/stop"
+  answer "$1" 60
+  [[ $REPLY =~ ([0-9]+)\ of\ ([0-9]+)\ whole,\ longest\ ([0-9]+)\ ms ]] || fail "$1 did not go on: $REPLY"
+  expect_eq "$1: blocks that came back as they went" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+  REPLY=${BASH_REMATCH[3]}
+}
+
+# under SPI CAPTURE: the packets with data (of 300 octets or more) under this SPI, as tcpdump prints them.
+under() {
+  clear_octets "$2" none >/dev/null # what was sent until now is in the file
+  tcpdump -n -tt -r "$LAB/$2.pcap" "ip proto 50 and ip[20:4] = 0x$1 and greater 300" 2>/dev/null
+}
+
+# spi_out HOST ID: the SPI of what HOST sends to the peer of this identity.
+spi_out() { ike_sas "$1" | awk -v id="$2" '$5 == id { print $7; exit }'; }
+
+# inner HOST N: 192.168.N.1 is at HOST, for what a tunnel carries; nothing in clear passes for a fragment of it, kernel or not.
+inner() {
+  ip -n "$1" address add "192.168.$2.1/32" dev lo && ip -n "$1" route add 192.168.0.0/16 dev eth0 src "192.168.$2.1" || fail "no 192.168.$2.1 at $1"
+  on "$1" iptables-legacy -t raw -A PREROUTING -f -p tcp -m policy --dir in --pol none -j DROP &&
+    printf 'latchkey = 1\nclear_fragments = "dropped"\n' | on "$1" tee /etc/latchkey/system.toml >/dev/null || fail "nothing drops fragments at $1"
+}
+
+# tunnelled: both policies ask for tunnel mode.
+tunnelled() {
+  sed -i 's/^\[protection.strong\]/&\nmode = "tunnel"/' "$LAB/in.toml" "$LAB/out.toml"
+}

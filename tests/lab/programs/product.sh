@@ -96,7 +96,7 @@ sock() {
   local host=$1 name=$2
   shift 2
   _answers[$name]=0
-  rm -f "$LAB/$name.in"
+  rm -f "$LAB/$name.in" "$LAB/$name.log" # what another of that name said is no answer
   mkfifo "$LAB/$name.in"
   # shellcheck disable=SC2086
   bg "$host" "$name" ${_under:-} "${python[@]}" "$programs/sock.py" -i "$LAB/$name.in" "$@"

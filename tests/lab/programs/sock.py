@@ -248,12 +248,13 @@ class Sockets:
         while True:
             self.socket.sendall(block)
 
-    def trickle(self, count, size):
-        """Blocks there and back, one at a time, 20 ms apart: how many came whole, the longest wait in ms."""
+    def trickle(self, stop, size):
+        """Blocks there and back, one at a time, 20 ms apart, until a file is there: how many came
+        whole of how many, the longest wait for one in ms."""
         self.seconds = 0.0
-        signal.setitimer(signal.ITIMER_REAL, 120)
-        whole, longest = 0, 0.0
-        for number in range(int(count)):
+        signal.setitimer(signal.ITIMER_REAL, 240)
+        number, whole, longest = 0, 0, 0.0
+        while not os.path.exists(stop):
             block = struct.pack("!I", number) * (int(size) // 4)
             begun = time.monotonic()
             self.socket.sendall(block)
@@ -265,9 +266,10 @@ class Sockets:
                 got += more
             longest = max(longest, time.monotonic() - begun)
             whole += got == block
+            number += 1
             time.sleep(0.02)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return f"{whole} whole, longest {longest * 1000:.0f} ms"
+        return f"{whole} of {number} whole, longest {longest * 1000:.0f} ms"
 
     def sink(self):
         """Receives until the end, which it tells; "sunk" says how much there was."""

@@ -51,7 +51,7 @@ latched a cli "$LAB/out.toml" 'connect 10.9.0.2 8080'
 expect cli ok
 on a latchkey list --spd >"$LAB/said"
 says "the system's" '^system +out +0 +- +tcp +10\.9\.0\.1/32 +10\.9\.0\.2/32 port 8081 +esp transport reqid 7$'
-says "a guard's" '^guard +out +1 +0x80000000/0x80000000 +any +any +any +block$'
+says "a guard's" '^guard +out +2 +0x80000000/0x80000000 +any +any +any +block$'
 says "a latch's" '^latch [0-9]+ +out +0 +0x80000000/0x80000000 +tcp .* port 8080 +esp transport reqid 7$'
 says "a socket's own" '^latch [0-9]+ +socket .* 10\.9\.0\.2:8080 +esp transport reqid 7$'
 expect_eq "as many as the kernel has" "$(grep -cE ' (in|out|fwd) ' "$LAB/said")" "$(on a ip xfrm policy | grep -v socket | grep -c 'dir \(in\|out\|fwd\)')"
@@ -60,6 +60,9 @@ impostor
 retry 10 grep -q 'conflict-sa' "$LAB/broker-a.log"
 on a latchkey why >"$LAB/said"
 says "a break, and its rule" 'broke latch [0-9]+ conflict-sa .*: rule rule-out$'
+id=$(sed -n 's/.*broke latch \([0-9]*\) .*/\1/p' "$LAB/said")
+expect_eq "of one latch" "$(on a latchkey why "$id" | grep -c "broke latch $id conflict-sa")" 1
+expect_eq "why in JSON" "$(on a latchkey why "$id" --json | grep -cE '"what": "broke"|"reason": "conflict-sa"|"latch": '"$id"',')" 3
 # Without a broker it answers from the files, and says so.
 stop_broker a
 explain -p "$LAB/out.toml" --out tcp 10.9.0.2 8080

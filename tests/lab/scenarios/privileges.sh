@@ -113,6 +113,35 @@ cell 1001 bypass $b 8086 EACCES policy-discard
 cell 1004 bypass $b 8086 clear
 cell 0 bypass $b 8086 clear
 check "there was ESP" [ "$(esp_packets wire a b)" -gt 0 ]
+# The same where the peer connects: b's own system asks for ESP from a at 8091, and takes nothing at 8092.
+spd_port b "$ba" 8091 ours esp 7
+spd_port b "$ba" 8092 ours block
+on b mkdir -p /etc/latchkey
+on a cat /etc/latchkey/system.toml | on b tee /etc/latchkey/system.toml >/dev/null
+start_broker b
+# taken UID POLICY PORT clear|no
+taken() {
+  local what="uid $1 listens, $2, port $3" text="taken-$((++number))-$RANDOM" name="in-$1-$3"
+  _answers[$name]=0
+  rm -f "$LAB/$name.in"
+  mkfifo -m 666 "$LAB/$name.in"
+  bg b "$name" setpriv --reuid="$1" --regid="$1" --clear-groups latchkey run -p "$LAB/$2.toml" -- \
+    "${python[@]}" "$programs/sock.py" -i "$LAB/$name.in" "listen 10.9.0.2 $3" serve
+  wait_listen b "$3"
+  if [ "$4" = clear ]; then
+    expect_eq "$what" "$(once c 'timeout 3' "connect 10.9.0.2 $3" "echo $text" | tail -n 1)" "= echo: $text"
+    expect_eq "$what: a too" "$(once a 'timeout 3' "connect 10.9.0.2 $3" "echo $text" | tail -n 1)" "= echo: $text"
+    check "$what: in clear" [ "$(clear_octets wire "$text")" -ge 4 ]
+  else
+    expect_eq "$what" "$(once a 'timeout 1.5' "connect 10.9.0.2 $3" | tail -n 1)" "= connect: timeout"
+  fi
+  end "$name"
+}
+taken 1000 bypass 8091 no
+taken 1001 bypass 8091 clear
+check "the log of b says CLEAR" grep -q 'new -> ESTABLISHED: none tcp .*CLEAR' "$LAB/broker-b.log"
+taken 1001 bypass 8092 no
+taken 1004 bypass 8092 clear
 # What goes in clear against the system is never silent.
 bg a held setpriv --reuid=1001 --regid=1001 --clear-groups latchkey run -p "$LAB/bypass.toml" -- \
   "${python[@]}" "$programs/sock.py" 'connect 10.9.0.2 8082' 'sleep 20'

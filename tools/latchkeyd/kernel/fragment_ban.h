@@ -4,8 +4,7 @@
 // that counts as protected when its first fragment was. So the broker has a table of its own, whose
 // chains (one a family, before any defragmentation) drop fragments between the addresses of its
 // tunnel latches unless they came out of an SA of the latch's reqid. Nothing else is touched: of
-// IPv4 fragments those of TCP alone, of IPv6 ones (whose protocol can hide behind headers) all but
-// those of UDP.
+// IPv4 fragments those of TCP alone; of IPv6 ones any, since only the first need say of what it is.
 #ifndef TOOLS_LATCHKEYD_KERNEL_FRAGMENT_BAN_H_
 #define TOOLS_LATCHKEYD_KERNEL_FRAGMENT_BAN_H_
 

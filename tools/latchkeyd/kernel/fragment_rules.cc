@@ -90,14 +90,14 @@ class RuleText {
                           .Nest(NFTA_CMP_DATA, Attributes().Put(NFTA_DATA_VALUE, value)));
   }
   RuleText& Is(const Octets& value) { return Compare(NFT_CMP_EQ, value); }
-  // Loads of the fragment header; `present`: whether there is one (else the rule ends without).
-  RuleText& LoadFragmentHeader(bool present) {
+  // 1 where there is a fragment header, else 0.
+  RuleText& LoadIsFragment() {
     return Add("exthdr", Attributes()
                              .Number(NFTA_EXTHDR_DREG, kRegister)
                              .Octet(NFTA_EXTHDR_TYPE, kFragmentHeader)
                              .Number(NFTA_EXTHDR_OFFSET, 0)
                              .Number(NFTA_EXTHDR_LEN, 1)
-                             .Number(NFTA_EXTHDR_FLAGS, present ? NFT_EXTHDR_F_PRESENT : 0));
+                             .Number(NFTA_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT));
   }
   // The reqid of the SA that the packet came out of; without one the rule ends.
   RuleText& LoadReqid() {
@@ -159,9 +159,8 @@ std::vector<Attributes> RulesOf(uint8_t family, const std::vector<FragmentBan>& 
     rules.push_back(RuleText().Load(6, 2).Mask(mask).Is({0, 0}).End(NF_ACCEPT));
     rules.push_back(RuleText().Load(9, 1).Compare(NFT_CMP_NEQ, {IPPROTO_TCP}).End(NF_ACCEPT));
   } else {
-    rules.push_back(RuleText().LoadFragmentHeader(/*present=*/true).Is({0}).End(NF_ACCEPT));
-    rules.push_back(
-        RuleText().LoadFragmentHeader(/*present=*/false).Is({IPPROTO_UDP}).End(NF_ACCEPT));
+    // Which protocol it is of, the first fragment alone says: any other can claim what it likes.
+    rules.push_back(RuleText().LoadIsFragment().Is({0}).End(NF_ACCEPT));
   }
   // All that may pass before anything is dropped: bans may overlap.
   std::set<std::pair<Prefix, Prefix>> pairs;

@@ -159,17 +159,17 @@ Result<void> RealKernel::RenewGuard(const Guard& from, const Guard& to) {
 }
 
 void RealKernel::DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                            uint32_t reqid) {
+                            uint32_t reqid, uint32_t mark) {
   if (local.family != remote.family || local.family == Family::kNone) return;
   // What has no SPI cannot be named: it is given one (and made, if it is not there), then deleted.
   std::optional<Sa> found;
-  auto done = xfrm_.Get(BuildAllocSpi(local, remote, protocol, reqid),
+  auto done = xfrm_.Get(BuildAllocSpi(local, remote, protocol, reqid, mark),
                         [&](std::span<const uint8_t> message) {
                           found = ParseSa(message);
                           return found.has_value();
                         });
   if (!done || !found || found->reqid != reqid || !found->larval) return;
-  static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key)));
+  static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key, mark)));
 }
 
 Result<void> RealKernel::BanFragments(const std::vector<FragmentBan>& bans) {

@@ -56,7 +56,7 @@ class RealKernel : public KernelPort {
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { larval_hold_.Set(on); }
   void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                  uint32_t reqid) override;
+                  uint32_t reqid, uint32_t mark) override;
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override;
   bool FragmentsBanned() override;
   bool IsLocalAddress(const Address& address) override;

@@ -97,6 +97,41 @@ TEST_CASE("Guards come back from the kernel as they were added") {
   CHECK(kernel->DeleteGuard(guards[0]));  // gone already: no error
 }
 
+TEST_CASE("A tunnel's guards and policies are what the kernel takes and shows") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  const TunnelEnds ends{*Address::Parse("10.9.0.1"), *Address::Parse("10.9.0.2")};
+  // Another family inside than outside, and a way in that names no end.
+  Guard out = MakeGuard(true, Guard::Action::kEsp, kMark, "fd00::/64");
+  out.mode = Mode::kTunnel;
+  out.ends = ends;
+  Guard in = MakeGuard(false, Guard::Action::kEsp, 0);
+  in.mode = Mode::kTunnel;
+  REQUIRE(kernel->AddGuard(out));
+  REQUIRE(kernel->AddGuard(in));
+  Result<std::vector<SpdEntry>> spd = kernel->DumpSpd();
+  REQUIRE(spd);
+  REQUIRE(spd->size() == 2);
+  for (const SpdEntry& entry : *spd) {
+    const bool outgoing = entry.dir == 1;
+    CHECK(entry.mode == Mode::kTunnel);
+    CHECK(entry.tunnel_source == (outgoing ? ends.local : Address{}));
+    CHECK(entry.tunnel_destination == (outgoing ? ends.remote : Address{}));
+  }
+  const UniqueFd fd = TcpSocket(AF_INET6);
+  const Result<SocketFacts> facts = kernel->Inspect(fd.get());
+  REQUIRE(facts);
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kProtect;
+  policy.family = Family::kV6;
+  policy.mode = Mode::kTunnel;
+  policy.reqid = 7;
+  policy.ends = ends;
+  CHECK(kernel->SetPolicy(fd.get(), *facts, policy));
+  policy.family = Family::kV4;  // of a v4-mapped peer
+  CHECK(kernel->SetPolicy(fd.get(), *facts, policy));
+}
+
 TEST_CASE("Equal selector and mark is a conflict; another mark is another entry") {
   TestNetns netns;
   const std::unique_ptr<RealKernel> kernel = Open();

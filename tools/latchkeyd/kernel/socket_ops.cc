@@ -175,8 +175,10 @@ std::optional<Address> SourceFinder::Find(const Address& remote, uint32_t scope)
 Result<void> BindToAny(int fd, const SocketFacts& facts) {
   sockaddr_storage address{};
   const Family family = facts.v6_socket ? Family::kV6 : Family::kV4;
-  const socklen_t length =
-      ToSockaddr(SocketAddress{Address::AnyOf(family), 0}, facts.v6_socket, 0, &address);
+  // An address without a port stays (IP_BIND_ADDRESS_NO_PORT).
+  const bool any = facts.local.address.family == Family::kNone || facts.local.address.IsAny();
+  const Address local = any ? Address::AnyOf(family) : facts.local.address;
+  const socklen_t length = ToSockaddr(SocketAddress{local, 0}, facts.v6_socket, 0, &address);
   if (bind(fd, reinterpret_cast<const sockaddr*>(&address), length) != 0) return Refused("bind");
   return {};
 }

@@ -190,7 +190,7 @@ Result<Octets> BuildAddGuard(const Guard& guard) {
 }
 
 Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
-                     uint32_t reqid) {
+                     uint32_t reqid, uint32_t mark) {
   xfrm_userspi_info asked{};
   asked.info.family = ToAf(remote.family);
   asked.info.saddr = ToXfrm(local);
@@ -202,10 +202,11 @@ Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol pro
   asked.max = kHighestSpi;
   Octets out = Begin(XFRM_MSG_ALLOCSPI);
   Append(&out, &asked, sizeof(asked));
+  AppendMark(&out, mark);
   return Finish(std::move(out));
 }
 
-Octets BuildDeleteSa(const SaKey& key) {
+Octets BuildDeleteSa(const SaKey& key, uint32_t mark) {
   xfrm_usersa_id id{};
   id.daddr = ToXfrm(key.destination);
   id.spi = htonl(key.spi);
@@ -213,6 +214,7 @@ Octets BuildDeleteSa(const SaKey& key) {
   id.proto = static_cast<uint8_t>(key.protocol);
   Octets out = Begin(XFRM_MSG_DELSA);
   Append(&out, &id, sizeof(id));
+  AppendMark(&out, mark);
   return Finish(std::move(out));
 }
 

@@ -29,10 +29,11 @@ Result<Octets> BuildDeleteGuard(const Guard& guard);
 Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to);
 
 // Returns the ALLOCSPI request for the SA that is being negotiated from `local` to `remote` under
-// `reqid`; the kernel answers with it, now with an SPI. And the DELSA request for an SA.
+// `reqid`; the kernel answers with it, now with an SPI. And the DELSA request for an SA. What a
+// marked entry asked for bears its mark, and is found by it alone.
 Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
-                     uint32_t reqid);
-Octets BuildDeleteSa(const SaKey& key);
+                     uint32_t reqid, uint32_t mark);
+Octets BuildDeleteSa(const SaKey& key, uint32_t mark);
 
 // Returns a request without a body but `body_size` zeros (GETSA, GETPOLICY, GETDEFAULT).
 Octets BuildRequest(uint16_t type, size_t body_size = 0);

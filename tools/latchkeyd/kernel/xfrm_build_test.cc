@@ -60,6 +60,25 @@ TEST_CASE("A guard's request reads back as the entry it makes") {
   CHECK(entry->reqid == 7);
 }
 
+TEST_CASE("What a marked entry asked for is named by its mark") {
+  const Address local = *Address::Parse("10.0.0.1");
+  const Address remote = *Address::Parse("10.0.0.2");
+  const SaKey key{remote, 0x100, SaProtocol::kEsp};
+  const auto mark_of = [](const Octets& request) {
+    const size_t size = sizeof(nlattr) + sizeof(xfrm_mark);
+    nlattr head{};
+    xfrm_mark mark{};
+    std::memcpy(&head, request.data() + request.size() - size, sizeof(head));
+    std::memcpy(&mark, request.data() + request.size() - sizeof(mark), sizeof(mark));
+    CHECK(head.nla_type == XFRMA_MARK);
+    CHECK(mark.m == mark.v);
+    return mark.v;
+  };
+  CHECK(mark_of(BuildAllocSpi(local, remote, SaProtocol::kEsp, 7, 0x80000000)) == 0x80000000);
+  CHECK(mark_of(BuildDeleteSa(key, 0x80000000)) == 0x80000000);
+  CHECK(BuildDeleteSa(key, 0).size() == sizeof(nlmsghdr) + sizeof(xfrm_usersa_id));
+}
+
 TEST_CASE("Block and allow guards have no template; without a mark there is no attribute") {
   const Result<Octets> block =
       BuildAddGuard(MakeGuard(false, Guard::Action::kBlock, 0, "10.0.0.0/8"));

@@ -97,6 +97,18 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
   const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(remote.address);
   const policy::Verdict verdict =
       policy::Decide(system(), *client.policy, client.requester, flow, same_host);
+  if (verdict.outcome == policy::Outcome::kProtect && verdict.demand.unique &&
+      facts->local.port == 0) {
+    // Nobody can be asked for an SA of a flow's own whose port is not known.
+    if (Result<void> bound = kernel_.BindAny(request.fd, *facts); !bound) {
+      return Refuse(client, flow, bound.error().reason, bound.error().ToString());
+    }
+    facts = InspectTcp(request.fd);
+    if (!facts || facts->local.port == 0) {
+      return Refuse(client, flow, Reason::kKernelRefused, "bound, and has no port");
+    }
+    return AttemptConnect(request, waiting, failure);
+  }
   switch (verdict.outcome) {
     case policy::Outcome::kProtect:
       return Protect(request, *facts, flow, verdict, waiting, failure);
@@ -152,9 +164,11 @@ Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& 
   choice.protection = pair->in->sa.protection;
   choice.offload = std::max(pair->out->sa.offload, pair->in->sa.offload);
   choice.reqid = pair->out->sa.reqid;
+  choice.own = pair->out->sa.selector.OfOneFlow();
   choice.pin = demand.pin;
   if (choice.pin == Pin::kAuto) {
-    choice.pin = choice.verified.static_reqid ? Pin::kReqid : Pin::kSpi;
+    // Wider SAs may go by the same reqid.
+    choice.pin = choice.verified.static_reqid && !choice.own ? Pin::kReqid : Pin::kSpi;
   }
   choice.spi_in = pair->in->sa.key.spi;
   choice.spi_out = pair->out->sa.key.spi;
@@ -193,6 +207,7 @@ void Engine::Describe(Entry& entry, const Choice& choice, const policy::Verdict&
   latch.spi_out = choice.spi_out;
   latch.implicit = verdict.implicit;
   entry.static_reqid = choice.verified.static_reqid;
+  entry.own_sa = choice.own;
 }
 
 bool Engine::Suspends(const policy::Verdict& verdict) const {
@@ -216,7 +231,12 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     const bool negotiable = lacking && !request.accept && failure == nullptr;
     Error why = choice.error();
     // What an SA that is there says of itself counts more than how a negotiation ended.
-    if (failure != nullptr && lacking) why = *failure;
+    if (failure != nullptr && lacking) {
+      why = *failure;
+      if (verdict.demand.unique && why.reason == Reason::kNoSa) {
+        why.value += "; " + choice.error().value;
+      }
+    }
     if (MayWait(waiting) && (pending || negotiable)) {
       const Result<void> waits = Wait(*waiting, flow, verdict, pending);
       if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
@@ -243,7 +263,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   entry.rule = verdict.rule;
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
-  const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+  const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
   if (Result<void> held = HoldOver(guard); held) {
     entry.guards.push_back(guard);
   } else if (guard.mode == Mode::kTunnel) {  // with it comes the ban of fragments
@@ -262,10 +282,6 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
 Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
                        const Flow& flow, const policy::Verdict& verdict,
                        const policy::ClearPermit& /*permit*/) {
-  if (flow.direction == Direction::kIn) {
-    return Refuse(client, flow, Reason::kUnsupported,
-                  "an incoming connection in clear against the system's policy");
-  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }

@@ -110,6 +110,7 @@ class Engine {
     uint32_t spi_in = 0;
     uint32_t spi_out = 0;
     Pin pin = Pin::kReqid;
+    bool own = false;  // they are of the flow's own
   };
 
   // A connect or an accept that is to be decided.
@@ -125,9 +126,10 @@ class Engine {
   // One that is not decided yet.
   struct Waiting {
     Request request;
-    uint64_t negotiation = 0;  // the key manager's ticket; 0: none was begun, or it is done
-    int64_t deadline = 0;      // 0: it does not wait yet
-    int64_t larval_at = 0;     // when a non-blocking connect goes on without
+    uint64_t negotiation = 0;        // the key manager's ticket; 0: none was begun, or it is done
+    int64_t deadline = 0;            // 0: it does not wait yet
+    int64_t larval_at = 0;           // when a non-blocking connect goes on without
+    std::optional<Flow> asked = {};  // for which SAs of its own were asked for
   };
 
   // What the SAs that can carry a latch's flow say of it.
@@ -186,6 +188,7 @@ class Engine {
   const Entry* ListenerOf(const Flow& flow) const;
   std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
+  void NoteClearChildren(Entry& entry);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);
@@ -209,6 +212,7 @@ class Engine {
   void Silence(Entry& entry, bool first);
   void Restate(Entry& entry, Reason reason);
   void Close(uint64_t id, Reason reason);
+  void ReleaseKeys(const Entry& entry);
   void DropLingering(int64_t until);
   Result<void> Resynchronise();
   Result<void> ReadSpd();

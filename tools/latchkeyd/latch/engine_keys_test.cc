@@ -110,6 +110,19 @@ TEST_CASE("km-lost: a latch is kept a while, and broken when nobody vouches for 
   }
 }
 
+TEST_CASE("asked about, and gone meanwhile: that is no-sa") {
+  Latched broker(GENERATE(Pin::kSpi, Pin::kReqid));
+  broker.keys.unknown = Identified::Pending();
+  broker.keys.by_reqid.clear();
+  broker.KeysChanged();
+  broker.Pass(1);
+  broker.Gone(broker.pair);
+  broker.Pass(Options{}.sa_grace_ms - 1);
+  CHECK(broker.latch().state == State::kEstablished);
+  broker.Pass(1);
+  CHECK(broker.latch().reason == Reason::kNoSa);
+}
+
 TEST_CASE("km-lost: new SAs of whom nobody can be asked") {
   SECTION("pinned by SPI they carry nothing of the latch") {
     Latched broker(Pin::kSpi);

@@ -23,6 +23,9 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
     for (const KnownSa* known : sas_.Carrying(latch.flow, inbound)) {
       const bool admitted =
           latch.pin == Pin::kSpi ? known->sa.key.spi == pinned : known->sa.reqid == latch.reqid;
+      // Wider ones do not serve it; of another peer they contradict it all the same.
+      const bool wider = entry.own_sa && !known->sa.selector.OfOneFlow();
+      if (wider && (!known->vouched || *known->vouched == latch.identity)) continue;
       if (OtherProtection(*known, latch) || (known->vouched && *known->vouched != latch.identity)) {
         standing.conflict = true;
       } else if (known->doubtful()) {
@@ -44,6 +47,9 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   }
   // The same reqid as before if it can be, then the newest.
   const auto better = [&latch](const KnownSa* a, const KnownSa* b) {
+    const bool own_a = a->sa.selector.OfOneFlow();
+    const bool own_b = b->sa.selector.OfOneFlow();
+    if (own_a != own_b) return own_a;
     const bool same_a = a->sa.reqid == latch.reqid;
     const bool same_b = b->sa.reqid == latch.reqid;
     return same_a != same_b ? same_a : a->order > b->order;
@@ -52,7 +58,8 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   for (const KnownSa* out : fitting[0]) {
     const auto back = std::ranges::find_if(fitting[1], [out](const KnownSa* in) {
       return in->sa.reqid == out->sa.reqid && in->local() == out->local() &&
-             in->remote() == out->remote();
+             in->remote() == out->remote() &&
+             in->sa.selector.OfOneFlow() == out->sa.selector.OfOneFlow();
     });
     if (back == fitting[1].end()) continue;
     standing.out = out;
@@ -94,7 +101,9 @@ void Engine::CheckLatch(Entry& entry) {
   if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
     entry.rekindled = false;
-  } else if (standing.lost && entry.doubt_since == 0) {
+  } else if (!standing.lost && !entry.rekindled) {
+    entry.doubt_since = 0;  // what was only asked about is gone
+  } else if (entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
   if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);
@@ -131,12 +140,18 @@ void Engine::Rekindle(const Entry& entry) {
 bool Engine::Move(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
   const bool same_ends = SameEnds(*standing.out, latch);
-  latch.peering = standing.out->who.verified.peering;
+  // A reqid that does not fix the peer any more pins nothing: SPIs do, from now on.
+  const latchkey::Pin asked =
+      entry.rule != nullptr ? entry.rule->protection.pin : latchkey::Pin::kAuto;
+  const bool tightens =
+      latch.pin == Pin::kReqid && asked == Pin::kAuto && !standing.out->who.verified.static_reqid;
+  if (tightens) latch.pin = Pin::kSpi;
   const bool by_spi = latch.pin == Pin::kSpi;
   const uint32_t out = standing.out->sa.key.spi;
   uint32_t in = standing.in->sa.key.spi;
   // In tunnel mode the kernel is told the ends too.
   const bool same = standing.out->sa.reqid == latch.reqid && same_ends;
+  if (same_ends) latch.peering = standing.out->who.verified.peering;
   if (!by_spi && same) {
     latch.spi_out = out;
     latch.spi_in = in;
@@ -150,8 +165,9 @@ bool Engine::Move(Entry& entry, const Standing& standing) {
   const bool waits = by_spi && same && standing.overlap && standing.pinned_in && moved != 0 &&
                      now - moved < options_.overlap_ms;
   if (waits) in = latch.spi_in;
-  const bool moves = moves_out || in != latch.spi_in;
+  const bool moves = tightens || moves_out || in != latch.spi_in;
   if (moves && !Repin(entry, standing, in)) {
+    if (tightens) latch.pin = Pin::kReqid;  // tried again at the next look
     return by_spi && standing.pinned_in && standing.pinned_out;
   }
   entry.moved_out_at = waits ? moved : 0;
@@ -182,11 +198,12 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
     observer_.OnWarning("a latch cannot follow its SAs: " + done.error().ToString());
     return false;
   }
+  latch.peering = standing.out->who.verified.peering;
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
   latch.reqid = policy.reqid;
   // Other flows to the same server lean on the same entry.
-  const Guard guard = FlowGuard(latch, options_.guard_mark);
+  const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
   const std::vector<Guard> held = entry.guards;
   for (const Guard& old : held) {
     if (old == guard || RenewForAll(old, guard)) continue;
@@ -200,12 +217,11 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
 // RFC 5660, 2.2: back to ESTABLISHED when all conflicts are gone.
 void Engine::Recover(Entry& entry, const Standing& standing) {
   Latch& latch = entry.latch;
-  latch.peering = standing.out->who.verified.peering;
   if (!Repin(entry, standing, standing.in->sa.key.spi)) return;
   entry.stalled_since = entry.doubt_since = entry.peer_dead_at = entry.broken_since = 0;
   entry.moved_out_at = 0;
   if (entry.guards.empty()) {
-    const Guard guard = FlowGuard(latch, options_.guard_mark);
+    const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
     if (HoldOver(guard)) entry.guards.push_back(guard);
   }
   database_.SetState(entry, State::kEstablished, Reason::kNone);

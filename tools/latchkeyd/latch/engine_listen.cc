@@ -1,5 +1,6 @@
 // Listeners: RFC 5660's LISTENER latches, and the children they spawn at accept.
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,13 @@ std::vector<Family> FamiliesOf(const SocketFacts& facts) {
 
 Prefix Host(const Address& address) {
   return Prefix{address, static_cast<uint8_t>(address.Bits())};
+}
+
+// True when a listener takes nothing from `remote` that is not protected.
+bool KeepsClearOut(const Entry& listener, const Address& remote) {
+  return std::ranges::any_of(listener.sa_guards, [&remote](const Guard& guard) {
+    return !guard.out && guard.selector.source.Contains(remote);
+  });
 }
 
 struct Reach {
@@ -81,7 +89,8 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   }
   flow.local = facts->local;
   Result<ListenerPlan> plan =
-      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), spd_, options_.guard_mark);
+      PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
+                   options_.guard_mark, client.requester.grants);
   if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
   if (facts->tcp_state == kTcpListen) {
@@ -132,34 +141,49 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
     if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
     const bool tunnel = known.sa.protection.mode != Mode::kTransport;
     if (peers != nullptr && !tunnel && !peers->contains(known.remote())) continue;
+    // An SA of one flow's own answers that flow alone.
+    const Selector& selector = known.sa.selector;
+    const bool own = selector.OfOneFlow();
+    if (own && selector.source_port != listening.local.port) continue;
+    const uint16_t port = own ? selector.destination_port : 0;
     for (const auto& [local, remote] : ReachOf(known, listening.local, *entry.policy)) {
       const Flow flow{
-          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, 0}};
+          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, port}};
       if (!seen.insert(flow).second) continue;
       const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
                                                      /*same_host=*/false);
       if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
-      const std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, entry.created);
-      if (identities.size() != 1 || !*identities.begin()) continue;
       const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
       const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-      if (!pair) continue;
-      const KnownSa& chosen = *pair->out;
+      // Whoever has an SA with us, be it the wrong one, comes under it or not at all.
+      const bool optional = verdict.permit && !out.empty() && !in.empty();
+      if (optional) {
+        const ProtectionSpec& spec = verdict.rule->protection;
+        wanted.push_back(RequireIn({listening.local.address, listening.local.port}, remote,
+                                   spec.protocol, spec.mode.value_or(Mode::kTransport)));
+      }
       Guard guard;
-      guard.action = RequireAction(chosen.sa.key.protocol);
-      guard.reqid = chosen.sa.reqid;
       guard.mark = options_.guard_mark;
-      guard.mode = chosen.sa.protection.mode;
-      guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
       guard.selector.family = local.base.family;
       guard.selector.source = local;
       guard.selector.destination = remote;
       guard.selector.protocol = kProtocolTcp;
       guard.selector.source_port = listening.local.port;
       guard.selector.source_mask = 0xffff;
-      wanted.push_back(guard);
+      guard.selector.destination_port = port;
+      guard.selector.destination_mask = own ? 0xffff : 0;
+      const std::set<Voucher> vouchers = sas_.VouchersSince(flow, entry.created);
+      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
+      if (vouchers.size() == 1 && vouchers.begin()->identity && pair) {
+        const KnownSa& chosen = *pair->out;
+        guard.action = RequireAction(chosen.sa.key.protocol);
+        guard.reqid = chosen.sa.reqid;
+        guard.mode = chosen.sa.protection.mode;
+        guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
+        wanted.push_back(guard);
+      } else if (optional) {
+        wanted.push_back(guard);  // nor is it answered in clear
+      }
     }
   }
   return wanted;
@@ -169,8 +193,9 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
   const std::vector<Guard> wanted = ListenerSaGuards(entry, peers);
   const std::set<Guard> keep(wanted.begin(), wanted.end());
   const auto untouched = [peers](const Guard& guard) {
+    const Prefix& remote = guard.out ? guard.selector.destination : guard.selector.source;
     return peers != nullptr && guard.mode == Mode::kTransport &&
-           !peers->contains(guard.selector.destination.base);
+           remote.length == remote.base.Bits() && !peers->contains(remote.base);
   };
   std::vector<Guard> held;
   // What is no longer allowed goes first: the standing BLOCK stands beneath.
@@ -182,6 +207,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
     }
   }
   const std::set<Guard> present(held.begin(), held.end());
+  bool began = false;
   for (const Guard& guard : wanted) {
     if (present.contains(guard)) continue;
     if (Result<void> done = HoldOver(guard); !done) {
@@ -191,23 +217,55 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
       continue;
     }
     held.push_back(guard);
+    began = began || !guard.out;
+    if (guard.selector.destination_mask == 0) continue;
+    // Of two that match, the older counts: the one for all of the peer's flows comes after it.
+    Guard wide = guard;
+    wide.selector.destination_port = wide.selector.destination_mask = 0;
+    guards_.MoveBack(wide.selector);
   }
   entry.sa_guards = std::move(held);
+  if (began) NoteClearChildren(entry);
 }
 
+// Optional peers that just came by an SA: what waits to be accepted may have come in clear.
+void Engine::NoteClearChildren(Entry& entry) {
+  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  if (!live) {
+    observer_.OnWarning("cannot list connections: " + live.error().ToString());
+    entry.blind = true;
+    return;
+  }
+  std::set<uint64_t> before = std::exchange(entry.clear_children, {});
+  for (const LiveSocket& socket : *live) {
+    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
+        database_.FindByCookie(socket.cookie) != nullptr) {
+      continue;
+    }
+    if (before.contains(socket.cookie) || KeepsClearOut(entry, socket.remote.address)) {
+      entry.clear_children.insert(socket.cookie);
+    }
+  }
+}
+
+// Of several that share the port (SO_REUSEPORT) the oldest: a child may have queued at it.
 const Entry* Engine::ListenerOf(const Flow& flow) const {
+  const Entry* exact = nullptr;
   const Entry* wildcard = nullptr;
+  const auto older = [](const Entry* found, const Entry& other) {
+    return found != nullptr && found->created <= other.created ? found : &other;
+  };
   for (const uint64_t id : database_.listeners()) {
     const Entry& entry = *database_.Find(id);
     const SocketAddress& bound = entry.latch.flow.local;
     if (bound.port != flow.local.port) continue;
-    if (bound.address == flow.local.address) return &entry;
+    if (bound.address == flow.local.address) exact = older(exact, entry);
     if (bound.address.IsAny() && (bound.address.family == flow.local.address.family ||
                                   bound.address.family == Family::kV6)) {
-      wildcard = &entry;
+      wildcard = older(wildcard, entry);
     }
   }
-  return wildcard;
+  return exact != nullptr ? exact : wildcard;
 }
 
 Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
@@ -269,6 +327,21 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     --database_.Find(listener->latch.id)->suspect_children;
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
+  if (verdict.permit && listener != nullptr) {
+    Entry& parent = *database_.Find(listener->latch.id);
+    // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
+    if (parent.clear_children.erase(facts.cookie) > 0) {
+      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+    }
+    if (parent.blind)
+      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
+    if (!KeepsClearOut(parent, flow.remote.address)) {
+      if (sas_.Carrying(flow, false).empty() || sas_.Carrying(flow, true).empty()) {
+        return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+      }
+      return Refuse(client, flow, Reason::kSuspectGap, "there is an SA, and nothing asked for it");
+    }
+  }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
@@ -277,10 +350,13 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
-  if (identities.size() > 1) {
-    return Refuse(client, flow, Reason::kAmbiguousPeer,
-                  std::to_string(identities.size()) + " identities since it listens");
+  const std::set<Voucher> vouchers = sas_.VouchersSince(flow, since);
+  if (vouchers.size() > 1) {
+    const bool one_peer = std::ranges::all_of(
+        vouchers, [&](const Voucher& each) { return each.identity == vouchers.begin()->identity; });
+    return Refuse(client, flow, one_peer ? Reason::kConflictSa : Reason::kAmbiguousPeer,
+                  one_peer ? "SAs of different protection since it listens"
+                           : "SAs of different peers since it listens");
   }
   return Protect(request, facts, flow, verdict, waiting, failure);
 }

@@ -155,6 +155,144 @@ TEST_CASE("optional protection: an SA or clear, decided once") {
   CHECK(broker.Connect(broker.Socket()).reason == Reason::kPeerMismatch);
 }
 
+const Latch& LatchOf(Broker& broker, const Answer& answer) {
+  return broker.engine->database().Find(answer.latch)->latch;
+}
+
+bool HasInGuard(const Broker& broker, const char* remote) {
+  return std::ranges::any_of(broker.kernel.guards, [&](const Guard& guard) {
+    return !guard.out && guard.action == Guard::Action::kEsp &&
+           guard.selector.source == Prefix::Parse(remote).value();
+  });
+}
+
+TEST_CASE("in clear against the system, where the peer connects: only with the grant") {
+  Broker broker(MakePolicy({Do(policy::Action::kBypass)}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  const int closed = broker.Listener("10.9.0.1", 81);
+  CHECK(broker.Listen(closed).verdict == Verdict::kBypass);
+  CHECK(broker.Accept(broker.Child(closed)).reason == Reason::kUnprivilegedBypass);
+  broker.client.requester.grants.Add(policy::Grant::kBypass);
+  const int listener = broker.Listener("10.9.0.1", 80);
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  for (const bool out : {false, true}) {
+    CHECK(std::ranges::count_if(broker.kernel.guards, [out](const Guard& guard) {
+            return guard.out == out && guard.action == Guard::Action::kAllow;
+          }) == 1);
+  }
+  const int child = broker.Child(listener);
+  const Answer answer = broker.Accept(child);
+  REQUIRE(answer.verdict == Verdict::kLatched);
+  CHECK(LatchOf(broker, answer).clear);
+  CHECK(broker.kernel.sockets.at(child).policy->kind == SocketPolicy::Kind::kAllow);
+  // What the system discards takes another grant.
+  UseSpd(broker, {Spd(1, 0, /*block=*/true), Spd(0, 0, /*block=*/true)});
+  CHECK(broker.Listen(broker.Listener("10.9.0.1", 82)).verdict == Verdict::kBypass);
+  broker.client.requester.grants.Add(policy::Grant::kOverrideDiscard);
+  CHECK(broker.Listen(broker.Listener("10.9.0.1", 83)).verdict == Verdict::kLatched);
+}
+
+TEST_CASE("who leaves it to the system lets nobody in against it, whatever the grants") {
+  Broker broker(MakePolicy({}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  broker.client.requester.grants = policy::Grants::All();
+  CHECK(broker.Listen(broker.Listener()).verdict == Verdict::kBypass);
+  CHECK(std::ranges::none_of(broker.kernel.guards, [](const Guard& guard) {
+    return guard.action == Guard::Action::kAllow;
+  }));
+}
+
+TEST_CASE("optional peers come in clear where they have no SA, else under it") {
+  Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  // Nothing stands in the way of clear peers, in or out; what needs an SA comes before that.
+  CHECK(std::ranges::any_of(broker.kernel.guards, [](const Guard& guard) {
+    return guard.out && guard.action == Guard::Action::kAllow && guard.priority == 1;
+  }));
+  CHECK_FALSE(HasInGuard(broker, "10.9.0.2"));
+  const int first = broker.Child(listener);
+  const Answer clear = broker.Accept(first);
+  REQUIRE(clear.verdict == Verdict::kLatched);
+  CHECK(LatchOf(broker, clear).clear);
+  CHECK(broker.kernel.sockets.at(first).policy->kind == SocketPolicy::Kind::kAllow);
+  CHECK((broker.kernel.sockets.at(first).facts.mark & Options{}.guard_mark) == 0);
+  // One more waits in clear; then an SA comes. It stays what it was when it began.
+  const int early = broker.Child(listener, "10.9.0.2", 40'001);
+  const std::vector<Sa> pair = broker.Keyed(7, "bob", "10.9.0.2");
+  CHECK(HasInGuard(broker, "10.9.0.2"));
+  CHECK_FALSE(HasInGuard(broker, "10.9.0.3"));
+  const int late = broker.Child(listener, "10.9.0.2", 40'002);
+  const Answer began_clear = broker.Accept(early);
+  REQUIRE(began_clear.verdict == Verdict::kLatched);
+  CHECK(LatchOf(broker, began_clear).clear);
+  const Answer latched = broker.Accept(late);
+  REQUIRE(latched.verdict == Verdict::kLatched);
+  CHECK_FALSE(LatchOf(broker, latched).clear);
+  CHECK(broker.kernel.sockets.at(late).policy->kind == SocketPolicy::Kind::kProtect);
+  CHECK(LatchOf(broker, clear).clear);
+  CHECK(broker.StateOf(clear.latch) == State::kEstablished);
+  // Others are as free as before, and so is this one when its SAs are gone.
+  const Answer other = broker.Accept(broker.Child(listener, "10.9.0.3", 40'003));
+  CHECK(LatchOf(broker, other).clear);
+  broker.Unkeyed(pair);
+  CHECK_FALSE(HasInGuard(broker, "10.9.0.2"));
+  const Answer again = broker.Accept(broker.Child(listener, "10.9.0.2", 40'004));
+  CHECK(LatchOf(broker, again).clear);
+}
+
+TEST_CASE("an SA that does not fit is no reason to take an optional peer in clear") {
+  Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.Keyed(9, "mallory", "10.9.0.2");
+  CHECK(HasInGuard(broker, "10.9.0.2"));
+  const auto answered = [&broker](Guard::Action how) {
+    return std::ranges::any_of(broker.kernel.guards, [how](const Guard& guard) {
+      return guard.out && guard.action == how && guard.priority == 0 &&
+             guard.selector.destination == Prefix::Parse("10.9.0.2").value();
+    });
+  };
+  CHECK(answered(Guard::Action::kBlock));
+  const int child = broker.Child(listener);
+  CHECK(broker.Accept(child).reason == Reason::kPeerMismatch);
+  CHECK(broker.kernel.sockets.at(child).policy->kind == SocketPolicy::Kind::kBlock);
+}
+
+TEST_CASE("what may have come in clear while the SPD was flushed is not taken for protected") {
+  Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.Keyed(7, "bob", "10.9.0.2");
+  broker.kernel.guards.clear();
+  const int child = broker.Child(listener);
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  CHECK(HasInGuard(broker, "10.9.0.2"));
+  CHECK(LatchOf(broker, broker.Accept(child)).clear);
+}
+
+TEST_CASE("a guard that cannot be put up leaves an optional peer with an SA outside") {
+  Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.kernel.fail_after = 1;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  if (!HasInGuard(broker, "10.9.0.2")) {
+    CHECK(broker.Accept(broker.Child(listener)).reason == Reason::kSuspectGap);
+  }
+}
+
+TEST_CASE("optional protection does not take a peer in clear where the system protects") {
+  Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
+  UseSpd(broker, {Spd(1, 7), Spd(0, 7)});
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  CHECK(std::ranges::none_of(broker.kernel.guards, [](const Guard& guard) {
+    return guard.action == Guard::Action::kAllow;
+  }));
+  CHECK(broker.Accept(broker.Child(listener)).reason == Reason::kNoSa);
+}
+
 TEST_CASE("optional protection does not go in clear where the system protects") {
   Broker broker(MakePolicy({Do(policy::Action::kProtectOrBypass)}));
   UseSpd(broker, {Spd(1, 7), Spd(0, 7)});

@@ -242,8 +242,7 @@ class Walk {
   }
   void Listen() {
     if (listeners_.size() > 3) return;
-    const int fd = broker_.Listener(Toss() ? "::" : "0.0.0.0",
-                                    static_cast<uint16_t>(8000 + listeners_.size()));
+    const int fd = broker_.Listener(Toss() ? "::" : "0.0.0.0", next_port_++);
     if (broker_.Listen(fd).verdict == Verdict::kLatched) listeners_.push_back(fd);
   }
   void Accept() {
@@ -328,6 +327,7 @@ class Walk {
   std::vector<int> listeners_;
   std::set<uint64_t> waiting_;                                // tickets
   std::map<uint64_t, std::pair<Identity, Protection>> born_;  // by cookie
+  uint16_t next_port_ = 8000;
   uint32_t next_reqid_ = 1;
 };
 

@@ -210,6 +210,12 @@ TEST_CASE("a broker that comes back takes a tunnel's latch over, ban and all") {
   REQUIRE(broker.started);
   CHECK(broker.StateOf(answer.latch) == State::kEstablished);
   CHECK(broker.kernel.bans == bans);
+  // One that cannot be kept from clear fragments any more is broken.
+  broker.kernel.bans_possible = false;
+  broker.Restart(journal, {entry});
+  REQUIRE(broker.started);
+  CHECK(broker.StateOf(answer.latch) == State::kBroken);
+  broker.kernel.bans_possible = true;
   // Without latches what was left is cleared away.
   broker.Restart(journal, {});
   CHECK(broker.kernel.bans.empty());

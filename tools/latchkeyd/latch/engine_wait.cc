@@ -41,8 +41,14 @@ Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verd
     if (verdict.rule != nullptr) request.child = verdict.rule->child;
     request.demand = verdict.demand;
     Result<uint64_t> ticket = keys_.Acquire(request);
-    if (!ticket) return std::unexpected(ticket.error());
+    if (!ticket) {
+      // To a flow that is not there yet it is all one why nobody can be asked.
+      Error why = ticket.error();
+      if (why.reason == Reason::kKmLost) why.reason = Reason::kNoSa;
+      return std::unexpected(std::move(why));
+    }
     waiting.negotiation = *ticket;
+    if (verdict.demand.unique) waiting.asked = flow;
   }
   if (waiting.deadline == 0) {
     int64_t patience = kAcquireMs;
@@ -61,7 +67,9 @@ void Engine::Cancel(uint64_t ticket) {
   auto it = waiting_.find(ticket);
   if (it == waiting_.end()) return;
   if (it->second.negotiation != 0) keys_.Abandon(it->second.negotiation);
+  const std::optional<Flow> asked = it->second.asked;
   waiting_.erase(it);
+  if (asked) keys_.Release(*asked);
 }
 
 // Decides a waiting request if it can be decided now; for good with a `failure`.
@@ -70,6 +78,10 @@ void Engine::Deliver(uint64_t ticket, const Error* failure) {
   if (it == waiting_.end()) return;
   const Answer answer = Attempt(it->second.request, &it->second, failure);
   if (answer.verdict == wire::Verdict::kWait) return;
+  Entry* latched = database_.Find(answer.latch);
+  if (latched != nullptr && !latched->latch.clear) {
+    latched->asked = std::exchange(it->second.asked, std::nullopt);
+  }
   Cancel(ticket);
   observer_.OnAnswer(ticket, answer);
 }
@@ -223,6 +235,7 @@ void Engine::GoLarval(uint64_t ticket) {
   FillOwner(entry, request.client, *facts, request.fd_hint, kernel_);
   entry.deadline = it->second.deadline;
   entry.negotiation = it->second.negotiation;
+  entry.asked = it->second.asked;
   const Entry* stored = database_.Insert(std::move(entry));
   Answer answer{wire::Verdict::kLarval, Reason::kNone, 0, 0};
   if (stored == nullptr) {
@@ -233,6 +246,7 @@ void Engine::GoLarval(uint64_t ticket) {
   } else {
     answer.latch = stored->latch.id;
     it->second.negotiation = 0;  // the latch has it now
+    it->second.asked.reset();
     if (larvals_.empty()) kernel_.HoldPackets(true);
     larvals_.insert(stored->latch.id);
   }
@@ -287,7 +301,7 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   if (choice) Describe(entry, *choice, verdict);
   EndLarval(entry, placeholder);
   if (choice) {
-    const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
+    const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
     if (HoldOver(guard)) entry.guards.push_back(guard);
   }
   kernel_.GiveBack(*fd);
@@ -321,7 +335,8 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
   const uint32_t reqid = placeholder.value_or(latch.reqid);
-  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid);
+  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid,
+                     options_.guard_mark);
   if (was_last) kernel_.HoldPackets(false);
 }
 

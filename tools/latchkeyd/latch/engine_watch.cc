@@ -1,6 +1,7 @@
 // What happens without being asked: SAs and SPD entries that come and go, closed sockets, restarts.
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <set>
 #include <unordered_map>
@@ -31,7 +32,7 @@ bool Lingers(const Entry& entry) {
 Guard Engine::StandingBlock(Family family) const {
   Guard guard;
   guard.action = Guard::Action::kBlock;
-  guard.priority = 1;
+  guard.priority = kStandingPriority;
   guard.mark = options_.guard_mark;
   guard.selector.family = family;
   guard.selector.source = Prefix{Address::AnyOf(family), 0};
@@ -65,13 +66,23 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
 void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
                    const std::unordered_set<uint64_t>& held) {
   const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
-  if (socket == live.end() && !held.contains(entry.hint.inode)) return;  // closed meanwhile
+  // What SAs it has, and whether one was made for it alone, only the SAs tell.
+  entry.own_sa = std::ranges::any_of(sas_.all(), [&entry](const auto& each) {
+    const Sa& sa = each.second.sa;
+    return !each.second.inbound && sa.key.spi == entry.latch.spi_out &&
+           sa.reqid == entry.latch.reqid && sa.selector.OfOneFlow() &&
+           sa.Carries(entry.latch.flow.protocol, entry.latch.flow.local, entry.latch.flow.remote);
+  });
+  if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
+    return ReleaseKeys(entry);
+  }
   const bool was_broken = entry.latch.state == State::kBroken;
   const Reason reason = entry.latch.reason;
   if (was_broken) entry.latch.state = State::kEstablished;
   entry.seen = socket != live.end();
   entry.silenced = false;
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
+  bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
   if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
@@ -83,8 +94,12 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
       }
     }
   } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
-    const Guard guard = FlowGuard(entry.latch, options_.guard_mark);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+    const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
+    if (guards_.Hold(guard)) {
+      entry.guards.push_back(guard);
+    } else {
+      open = guard.mode == Mode::kTunnel;
+    }
   }
   Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
@@ -93,9 +108,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   }
   if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
-  } else if (was_broken) {
-    stored->admin_broken = reason == Reason::kAdmin;
-    Break(*stored, reason);
+  } else if (was_broken || open) {
+    stored->admin_broken = was_broken && reason == Reason::kAdmin;
+    Break(*stored, open ? Reason::kSuspectGap : reason);
   } else if (stored->latch.state == State::kLarval) {
     Break(*stored, Reason::kSuspectGap);  // whoever negotiated for it is gone
   }
@@ -119,7 +134,13 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  guards_.Reassert(spd_);
+  if (guards_.Reassert(spd_) > 0) {
+    for (auto& [id, entry] : database_.entries()) {
+      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+        NoteClearChildren(entry);
+      }
+    }
+  }
   std::vector<SpdEntry> system;
   for (const SpdEntry& entry : spd_) {
     const bool marked = entry.mark_mask != 0 || entry.if_id != 0;
@@ -278,7 +299,15 @@ void Engine::Close(uint64_t id, Reason reason) {
       lingering_.emplace(kernel_.NowMs() + options_.linger_ms, guard);
     }
   }
+  ReleaseKeys(*entry);
   database_.Remove(id, reason);
+}
+
+// SAs that were made for the flow alone have nobody left.
+void Engine::ReleaseKeys(const Entry& entry) {
+  const Latch& latch = entry.latch;
+  const bool ours = latch.state != State::kListener && latch.flow.direction == Direction::kOut;
+  if (ours && (entry.asked || entry.own_sa)) keys_.Release(entry.asked.value_or(latch.flow));
 }
 
 void Engine::DropLingering(int64_t until) {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,8 @@ struct Entry {
   SocketHint hint;
   bool v6_socket = false;
   bool static_reqid = false;
+  bool own_sa = false;            // its SAs are the flow's own, and others do not serve it
+  std::optional<Flow> asked;      // the flow for which such SAs were asked for, if they were
   int64_t stalled_since = 0;      // NowMs() when its last SA went; 0 = it has one
   int64_t created = 0;            // NowMs()
   bool seen = false;              // its socket was once in the kernel's tables
@@ -56,6 +60,11 @@ struct Entry {
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
+
+  // Listener with optional peers: the cookies of children that may have begun in clear before there
+  // was an SA, or that this is not known of any.
+  std::set<uint64_t> clear_children;
+  bool blind = false;
 };
 
 }  // namespace latchkey::broker

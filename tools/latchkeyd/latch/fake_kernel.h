@@ -30,7 +30,7 @@ class FakeKernel : public KernelPort {
   Result<void> DeleteGuard(const Guard& guard) override;
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { holding = on; }
-  void DropLarval(const Address&, const Address&, SaProtocol, uint32_t) override {}
+  void DropLarval(const Address&, const Address&, SaProtocol, uint32_t, uint32_t) override {}
   Result<void> BanFragments(const std::vector<FragmentBan>& wanted) override;
   bool FragmentsBanned() override { return bans_stand; }
   bool IsLocalAddress(const Address& address) override;

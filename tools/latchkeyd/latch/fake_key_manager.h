@@ -23,6 +23,7 @@ class FakeKeyManager : public KeyManager {
 
   Result<uint64_t> Acquire(const AcquireRequest& request) override {
     if (!negotiates) return Fail(Reason::kNoSa, "acquire SA", "manual keys");
+    if (request.demand.unique) acquired.push_back(request.flow);
     const Address remote = request.flow.remote.address;
     auto [it, fresh] = tickets.emplace(remote, next_ticket);
     if (fresh) ++next_ticket;
@@ -30,6 +31,7 @@ class FakeKeyManager : public KeyManager {
     return it->second;
   }
   void Abandon(uint64_t ticket) override { Leave(ticket); }
+  void Release(const Flow& flow) override { released.push_back(flow); }
   std::vector<KeyEvent> TakeEvents() override { return std::exchange(events, {}); }
 
   void Name(uint32_t reqid, const std::string& peer) {
@@ -56,6 +58,8 @@ class FakeKeyManager : public KeyManager {
   std::map<Address, uint64_t> tickets;  // negotiations under way
   std::map<uint64_t, int> waiting;      // how many wait for each
   uint64_t next_ticket = 1;
+  std::vector<Flow> acquired;  // under sharing = "unique"
+  std::vector<Flow> released;
   std::vector<KeyEvent> events;
 
  private:

@@ -125,6 +125,18 @@ bool GuardSet::Renew(const Guard& from, const Guard& to) {
   return true;
 }
 
+void GuardSet::MoveBack(const Selector& selector) {
+  for (auto& [guard, use] : uses_) {
+    if (!guard.out || guard.mark == 0 || guard.selector != selector || !use.present) continue;
+    Result<void> moved = kernel_.DeleteGuard(guard);
+    if (moved) moved = kernel_.AddGuard(guard);
+    use.present = moved.has_value();
+    if (!moved) {
+      observer_.OnWarning("an SPD entry of ours was lost: " + moved.error().ToString());
+    }
+  }
+}
+
 void GuardSet::LiftBans(const Guard& gone) {
   if (!OfTunnel(gone)) return;
   if (Result<void> done = UpdateBans(); !done) observer_.OnWarning(done.error().ToString());

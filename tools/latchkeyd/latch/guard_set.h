@@ -32,6 +32,10 @@ class GuardSet {
   // where the kernel refuses or both are held.
   bool Renew(const Guard& from, const Guard& to);
 
+  // Puts the outgoing guards of this selector behind all others of their priority: of those, the
+  // kernel takes the one that was there first.
+  void MoveBack(const Selector& selector);
+
   // Takes away what was inherited and nobody holds.
   void Sweep();
 

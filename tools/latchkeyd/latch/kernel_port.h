@@ -144,9 +144,10 @@ class KernelPort {
   // While on, a packet whose SPD entry has no SA yet is held back until there is one, instead of
   // being lost (net.core.xfrm_larval_drop = 0). Off gives back what was before.
   virtual void HoldPackets(bool on) = 0;
-  // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses.
+  // Forgets what the kernel has begun for want of an SA under `reqid` between two addresses, for a
+  // guard with this mark.
   virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                          uint32_t reqid) = 0;
+                          uint32_t reqid, uint32_t mark) = 0;
   // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
   virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
   // False when somebody took away what BanFragments() made.
@@ -176,8 +177,8 @@ class KernelPort {
   // datagram socket of the broker's own tells); nothing where there is no route.
   virtual std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) = 0;
 
-  // Binds a socket that has no port yet to any address and a port of the kernel's choice, as
-  // listen() would do by itself.
+  // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
+  // has, or any, as listen() would do by itself.
   virtual Result<void> BindAny(int fd, const SocketFacts& facts) = 0;
 
   // Monotonic time in milliseconds, and seconds since 1970.

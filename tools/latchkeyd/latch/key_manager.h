@@ -51,7 +51,7 @@ struct Identified {
 // A flow that needs an SA. `demand` holds pointers into a policy: they are used during the call
 // only.
 struct AcquireRequest {
-  Flow flow;          // the local address may be any, its port 0
+  Flow flow;          // the local address may be any, its port 0; whole where demand.unique
   std::string child;  // the IKE child to initiate; empty: found by the flow
   policy::Demand demand;
 };
@@ -83,6 +83,9 @@ class KeyManager {
   virtual Result<uint64_t> Acquire(const AcquireRequest& request) = 0;
   // The caller does not wait for it any more. Each Acquire() ends by one of these or by its event.
   virtual void Abandon(uint64_t ticket) = 0;
+
+  // The flow is over: SAs that were made for it alone go. Nothing happens where there are none.
+  virtual void Release(const Flow& flow) = 0;
 
   // Takes what happened since the last call, oldest first.
   virtual std::vector<KeyEvent> TakeEvents() = 0;

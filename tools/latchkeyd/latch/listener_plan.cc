@@ -11,14 +11,21 @@ Need NeedOf(policy::Action action) {
   switch (action) {
     case policy::Action::kProtect:
       return Need::kProtect;
-    case policy::Action::kProtectOrBypass:  // outgoing alone (parse.cc)
+    case policy::Action::kProtectOrBypass:
+      return Need::kOptional;
     case policy::Action::kBypass:
-    case policy::Action::kSystem:
       return Need::kBypass;
+    case policy::Action::kSystem:
+      return Need::kSystem;
     case policy::Action::kDiscard:
       break;
   }
   return Need::kDiscard;
+}
+
+// True where peers may come in clear, by the rule or by the system.
+bool MayBeClear(Need need) {
+  return need == Need::kOptional || need == Need::kBypass || need == Need::kSystem;
 }
 
 Prefix Everything(Family family) { return Prefix{Address::AnyOf(family), 0}; }
@@ -108,15 +115,59 @@ bool Beaten(const Guard& guard, const std::vector<SpdEntry>& spd) {
   });
 }
 
-// True when the SPD asks anything but bypass of outgoing packets the guard would let pass.
-bool SpdSpeaksOf(const Guard& guard, const std::vector<SpdEntry>& spd) {
-  return std::ranges::any_of(spd, [&](const SpdEntry& entry) {
-    return entry.dir == 1 && entry.mark_mask == 0 && entry.if_id == 0 &&
-           (entry.block || !entry.bare) && Overlaps(entry.selector, guard.selector);
-  });
+Selector Mirrored(const Selector& selector) {
+  Selector mirrored = selector;
+  std::swap(mirrored.source, mirrored.destination);
+  std::swap(mirrored.source_port, mirrored.destination_port);
+  std::swap(mirrored.source_mask, mirrored.destination_mask);
+  return mirrored;
+}
+
+// The strictest of what the SPD asks of packets that an outgoing selector speaks of (`in`: of those
+// that come back).
+SystemAction Strictest(const Selector& out, const std::vector<SpdEntry>& spd, bool in) {
+  const Selector selector = in ? Mirrored(out) : out;
+  SystemAction strictest = SystemAction::kBypass;
+  for (const SpdEntry& entry : spd) {
+    if (entry.dir != (in ? 0 : 1) || entry.mark_mask != 0 || entry.if_id != 0) continue;
+    if ((entry.bare && !entry.block) || !Overlaps(entry.selector, selector)) continue;
+    strictest = std::max(strictest, entry.block ? SystemAction::kDiscard : SystemAction::kProtect);
+  }
+  return strictest;
+}
+
+// What lets the peers of a region come in clear, as far as they may.
+struct Clear {
+  std::vector<Guard> guards;
+  bool against = false;  // the SPD, which asks for more
+};
+
+Clear LetClear(const SocketAddress& bound, const Region& region, const std::vector<SpdEntry>& spd,
+               uint32_t guard_mark, const policy::Grants& grants) {
+  Guard out = OutHole(bound, region.remote.base.family, region.remote, guard_mark);
+  if (region.need == Need::kOptional) out.priority = kOptionalPriority;
+  const SystemAction asks_out = Strictest(out.selector, spd, /*in=*/false);
+  const SystemAction asks = std::max(asks_out, Strictest(out.selector, spd, /*in=*/true));
+  if (asks == SystemAction::kBypass) return {{out}, false};
+  // Who leaves it to the system asks for nothing less.
+  if (region.need != Need::kSystem && grants.Has(policy::Grant::kBypass) &&
+      (asks != SystemAction::kDiscard || grants.Has(policy::Grant::kOverrideDiscard))) {
+    Guard in = out;
+    in.out = false;
+    in.mark = 0;
+    in.selector = Mirrored(out.selector);
+    return {{out, in}, true};
+  }
+  // What they may not is left to the SPD: each way by itself.
+  if (asks_out == SystemAction::kBypass) return {{out}, false};
+  return {};
 }
 
 }  // namespace
+
+Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode) {
+  return InGuard(local, remote.base.family, remote, RequireAction(protocol), mode);
+}
 
 std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole) {
   if (!from.Overlaps(hole)) return {from};
@@ -173,20 +224,30 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
 
 Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddress& local,
                                   const std::vector<Family>& families,
-                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark) {
+                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark,
+                                  policy::Grants grants) {
   ListenerPlan plan;
   std::vector<std::vector<Region>> cut;
+  const auto bound = [&local](Family family) {
+    return SocketAddress{local.address.IsAny() ? Address::AnyOf(family) : local.address,
+                         local.port};
+  };
   bool bypass = false;
+  bool protects = false;
   bool mixed = false;
   for (const Family family : families) {
     Result<std::vector<Region>> regions = CutRegions(policy, local, family);
     if (!regions) return std::unexpected(regions.error());
     for (const Region& region : *regions) {
-      bypass = bypass || region.need == Need::kBypass;
+      if (MayBeClear(region.need)) {
+        bypass = true;
+        plan.latched = plan.latched || region.need == Need::kOptional ||
+                       LetClear(bound(family), region, spd, guard_mark, grants).against;
+      }
       if (region.need != Need::kProtect) continue;
       const bool other = region.protocol != plan.protocol || region.mode != plan.mode;
-      mixed = mixed || (plan.latched && other);
-      plan.latched = true;
+      mixed = mixed || (protects && other);
+      plan.latched = protects = true;
       plan.protocol = region.protocol;
       plan.mode = region.mode;
     }
@@ -201,9 +262,8 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     // One family is held by the socket's own policy, which nothing in the SPD can beat; the other,
     // if there is one, by SPD entries. Where somebody else's entry would beat those, swap roles.
     const auto guard_for = [&](Family family) {
-      const SocketAddress any{local.address.IsAny() ? Address::AnyOf(family) : local.address,
-                              local.port};
-      return InGuard(any, family, Everything(family), RequireAction(plan.protocol), plan.mode);
+      return InGuard(bound(family), family, Everything(family), RequireAction(plan.protocol),
+                     plan.mode);
     };
     plan.socket_family = families.front();
     if (families.size() == 2 && Beaten(guard_for(families[1]), spd)) {
@@ -222,16 +282,14 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
   }
   for (size_t i = 0; i < families.size(); ++i) {
     const Family family = families[i];
-    const SocketAddress bound{local.address.IsAny() ? Address::AnyOf(family) : local.address,
-                              local.port};
     for (const Region& region : cut[i]) {
-      if (region.need == Need::kBypass) {
-        const Guard hole = OutHole(bound, family, region.remote, guard_mark);
-        if (!SpdSpeaksOf(hole, spd)) plan.guards.push_back(hole);
+      if (MayBeClear(region.need)) {
+        const Clear clear = LetClear(bound(family), region, spd, guard_mark, grants);
+        plan.guards.insert(plan.guards.end(), clear.guards.begin(), clear.guards.end());
         continue;
       }
       const Guard guard = InGuard(
-          bound, family, region.remote,
+          bound(family), family, region.remote,
           region.need == Need::kProtect ? RequireAction(region.protocol) : Guard::Action::kBlock,
           region.mode);
       if (Beaten(guard, spd)) {

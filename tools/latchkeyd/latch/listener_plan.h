@@ -3,30 +3,37 @@
 // Pure. A listener is "pure" when every peer must be protected or is refused: its IN socket policy
 // can then demand ESP of everything. A "mixed" one also serves bypassed peers, and needs SPD
 // entries by remote prefix instead. Regions never overlap, so that no entry depends on the order of
-// another.
+// another. Optional peers come in clear until there is an SA with them: then the engine adds an
+// entry that asks for it, which stands before the plan's.
 #ifndef TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
 #define TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
 
 #include <vector>
 
+#include "policy/grants.h"
 #include "policy/policy.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
 namespace latchkey::broker {
 
-enum class Need : uint8_t { kProtect, kBypass, kDiscard };
+enum class Need : uint8_t { kProtect, kOptional, kBypass, kSystem, kDiscard };
+
+// Priorities of SPD entries: what needs an SA comes before what lets optional peers by in clear,
+// and that before the standing BLOCK.
+inline constexpr uint32_t kOptionalPriority = 1;
+inline constexpr uint32_t kStandingPriority = 2;
 
 struct Region {
   Prefix remote;
   Need need = Need::kDiscard;
-  SaProtocol protocol = SaProtocol::kEsp;  // kProtect: under which
-  Mode mode = Mode::kTransport;            // kProtect: in which
+  SaProtocol protocol = SaProtocol::kEsp;  // kProtect, kOptional: under which
+  Mode mode = Mode::kTransport;            // kProtect, kOptional: in which
 
   auto operator<=>(const Region&) const = default;
 };
 
 struct ListenerPlan {
-  bool latched = false;  // some peer is to be protected
+  bool latched = false;  // some peer is, or may be, to be protected; or let in against the SPD
   bool pure = false;     // latched, no peer is bypassed, all are protected by one protocol and mode
   SaProtocol protocol = SaProtocol::kEsp;  // pure: that
   Mode mode = Mode::kTransport;            // pure: that
@@ -42,11 +49,15 @@ Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const Socke
                                        Family family);
 
 // Plans for a socket bound to `local`. `families`: those it can speak. `spd`: as dumped, to find
-// entries that would beat a guard (kConflictSpd) and to leave bypassed peers to the SPD.
-// kPolicyDiscard when no peer at all may connect.
+// entries that would beat a guard (kConflictSpd) and to leave bypassed peers to the SPD, unless
+// `grants` let them come in clear against it. kPolicyDiscard when no peer at all may connect.
 Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddress& local,
                                   const std::vector<Family>& families,
-                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark);
+                                  const std::vector<SpdEntry>& spd, uint32_t guard_mark,
+                                  policy::Grants grants = {});
+
+// Returns the entry that keeps from a listener what does not come from `remote` under an SA.
+Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode);
 
 // Returns `from` without `hole`, as prefixes that do not overlap.
 std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole);

@@ -1,5 +1,6 @@
 #include "tools/latchkeyd/latch/protect.h"
 
+#include <algorithm>
 #include <optional>
 
 namespace latchkey::broker {
@@ -32,6 +33,11 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
     return Fail(Reason::kNoSa, "find SA",
                 out.empty() ? "none to this address" : "none from this address");
   }
+  const auto candidate = [&demand](const KnownSa& known) {
+    return !demand.unique || known.sa.selector.OfOneFlow();
+  };
+  const auto first_in =
+      std::ranges::find_if(in, [&](const KnownSa* each) { return candidate(*each); });
   std::optional<Identity> identity;
   std::optional<Protection> protection;
   for (const auto* list : {&out, &in}) {
@@ -49,7 +55,8 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                         known->who.verified.identity.peer_id + "\" have an SA for it");
       }
       identity = known->who.verified.identity;
-      const Protection own = ProtectionOf(*known, in.front()->sa.protection);
+      if (!candidate(*known) || first_in == in.end()) continue;
+      const Protection own = ProtectionOf(*known, (*first_in)->sa.protection);
       if (protection && *protection != own) {
         return Fail(
             Reason::kConflictSa, "find SA",
@@ -58,7 +65,9 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
       protection = own;
     }
   }
-  if (!protection) return Fail(Reason::kNoSa, "find SA", "none");  // not reached
+  if (!protection) {
+    return Fail(Reason::kNoSa, "find SA", "none of the flow's own: wider ones serve others too");
+  }
   if (const Reason judged = policy::Judge(demand, *identity, *protection);
       judged != Reason::kNone) {
     return Fail(judged, "judge SA",
@@ -66,22 +75,25 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   }
   SaPair best;
   bool packet_offload = false;
-  for (const KnownSa* candidate : out) {
-    if (reqid != 0 && candidate->sa.reqid != reqid) continue;
+  for (const KnownSa* known : out) {
+    if (!candidate(*known) || (reqid != 0 && known->sa.reqid != reqid)) continue;
     // A reqid of 0 in an outgoing template matches only reqid 0, and pins nothing: not for us.
-    if (candidate->sa.reqid == 0) continue;
-    if (candidate->sa.offload == Offload::kPacket) packet_offload = true;
+    if (known->sa.reqid == 0) continue;
+    if (known->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
+    // An SA of the flow's own comes back by one of its own: the peer's socket is told so.
+    const bool own = known->sa.selector.OfOneFlow();
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == candidate->sa.reqid && other->sa.mark_mask == 0 &&
-          other->local() == candidate->local() && other->remote() == candidate->remote()) {
+      if (other->sa.reqid == known->sa.reqid && other->sa.mark_mask == 0 &&
+          other->sa.selector.OfOneFlow() == own && other->local() == known->local() &&
+          other->remote() == known->remote()) {
         back = other;
         break;
       }
     }
     if (back == nullptr) continue;
-    if (best.out == nullptr || Width(candidate->sa.selector) < Width(best.out->sa.selector)) {
-      best = SaPair{candidate, back};
+    if (best.out == nullptr || Width(known->sa.selector) < Width(best.out->sa.selector)) {
+      best = SaPair{known, back};
     }
   }
   // What a card takes off the wire whole may reach the socket without the SA that a policy asks
@@ -138,7 +150,7 @@ void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int
   entry.latch.since = kernel.WallSeconds();
 }
 
-Guard FlowGuard(const Latch& latch, uint32_t mark) {
+Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow) {
   const auto host = [](const Address& address) {
     return Prefix{address, static_cast<uint8_t>(address.Bits())};
   };
@@ -155,9 +167,14 @@ Guard FlowGuard(const Latch& latch, uint32_t mark) {
   if (latch.flow.direction == Direction::kIn) {
     guard.selector.source_port = latch.flow.local.port;
     guard.selector.source_mask = 0xffff;
-  } else {
+  }
+  if (latch.flow.direction != Direction::kIn || narrow) {
     guard.selector.destination_port = latch.flow.remote.port;
     guard.selector.destination_mask = 0xffff;
+  }
+  if (narrow && latch.flow.local.port != 0) {
+    guard.selector.source_port = latch.flow.local.port;
+    guard.selector.source_mask = 0xffff;
   }
   return guard;
 }

@@ -30,8 +30,9 @@ struct SaPair {
 // Chooses the SAs for a new latch from all those that can carry the flow (each list newest first).
 // A latch is not made while SAs conflict (RFC 5660, 2.3): all of them must have one known
 // identity, and one protection; then the pair must meet the demand. With a reqid in it, only SAs
-// under that are chosen from, but the others still conflict. Prefers the narrowest selector, then
-// the newest.
+// under that are chosen from, but the others still conflict. A unique demand is met by an SA of the
+// flow's own only, and the wider ones conflict where they are of another peer, no more. Prefers the
+// narrowest selector, then the newest.
 Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
                           const std::vector<const KnownSa*>& in, const policy::Demand& demand);
 
@@ -58,8 +59,9 @@ void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int
 // Returns the outgoing SPD entry under which the kernel may answer for a latched flow without
 // asking its socket (the ACKs of TIME_WAIT above all, without which the peer's socket would linger
 // for minutes): the marked, exact addresses, the server's port, the latch's reqid. The same for
-// every connection to one server, and for a listener's children the same as their listener's.
-Guard FlowGuard(const Latch& latch, uint32_t mark);
+// every connection to one server, and for a listener's children the same as their listener's; but
+// `narrow`, for an SA of the flow's own, the flow's alone.
+Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow = false);
 
 // Returns the outgoing SPD entry that keeps the first packets of a non-blocking connect back: the
 // server's address and port, whatever our own, and a reqid that no SA has.

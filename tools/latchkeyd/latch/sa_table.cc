@@ -97,11 +97,13 @@ void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
 
 std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) const {
   std::vector<const KnownSa*> found;
+  const bool whole = flow.local.port != 0 && flow.remote.port != 0;
   for (const Ends& ends : {EndsOf(flow, inbound), Ends{}}) {
     const auto it = by_ends_.find(ends);
     if (it == by_ends_.end()) continue;
     for (const SaKey& key : it->second) {
       const KnownSa& known = sas_.at(key);
+      if (!whole && known.sa.selector.OfOneFlow()) continue;
       if (known.inbound == inbound && Carries(known, flow)) found.push_back(&known);
     }
   }
@@ -109,21 +111,21 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) co
   return found;
 }
 
-std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since) const {
-  std::set<std::optional<Identity>> identities;
+std::set<Voucher> SaTable::VouchersSince(const Flow& flow, int64_t since) const {
+  std::set<Voucher> vouchers;
   for (const KnownSa* known : Carrying(flow, /*inbound=*/true)) {
-    identities.insert(IdentityOf(*known));
+    vouchers.insert({IdentityOf(*known), known->sa.protection});
   }
   for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
     const auto it = past_.find(ends);
     if (it == past_.end()) continue;
     for (const Past& past : it->second) {
       if (past.end >= since && Carries(past.known, flow)) {
-        identities.insert(IdentityOf(past.known));
+        vouchers.insert({IdentityOf(past.known), past.known.sa.protection});
       }
     }
   }
-  return identities;
+  return vouchers;
 }
 
 void SaTable::ForgetBefore(int64_t time) {

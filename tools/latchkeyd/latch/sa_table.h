@@ -35,6 +35,14 @@ struct KnownSa {
   const Address& remote() const { return inbound ? sa.source : sa.key.destination; }
 };
 
+// Whose word a packet came with, and how it was protected.
+struct Voucher {
+  std::optional<Identity> identity;  // nothing: nobody's
+  Protection protection;
+
+  auto operator<=>(const Voucher&) const = default;
+};
+
 class SaTable {
  public:
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
@@ -44,12 +52,13 @@ class SaTable {
   // Erases every SA that is not in `keys`: after a dump.
   void KeepOnly(const std::set<SaKey>& keys, int64_t now);
 
-  // The SAs that can carry packets of the flow in one direction, newest first.
+  // The SAs that can carry packets of the flow in one direction, newest first. One of a single
+  // flow's own is another's as long as the ports of this one are not known.
   std::vector<const KnownSa*> Carrying(const Flow& flow, bool inbound) const;
 
-  // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
-  // `since`, an unknown one as nothing.
-  std::set<std::optional<Identity>> IdentitiesSince(const Flow& flow, int64_t since) const;
+  // Everybody who stood behind an SA able to carry the flow (inbound) at any time since `since`,
+  // with what that SA did.
+  std::set<Voucher> VouchersSince(const Flow& flow, int64_t since) const;
 
   // Forgets what ended before `time`.
   void ForgetBefore(int64_t time);

@@ -64,7 +64,7 @@ void PutGuard(Text& text, const Guard& guard) {
   const Selector& s = guard.selector;
   Put(text, FMT_COMPILE("{{\"out\":{},\"action\":{},\"reqid\":{},\"priority\":{},\"mark\":{}"),
       guard.out, Number(guard.action), guard.reqid, guard.priority, guard.mark);
-  if (guard.mode != Mode::kTransport) {
+  if (guard.mode != Mode::kTransport || guard.ends != TunnelEnds{}) {
     Put(text, FMT_COMPILE(",\"mode\":{}"), Number(guard.mode));
     PutAddress(text, "outer_local", {guard.ends.local, 0});
     PutAddress(text, "outer_remote", {guard.ends.remote, 0});

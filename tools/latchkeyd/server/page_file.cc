@@ -31,6 +31,18 @@ wire::PageSlot* FindSlot(wire::Page& page, uint64_t cookie, bool make) {
   return make ? reusable : nullptr;
 }
 
+// Puts what may be started without the shim into the page. The policy's parser sees to it that all
+// fit; of a session taken over it writes what is there.
+void ListExempt(const policy::Policy& policy, wire::Page& page) {
+  for (size_t i = 0; i < wire::kPageExempt; ++i) {
+    const std::string path = i < policy.drop_preload.size() ? policy.drop_preload[i] : "";
+    char* const listed = page.drop_preload[i];
+    if (path.size() >= wire::kPathSize || path == listed) continue;
+    std::memset(listed, 0, wire::kPathSize);
+    std::memcpy(listed, path.data(), path.size());
+  }
+}
+
 }  // namespace
 
 void SetTrouble(wire::Page& page, uint64_t cookie, wire::Trouble trouble, Reason reason) {
@@ -96,6 +108,7 @@ Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& po
   page->magic = wire::kPageMagic;
   page->version = wire::kVersion;
   policy::CompileInto(policy, system, *page);
+  ListExempt(policy, *page);
   return PageFile(path, page);
 }
 

@@ -167,6 +167,23 @@ TEST_CASE("The file is private, read-only for programs, and outlives the broker"
   CHECK(again->page().troubled == 1);
 }
 
+TEST_CASE("The page lists what may be started without the shim") {
+  const Directory directory;
+  policy::Policy policy;
+  CHECK(PageFile::Make(directory.File(), policy, nullptr)->page().drop_preload[0][0] == '\0');
+  for (char i = 'a'; i < 'q'; ++i) policy.drop_preload.push_back("/" + std::string(254, i));
+  policy.drop_preload[1] = "/usr/bin/sudo";
+  for (const bool fresh : {true, false}) {
+    Result<PageFile> file = fresh ? PageFile::Make(directory.File(), policy, nullptr)
+                                  : PageFile::Reopen(directory.File(), policy, nullptr);
+    REQUIRE(file);
+    REQUIRE(policy.drop_preload.size() == wire::kPageExempt);
+    for (size_t i = 0; i < wire::kPageExempt; ++i) {
+      CHECK(policy.drop_preload[i] == file->page().drop_preload[i]);
+    }
+  }
+}
+
 TEST_CASE("A new session never takes over an old one's page") {
   const Directory directory;
   Result<PageFile> old = PageFile::Make(directory.File(), policy::Policy{}, nullptr);

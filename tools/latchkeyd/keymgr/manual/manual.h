@@ -31,6 +31,7 @@ class ManualKeyManager : public KeyManager {
   // There is nobody to negotiate with: no-sa.
   Result<uint64_t> Acquire(const AcquireRequest& request) override;
   void Abandon(uint64_t) override {}
+  void Release(const Flow&) override {}
   std::vector<KeyEvent> TakeEvents() override { return {}; }
 
   // Reads the file again if it has changed. True when what it says may have changed with it: then

@@ -1,0 +1,56 @@
+# protect-or-bypass where the peer connects: in clear without an SA, under it or not at all with one; decided once.
+set -u
+# shellcheck source=../programs/product.sh
+. "$(dirname "$0")/../programs/product.sh"
+
+policy_out "$LAB/out.toml" '"8080-8089"' bob
+policy_header "$LAB/optional.toml"
+printf '[peer.them]\nid = ["alice"]\n[[rule]]\nname = "perhaps"\ndirection = "in"\nlocal_port = ["8080-8089"]\naction = "protect-or-bypass"\nprotection = "strong"\npeer = "them"\n' >>"$LAB/optional.toml"
+spd_save b
+start_broker a
+start_broker b
+capture wire
+serve b srv "$LAB/optional.toml" :: 8080
+# No SA: a is served in clear, in both families, and every view says so.
+sock a clear4 'connect 10.9.0.2 8080'
+expect clear4 ok
+want clear4 'echo optional-clear-1' optional-clear-1
+sock a clear6 'connect fd00::2 8080'
+expect clear6 ok
+want clear6 'echo optional-clear-2' optional-clear-2
+check "list says CLEAR, twice" [ "$(on b latchkey list | grep -c ' CLEAR ')" = 2 ]
+check "list --spd shows the sockets' own policies" grep -q 'socket .*allow CLEAR' <(on b latchkey list --spd)
+# SAs appear: what is decided stays, and who has an SA comes in clear no more.
+manual_sa a b 7 alice bob
+retry 5 grep -q 'in .*esp' <(on b latchkey list --spd)
+want clear4 'echo optional-clear-3' optional-clear-3
+check "it is in clear" [ "$(clear_octets wire optional-clear-1)" -ge 2 ]
+check "it still is" [ "$(clear_octets wire optional-clear-3)" -ge 2 ]
+refuses_clear a 10.9.0.2 8080
+refuses_clear a fd00::2 8080
+for address in 10.9.0.2 fd00::2; do
+  latched a "esp$address" "$LAB/out.toml" "connect $address 8080"
+  expect "esp$address" ok
+  want "esp$address" 'echo optional-esp' optional-esp
+done
+want_latches b 2 'ESTABLISHED 8080 .* alice bob transport aes-gcm-16:256 -'
+expect_eq "protected ones are not in clear" "$(clear_octets wire optional-esp)" 0
+# Others, without an SA, as before.
+expect_eq "c in clear" "$(once c 'connect 10.9.0.2 8080' 'echo optional-other' | tail -n 1)" "= echo: optional-other"
+# A peer whose SA is somebody else's is no reason to take it in clear.
+manual_sa c b 9 mallory bob
+refuses_clear c 10.9.0.2 8080
+end clear4
+end clear6
+end esp10.9.0.2
+end espfd00::2
+end srv
+# Where b's own system protects, clear peers stay outside.
+sa_delete c b 9
+spd_port b "10.9.0.2 10.9.0.3" 8081 ours esp 9
+serve b srv8081 "$LAB/optional.toml" :: 8081
+refuses_clear c 10.9.0.2 8081
+end srv8081
+on b ip xfrm policy flush
+on b ip xfrm state flush
+stop_broker b
