@@ -160,7 +160,9 @@ class Walk {
     const auto entries = [this] {
       std::multiset<Guard> all;
       for (Guard guard : broker_.kernel.guards) {
-        guard.reqid = 0;  // of what only lingers, any of its peer's serves
+        // Where a child's entry only lingers, its listener's own may come later.
+        guard.reqid = 0;
+        guard.action = Guard::Action::kBlock;
         all.insert(guard);
       }
       return all;
