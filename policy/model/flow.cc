@@ -72,11 +72,19 @@ SystemView LookUpSpd(const std::vector<SpdEntry>& spd, const Flow& flow, bool ou
     return std::pair(a->priority, a->index) < std::pair(b->priority, b->index);
   });
   SystemView strictest;
+  bool others = false;
   for (const SpdEntry* entry : matches) {
     const SystemView view = ViewOf(*entry);
-    if (view.action > strictest.action) strictest = view;
-    if (Certain(entry->selector, from, to)) break;
+    const bool certain = Certain(entry->selector, from, to);
+    // What protects one flow, and hardly this one, does not say under which SA.
+    const bool other = !certain && entry->selector.OfOneFlow();
+    if (view.action > strictest.action || (view.action == strictest.action && others && !other)) {
+      strictest = view;
+      others = other;
+    }
+    if (certain) break;
   }
+  if (others) strictest.reqid = 0;
   return strictest;
 }
 

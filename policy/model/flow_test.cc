@@ -181,5 +181,29 @@ TEST_CASE("With a port not known yet the strictest that might come to decide hol
   Expect({bypass_here, block_all}, kOutgoing, true, SystemAction::kBypass);
 }
 
+TEST_CASE("An entry of one flow does not name the SA of a flow whose port is not known") {
+  const Address us = *Address::Parse("10.9.0.1");
+  const Address peer = *Address::Parse("10.9.0.2");
+  SpdEntry narrow;
+  narrow.dir = 1;
+  narrow.bare = false;
+  narrow.protocol = SaProtocol::kEsp;
+  narrow.reqid = 1;
+  narrow.priority = 1;
+  narrow.selector = {Family::kV4, {us, 32}, {peer, 32}, kProtocolTcp, 40'001, 0xffff, 443, 0xffff};
+  CHECK(narrow.selector.OfOneFlow());
+  SpdEntry wide = narrow;
+  wide.reqid = 7;
+  wide.priority = 2;
+  wide.selector = {Family::kV4, {us, 32}, {peer, 32}};
+  CHECK_FALSE(wide.selector.OfOneFlow());
+  Flow flow{Direction::kOut, kProtocolTcp, {us, 0}, {peer, 443}};
+  CHECK(LookUpSpd({narrow, wide}, flow, true).reqid == 7);
+  CHECK(LookUpSpd({narrow}, flow, true).action == SystemAction::kProtect);
+  CHECK(LookUpSpd({narrow}, flow, true).reqid == 0);
+  flow.local.port = 40'001;
+  CHECK(LookUpSpd({narrow, wide}, flow, true).reqid == 1);
+}
+
 }  // namespace
 }  // namespace latchkey

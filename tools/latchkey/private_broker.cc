@@ -16,6 +16,7 @@
 #include <fstream>
 #include <vector>
 
+#include "shim/wire/raw_syscall.h"
 #include "tools/latchkey/siblings.h"
 
 namespace latchkey::tool {
@@ -66,7 +67,9 @@ UniqueFd OpenHigh(const char* path, int flags) {
   umask(022);
   if (chdir("/") == 0 && dup2(null, 0) == 0 && dup2(null, 1) == 1 && dup2(log, 2) == 2 &&
       close_range(3, UINT_MAX, 0) == 0) {
-    execve(arguments[0], arguments, environment);
+    // Not by libc's: should this launcher be latched itself, the shim would follow.
+    wire::RawSyscall(SYS_execve, reinterpret_cast<long>(arguments[0]),
+                     reinterpret_cast<long>(arguments), reinterpret_cast<long>(environment));
   }
   if (write(2, kFailed, sizeof(kFailed) - 1) < 0) _exit(1);
   _exit(kExitNotFound);

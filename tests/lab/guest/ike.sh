@@ -51,7 +51,9 @@ _ike_psk() { # _ike_psk: sets REPLY to the secret of every pair
 
 _ike_connection() { # _ike_connection NAME REQID LOCAL REMOTE LOCAL-ID REMOTE-ID: prints it
   local certs="certs = ${5%.lab}.crt"
+  local reqid="reqid = $2"
   [ "$auth" = pubkey ] || certs=''
+  [ "${IKE_REQID:-static}" = static ] || reqid=''
   echo "  $1 {
     version = 2
     local_addrs = $3
@@ -72,7 +74,7 @@ _ike_connection() { # _ike_connection NAME REQID LOCAL REMOTE LOCAL-ID REMOTE-ID
     children {
       $1 {
         mode = transport
-        reqid = $2
+        $reqid
         esp_proposals = ${IKE_ESP:-aes256gcm16-x25519}
         rekey_time = ${IKE_REKEY:-3600}s
         rand_time = 0s

@@ -43,6 +43,7 @@ class Sockets:
     def __init__(self):
         self.seconds = 20.0
         self.elapsed_ms = 0
+        self.ended_ms = 0
         self.connections = {}  # by name
         self.name = "0"
         self.listener = None
@@ -59,6 +60,10 @@ class Sockets:
     def elapsed(self):
         """Whole milliseconds of the command before."""
         return str(self.elapsed_ms)
+
+    def ended(self):
+        """When the command before was over: milliseconds since 1970."""
+        return str(self.ended_ms)
 
     def use(self, name):
         """Makes another connection the one that the other commands are about."""
@@ -124,6 +129,13 @@ class Sockets:
         made.setblocking(True)
         took = time.monotonic() - begun
         return f"{name_of(error) if error else 'ok'} {wakes} {back * 1000:.0f} {took * 1000:.0f}"
+
+    def begin(self, address, port):
+        """Non-blocking: what connect says, and no more."""
+        made = self.new(family_of(address))
+        made.setblocking(False)
+        said = made.connect_ex((address, int(port)))
+        return name_of(said) if said else "ok"
 
     def again(self, address, port):
         """Connects the socket of a connect that failed once more."""
@@ -421,8 +433,9 @@ class Sockets:
             result = "timeout"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if command != "elapsed":
+        if command not in ("elapsed", "ended"):
             self.elapsed_ms = int((time.monotonic() - began) * 1000)
+            self.ended_ms = int(time.time() * 1000)
         return f"{command}: {result}"
 
 

@@ -199,8 +199,8 @@ void Side::Describe(std::string& out, const std::map<uint32_t, int>& ranks) cons
     since(entry->peer_dead_at);
     since(entry->moved_out_at);
     since(entry->broken_since);
-    Add(out, (entry->admin_broken ? 1 : 0) + (entry->silenced ? 2 : 0) + (entry->seen ? 4 : 0) +
-                 (entry->rekindled ? 8 : 0));
+    since(entry->rekindled_at);
+    Add(out, (entry->admin_broken ? 1 : 0) + (entry->silenced ? 2 : 0) + (entry->seen ? 4 : 0));
   }
 }
 

@@ -110,6 +110,16 @@ TEST_CASE("km-lost: a latch is kept a while, and broken when nobody vouches for 
   }
 }
 
+TEST_CASE("a key manager that came back is asked for new SAs, and again: it may not be ready yet") {
+  Latched broker(GENERATE(Pin::kSpi, Pin::kReqid));
+  broker.Lose();  // and does not negotiate yet
+  broker.keys.negotiates = true;
+  broker.Pass(2'999);
+  CHECK(broker.keys.tickets.empty());
+  broker.Pass(1);
+  CHECK(broker.keys.tickets.size() == 1);
+}
+
 TEST_CASE("asked about, and gone meanwhile: that is no-sa") {
   Latched broker(GENERATE(Pin::kSpi, Pin::kReqid));
   broker.keys.unknown = Identified::Pending();

@@ -196,6 +196,9 @@ TEST_CASE("the program closes its socket meanwhile") {
   }
   CHECK(broker.StateOf(id) == State::kClosed);
   broker.CheckClean();
+  REQUIRE_FALSE(broker.kernel.larvals_dropped.empty());
+  CHECK(broker.kernel.larvals_dropped.back() ==
+        std::pair{*Address::Parse("10.9.0.1"), Options{}.guard_mark});
 }
 
 TEST_CASE("two LARVAL latches to one peer and port share what keeps them back") {

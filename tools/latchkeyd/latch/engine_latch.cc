@@ -11,6 +11,9 @@ namespace {
 
 // How long before its SAs go a peer may have been found dead for that to be the reason.
 constexpr int64_t kDeadMs = 10'000;
+// A key manager that has just started may not have read its configurations yet: so often it is
+// asked again for new SAs.
+constexpr int64_t kRekindleMs = 3'000;
 
 }  // namespace
 
@@ -100,13 +103,16 @@ void Engine::CheckLatch(Entry& entry) {
   if (latch.spi_out != before) entry.peer_dead_at = 0;  // somebody was there to make a new one
   if (standing.whole() && !standing.strange) {
     entry.doubt_since = 0;
-    entry.rekindled = false;
-  } else if (!standing.lost && !entry.rekindled) {
+    entry.rekindled_at = 0;
+  } else if (!standing.lost && entry.rekindled_at == 0) {
     entry.doubt_since = 0;  // what was only asked about is gone
   } else if (entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
-  if (standing.forgotten && !std::exchange(entry.rekindled, true)) Rekindle(entry);
+  if (standing.forgotten && (entry.rekindled_at == 0 || now - entry.rekindled_at >= kRekindleMs)) {
+    entry.rekindled_at = now;
+    Rekindle(entry);
+  }
   if (!standing.whole() && !standing.lost && !standing.pending && entry.peer_dead_at != 0 &&
       now - entry.peer_dead_at <= kDeadMs) {
     return Break(entry, Reason::kPeerDead);

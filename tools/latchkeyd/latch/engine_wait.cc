@@ -335,8 +335,12 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
   const uint32_t reqid = placeholder.value_or(latch.reqid);
-  kernel_.DropLarval(latch.flow.local.address, latch.flow.remote.address, SaProtocol::kEsp, reqid,
-                     options_.guard_mark);
+  const Address& remote = latch.flow.remote.address;
+  Address local = latch.flow.local.address;
+  if (local.family != remote.family || local.IsAny()) {  // closed before it was looked at
+    local = kernel_.SourceAddress(remote, 0).value_or(local);
+  }
+  kernel_.DropLarval(local, remote, SaProtocol::kEsp, reqid, options_.guard_mark);
   if (was_last) kernel_.HoldPackets(false);
 }
 

@@ -332,7 +332,7 @@ void Engine::Tick(bool reap_now) {
                now - entry.doubt_since >= options_.km_grace_ms) {
       Break(entry, Reason::kKmLost);
     } else if (established &&
-               (entry.stalled_since != 0 ||
+               (entry.stalled_since != 0 || entry.rekindled_at != 0 ||
                 (entry.moved_out_at != 0 && now - entry.moved_out_at >= options_.overlap_ms))) {
       CheckLatch(entry);  // pins that could not follow at first may now
     } else if (entry.latch.state == State::kBroken && !entry.silenced) {

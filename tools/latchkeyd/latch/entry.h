@@ -43,20 +43,20 @@ struct Entry {
   SocketHint hint;
   bool v6_socket = false;
   bool static_reqid = false;
-  bool own_sa = false;            // its SAs are the flow's own, and others do not serve it
-  std::optional<Flow> asked;      // the flow for which such SAs were asked for, if they were
-  int64_t stalled_since = 0;      // NowMs() when its last SA went; 0 = it has one
-  int64_t created = 0;            // NowMs()
-  bool seen = false;              // its socket was once in the kernel's tables
-  int64_t broken_since = 0;       // NowMs() when it broke
-  bool silenced = false;          // kBroken: BLOCK set or socket aborted
-  int64_t doubt_since = 0;        // NowMs() when nobody could vouch for its SAs any more; 0 = fine
-  bool rekindled = false;         // new SAs were asked for because of that
-  int64_t peer_dead_at = 0;       // NowMs() when the key manager said so; 0 = it did not
-  int64_t moved_out_at = 0;       // NowMs() when its outgoing pin moved last
-  bool admin_broken = false;      // kBroken by the administrator: until resumed
-  uint64_t negotiation = 0;       // kLarval: the key manager's ticket; 0 = done
-  int64_t deadline = 0;           // kLarval: NowMs() until when it waits
+  bool own_sa = false;        // its SAs are the flow's own, and others do not serve it
+  std::optional<Flow> asked;  // the flow for which such SAs were asked for, if they were
+  int64_t stalled_since = 0;  // NowMs() when its last SA went; 0 = it has one
+  int64_t created = 0;        // NowMs()
+  bool seen = false;          // its socket was once in the kernel's tables
+  int64_t broken_since = 0;   // NowMs() when it broke
+  bool silenced = false;      // kBroken: BLOCK set or socket aborted
+  int64_t doubt_since = 0;    // NowMs() when nobody could vouch for its SAs any more; 0 = fine
+  int64_t rekindled_at = 0;   // NowMs() when new SAs were asked for because of that last; 0 = not
+  int64_t peer_dead_at = 0;   // NowMs() when the key manager said so; 0 = it did not
+  int64_t moved_out_at = 0;   // NowMs() when its outgoing pin moved last
+  bool admin_broken = false;  // kBroken by the administrator: until resumed
+  uint64_t negotiation = 0;   // kLarval: the key manager's ticket; 0 = done
+  int64_t deadline = 0;       // kLarval: NowMs() until when it waits
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
   std::vector<Guard> guards;      // SPD entries held for it as long as it lives
   std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use

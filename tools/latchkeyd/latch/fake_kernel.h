@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -30,7 +31,10 @@ class FakeKernel : public KernelPort {
   Result<void> DeleteGuard(const Guard& guard) override;
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { holding = on; }
-  void DropLarval(const Address&, const Address&, SaProtocol, uint32_t, uint32_t) override {}
+  void DropLarval(const Address& local, const Address&, SaProtocol, uint32_t,
+                  uint32_t mark) override {
+    larvals_dropped.emplace_back(local, mark);
+  }
   Result<void> BanFragments(const std::vector<FragmentBan>& wanted) override;
   bool FragmentsBanned() override { return bans_stand; }
   bool IsLocalAddress(const Address& address) override;
@@ -59,6 +63,8 @@ class FakeKernel : public KernelPort {
   std::vector<SpdEntry> spd;  // somebody else's
   std::vector<Guard> guards;
   std::vector<FragmentBan> bans;
+  // Local address and mark.
+  std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};

@@ -42,19 +42,22 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   std::optional<Protection> protection;
   for (const auto* list : {&out, &in}) {
     for (const KnownSa* known : *list) {
-      if (!known->who.known()) {
+      // One that its key manager has forgotten since: still of whom it was, and nobody's choice.
+      const bool forgotten = known->doubtful() && known->vouched && !known->who.pending();
+      if (!known->who.known() && !forgotten) {
         if (known->who.why == Reason::kKmLost) {
           return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
         }
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,
                     "identify peer", "the key manager names nobody, or more than one");
       }
-      if (identity && *identity != known->who.verified.identity) {
-        return Fail(Reason::kAmbiguousPeer, "identify peer",
-                    "both \"" + identity->peer_id + "\" and \"" +
-                        known->who.verified.identity.peer_id + "\" have an SA for it");
+      const Identity& theirs = forgotten ? *known->vouched : known->who.verified.identity;
+      if (identity && *identity != theirs) {
+        return Fail(
+            Reason::kAmbiguousPeer, "identify peer",
+            "both \"" + identity->peer_id + "\" and \"" + theirs.peer_id + "\" have an SA for it");
       }
-      identity = known->who.verified.identity;
+      identity = theirs;
       if (!candidate(*known) || first_in == in.end()) continue;
       const Protection own = ProtectionOf(*known, (*first_in)->sa.protection);
       if (protection && *protection != own) {
@@ -75,16 +78,21 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   }
   SaPair best;
   bool packet_offload = false;
+  bool lost = false;
   for (const KnownSa* known : out) {
     if (!candidate(*known) || (reqid != 0 && known->sa.reqid != reqid)) continue;
     // A reqid of 0 in an outgoing template matches only reqid 0, and pins nothing: not for us.
     if (known->sa.reqid == 0) continue;
+    if (!known->who.known()) {
+      lost = true;
+      continue;
+    }
     if (known->sa.offload == Offload::kPacket) packet_offload = true;
     const KnownSa* back = nullptr;
     // An SA of the flow's own comes back by one of its own: the peer's socket is told so.
     const bool own = known->sa.selector.OfOneFlow();
     for (const KnownSa* other : in) {
-      if (other->sa.reqid == known->sa.reqid && other->sa.mark_mask == 0 &&
+      if (other->who.known() && other->sa.reqid == known->sa.reqid && other->sa.mark_mask == 0 &&
           other->sa.selector.OfOneFlow() == own && other->local() == known->local() &&
           other->remote() == known->remote()) {
         back = other;
@@ -100,6 +108,9 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
   // for, and no probe can tell without such a card.
   if (packet_offload || (best.in != nullptr && best.in->sa.offload == Offload::kPacket)) {
     return Fail(Reason::kOffloadUntagged, "find SA", "its packets are offloaded whole");
+  }
+  if (best.out == nullptr && lost) {
+    return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
   }
   if (best.out == nullptr) {
     return Fail(Reason::kNoSa, "find SA",

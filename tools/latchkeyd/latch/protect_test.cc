@@ -54,6 +54,33 @@ TEST_CASE("the narrowest selector wins over the newest") {
   CHECK(ChoosePair(known.out, known.in, With(0))->out->sa.reqid == 7);
 }
 
+TEST_CASE("what the key manager has forgotten is whose it was, and is not chosen") {
+  FakeKernel kernel;
+  Known known;
+  known.Add(kernel, 7, "bob");
+  for (KnownSa& sa : known.storage) {
+    sa.vouched = sa.who.verified.identity;
+    sa.who = Identified::Nobody(Reason::kKmLost);
+  }
+  CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kKmLost);
+  SECTION("a new pair of the same peer serves") {
+    known.Add(kernel, 7, "bob");
+    const auto pair = ChoosePair(known.out, known.in, With(0));
+    REQUIRE(pair);
+    CHECK(pair->out->who.known());
+    CHECK(pair->in->who.known());
+  }
+  SECTION("one of another peer does not") {
+    known.Add(kernel, 7, "mallory");
+    CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kAmbiguousPeer);
+  }
+  SECTION("nor is one served whose past nobody knows") {
+    for (KnownSa& sa : known.storage) sa.vouched.reset();
+    known.Add(kernel, 7, "bob");
+    CHECK(ChoosePair(known.out, known.in, With(0)).error().reason == Reason::kKmLost);
+  }
+}
+
 TEST_CASE("an SA of nobody beside one of somebody's is ambiguous") {
   FakeKernel kernel;
   Known known;

@@ -101,6 +101,8 @@ Mirror::Ike& Mirror::Put(const IkeSa& sa) {
   }
   IkeSa childless = Childless(sa);
   if (ike.sa != childless) changed_ = true;
+  // A responder goes by no configuration, or another one, until its peer has said who it is.
+  if (!fresh && ike.sa.name != childless.name) ike.auth.reset();
   ike.sa = std::move(childless);
   ike.touched = now_;
   if (!ike.sa.eap_id.empty()) ike.auth = "eap";
@@ -237,9 +239,8 @@ bool Mirror::SetConns(std::vector<ConnConfig> conns) {
 }
 
 bool Mirror::unsettled() const {
-  return std::ranges::any_of(ikes_, [](const auto& each) {
-    return !each.second.auth && each.second.sa.authenticated();
-  });
+  return std::ranges::any_of(
+      ikes_, [](const auto& each) { return !each.second.auth && each.second.sa.authenticated(); });
 }
 
 std::optional<Identity> Mirror::PeerOf(uint32_t ike_id) const {

@@ -112,8 +112,7 @@ TEST_CASE_METHOD(Fixture, "A peer that begins has no configuration yet, and prov
   mirror.Heard(Ike(1, 0x100));
   CHECK(mirror.unsettled());
   mirror.SetConns({Conn()});
-  CHECK(mirror.Look(Inbound(0x100), true)->verified.identity ==
-        Identity{"alice", "me", "pubkey"});
+  CHECK(mirror.Look(Inbound(0x100), true)->verified.identity == Identity{"alice", "me", "pubkey"});
 }
 
 TEST_CASE_METHOD(Fixture, "A configuration that is gone leaves the proof open, not the peer") {
@@ -157,6 +156,23 @@ TEST_CASE_METHOD(Fixture, "The one peer of a configuration") {
   far.remote.address = *Address::Parse("10.9.0.3");
   mirror.Heard(far);
   CHECK_FALSE(mirror.SolePeerOf("c"));
+}
+
+TEST_CASE_METHOD(Fixture, "How a peer proves who it is goes by the configuration that it is under in the end") {
+  mirror.BeginList();
+  mirror.EndList();
+  IkeSa ike = Ike(1, 0x100);
+  ike.name = "(unnamed)";
+  ike.state = "CONNECTING";
+  mirror.Heard(ike);
+  mirror.SetConns({Conn()});
+  ike.name = "c";
+  ike.state = "ESTABLISHED";
+  mirror.Heard(ike);
+  mirror.SetConns({Conn()});
+  const std::optional<Identified> who = mirror.Look(Inbound(0x100), true);
+  REQUIRE(who);
+  CHECK(who->verified.identity.auth == "pubkey");
 }
 
 }  // namespace

@@ -201,11 +201,11 @@ class ViciKeyManager : public KeyManager {
   std::string version_;
   vici::Mirror mirror_;
 
-  std::set<Question> asked_;        // since the list under way was asked for
-  std::set<Question> being_asked_;  // by the list under way
-  std::set<Question> denied_;       // charon has none such
+  std::set<Question> asked_;             // since the list under way was asked for
+  std::set<Question> being_asked_;       // by the list under way
+  std::set<Question> denied_;            // charon has none such
   std::map<Question, int64_t> leaving_;  // had it until a moment ago: until when it is not denied
-  std::set<uint32_t> dying_;        // IKE_SAs that charon gave up, until it says they are down
+  std::set<uint32_t> dying_;             // IKE_SAs that charon gave up, until it says they are down
   std::deque<Gone> gone_;
   size_t replaced_ = 0;  // SAs that charon has replaced since the last list
 

@@ -1,0 +1,64 @@
+# Two peers behind one NAT. Transport mode: one is served while it is alone behind the address, and nobody when there are two. Tunnel mode: one is served, and shown at the address and port of the NAT.
+set -u
+# shellcheck source=../programs/keys.sh
+. "$(dirname "$0")/../programs/keys.sh"
+
+# b and c reach a by the wire itself, which gives them its own address.
+ip address add 10.9.0.254/24 dev wire
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 0 | tee /proc/sys/net/ipv4/conf/{all,wire}/send_redirects >/dev/null
+for host in b c; do ip -n $host route add 10.9.0.1/32 via 10.9.0.254; done
+iptables-legacy -t nat -A POSTROUTING -s 10.9.0.2/31 -d 10.9.0.1 -j SNAT --to-source 10.9.0.254 || fail "no NAT"
+# The kernel's own way for the inside goes there too.
+inner a 1
+inner b 2
+ip -n b route replace 192.168.0.0/16 via 10.9.0.254 src 192.168.2.1
+ip -n a route replace 192.168.0.0/16 via 10.9.0.254 src 192.168.1.1
+
+policies() { # policies [MODE]
+  policy_in "$LAB/in.toml" '"8080-8089"' b.lab c.lab
+  policy_out "$LAB/out.toml" '"8080-8089"' a.lab
+  [ $# = 0 ] || tunnelled
+}
+policies
+IKE_CONN='remote_addrs = %any' ike a
+ike b c
+for host in a b c; do start_broker $host; done
+capture wire
+serve a srv "$LAB/in.toml" 10.9.0.1 8080
+latched b clib "$LAB/out.toml" 'timeout 60' 'connect 10.9.0.1 8080' 'echo canary-b'
+expect clib ok
+expect clib ok
+expect clib canary-b
+want_latches a 1 'ESTABLISHED 8080 10\.9\.0\.254 b\.lab a\.lab transport aes-gcm-16:256 -'
+want_field a '^ESTABLISHED' nat.remote True
+want_field a '^ESTABLISHED' outer.remote.address 10.9.0.254
+want_field b '^ESTABLISHED' nat.local True
+tell clib recv
+check "c comes" ike_up c a-c
+want_latches a 1 'BROKEN 8080 10\.9\.0\.254 b\.lab a\.lab transport aes-gcm-16:256 conflict-sa'
+for host in b c; do
+  expect_eq "$host is not served" "$(once_latched $host "$LAB/out.toml" 'timeout 5' 'connect 10.9.0.1 8080' | tail -n 1)" "= connect: timeout"
+done
+want_latches a 0 'ESTABLISHED .*'
+end clib
+end srv
+ike_down b a-b
+ike_down c a-c
+
+policies tunnel
+IKE_CONN='remote_addrs = %any' IKE_CHILD='mode = tunnel;local_ts = 192.168.1.1;remote_ts = 192.168.0.0/16' ike a
+IKE_CHILD='mode = tunnel;local_ts = 192.168.2.1;remote_ts = 192.168.1.1' ike b
+check "b has a tunnel" ike_up b a-b
+serve a srv2 "$LAB/in.toml" 192.168.1.1 8080
+latched b clib2 "$LAB/out.toml" 'timeout 60' 'connect 192.168.1.1 8080' 'echo canary-inside'
+expect clib2 ok
+expect clib2 ok
+expect clib2 canary-inside
+want_latches a 1 'ESTABLISHED 8080 192\.168\.2\.1 b\.lab a\.lab tunnel aes-gcm-16:256 -'
+want_field a '^ESTABLISHED' nat.remote True
+want_field a '^ESTABLISHED' outer.remote.address 10.9.0.254
+port=$(on a swanctl --list-sas --ike a-b --raw | grep -o 'remote-port=[0-9]*' | head -n 1)
+want_field a '^ESTABLISHED' outer.remote.port "${port#*=}"
+wire_protected wire 10.9.0.1 10.9.0.254 canary
+expect_eq "nothing of the inside" "$(packets wire 'net 192.168.0.0/16')" 0
