@@ -59,7 +59,7 @@ struct SystemAsk {
   bool replay = false;
   bool esn = false;
   bool unique = false;  // an SA of the flow's own
-  uint32_t reqid = 0;  // of the SPD entry's template; 0: any
+  uint32_t reqid = 0;   // of the SPD entry's template; 0: any
   std::vector<const PeerSpec*> peers;
 };
 

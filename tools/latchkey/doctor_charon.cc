@@ -85,7 +85,8 @@ void ListChildren(KeyManagerFacts& facts, std::chrono::milliseconds patience) {
           return each.connection == sa->ike.name && each.name == up.name;
         });
       }
-      if (child != children.end() && std::ranges::find(child->reqids, up.reqid) == child->reqids.end()) {
+      if (child != children.end() &&
+          std::ranges::find(child->reqids, up.reqid) == child->reqids.end()) {
         child->reqids.push_back(up.reqid);
       }
     }

@@ -8,8 +8,8 @@
 
 namespace latchkey::tool {
 
-// Fills in charon's children, shunts left out, each with the reqids of its SAs. Where charon does not
-// say all of it in time, `facts` stays as it is.
+// Fills in charon's children, shunts left out, each with the reqids of its SAs. Where charon does
+// not say all of it in time, `facts` stays as it is.
 void ListChildren(KeyManagerFacts& facts,
                   std::chrono::milliseconds patience = std::chrono::seconds(3));
 

@@ -1,10 +1,10 @@
 #include "tools/latchkey/doctor_charon.h"
 
 #include <atomic>
-#include "catch2/catch.hpp"
 #include <chrono>
 #include <thread>
 
+#include "catch2/catch.hpp"
 #include "tools/latchkeyd/keymgr/vici/fake_charon.h"
 
 namespace latchkey::tool {

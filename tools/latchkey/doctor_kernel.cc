@@ -154,9 +154,8 @@ void JudgeSettings(const KernelFacts& facts, Findings& findings) {
   if (facts.larval_drop == 0) {
     findings.push_back(Ok("net.core.xfrm_larval_drop is 0"));
   } else if (facts.larval_drop) {
-    findings.push_back(
-        Ok("net.core.xfrm_larval_drop is " + std::to_string(*facts.larval_drop) +
-           ": the broker sets it to 0 while a connection waits for its SA"));
+    findings.push_back(Ok("net.core.xfrm_larval_drop is " + std::to_string(*facts.larval_drop) +
+                          ": the broker sets it to 0 while a connection waits for its SA"));
   } else {
     findings.push_back(Note("net.core.xfrm_larval_drop is not to be seen here"));
   }

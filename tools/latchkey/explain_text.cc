@@ -109,9 +109,9 @@ std::string SaText(const Explanation& answer, const Source& source) {
   if (!source.live) return "not known: " + source.broker;
   if (!answer.sa) return "none: " + Printable(answer.detail);
   const broker::Sa& sa = answer.sa->sa;
-  return fmt::format("{}, reqid {}, SPI {}, peer \"{}\"", sa.protection.ToString(), sa.reqid,
-                     SpiText(sa.key.spi),
-                     answer.sa->who.known() ? Printable(answer.sa->who.verified.identity.peer_id) : "");
+  return fmt::format(
+      "{}, reqid {}, SPI {}, peer \"{}\"", sa.protection.ToString(), sa.reqid, SpiText(sa.key.spi),
+      answer.sa->who.known() ? Printable(answer.sa->who.verified.identity.peer_id) : "");
 }
 
 std::string GrantsText(const policy::Grants& grants) {
@@ -238,11 +238,12 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
       {"sa", nullptr},
       {"to_change", Passes(answer) ? Json(nullptr) : Json(HintFor(answer.reason))}};
   if (answer.sa) {
-    document["sa"] = {{"reqid", answer.sa->sa.reqid},
-                      {"spi", SpiText(answer.sa->sa.key.spi)},
-                      {"protection", answer.sa->sa.protection.ToString()},
-                      {"peer_id", answer.sa->who.known() ? Json(answer.sa->who.verified.identity.peer_id)
-                                                      : Json(nullptr)}};
+    document["sa"] = {
+        {"reqid", answer.sa->sa.reqid},
+        {"spi", SpiText(answer.sa->sa.key.spi)},
+        {"protection", answer.sa->sa.protection.ToString()},
+        {"peer_id",
+         answer.sa->who.known() ? Json(answer.sa->who.verified.identity.peer_id) : Json(nullptr)}};
   }
   return document;
 }

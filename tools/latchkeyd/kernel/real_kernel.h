@@ -55,8 +55,8 @@ class RealKernel : public KernelPort {
   Result<void> DeleteGuard(const Guard& guard) override;
   Result<void> RenewGuard(const Guard& from, const Guard& to) override;
   void HoldPackets(bool on) override { larval_hold_.Set(on); }
-  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                  uint32_t reqid, uint32_t mark) override;
+  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol, uint32_t reqid,
+                  uint32_t mark) override;
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override;
   bool FragmentsBanned() override;
   bool IsLocalAddress(const Address& address) override;

@@ -31,6 +31,8 @@ Entry* Database::Insert(Entry entry) {
   if (!fresh) return nullptr;
   by_cookie_[it->second.hint.cookie] = id;
   ++by_uid_[it->second.latch.uid];
+  if (birth == State::kListener) listeners_.insert(id);
+  by_remote_[it->second.latch.flow.remote.address].insert(id);
   observer_.OnState(it->second, birth);
   return &it->second;
 }
@@ -53,7 +55,17 @@ void Database::Remove(uint64_t id, wire::Reason reason) {
   by_cookie_.erase(entry.hint.cookie);
   auto uid = by_uid_.find(entry.latch.uid);
   if (uid != by_uid_.end() && --uid->second == 0) by_uid_.erase(uid);
+  listeners_.erase(id);
+  auto remote = by_remote_.find(entry.latch.flow.remote.address);
+  if (remote != by_remote_.end() && remote->second.erase(id) > 0 && remote->second.empty()) {
+    by_remote_.erase(remote);
+  }
   entries_.erase(it);
+}
+
+std::set<uint64_t> Database::WithRemote(const Address& remote) const {
+  const auto it = by_remote_.find(remote);
+  return it == by_remote_.end() ? std::set<uint64_t>{} : it->second;
 }
 
 Entry* Database::Find(uint64_t id) {

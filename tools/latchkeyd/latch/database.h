@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "shim/wire/reason.h"
@@ -33,6 +34,9 @@ class Database {
   Entry* Find(uint64_t id);
   const Entry* Find(uint64_t id) const;
   Entry* FindByCookie(uint64_t cookie);
+  // The latches of flows with that address, and the listeners.
+  std::set<uint64_t> WithRemote(const Address& remote) const;
+  const std::set<uint64_t>& listeners() const { return listeners_; }
   const Entry* After(uint64_t id) const;  // the first with a greater id
   size_t CountOfUid(uint32_t uid) const;
 
@@ -45,6 +49,8 @@ class Database {
   std::map<uint64_t, Entry> entries_;
   std::unordered_map<uint64_t, uint64_t> by_cookie_;
   std::unordered_map<uint32_t, size_t> by_uid_;
+  std::map<Address, std::set<uint64_t>> by_remote_;
+  std::set<uint64_t> listeners_;
   std::array<uint64_t, wire::kReasonCount> counters_{};
   uint64_t next_id_ = 1;
 };

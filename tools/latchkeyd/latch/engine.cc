@@ -264,7 +264,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   // An entry of another reqid may stand there still: then those answers are blocked, no more.
   const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
-  if (Result<void> held = guards_.Hold(guard); held) {
+  if (Result<void> held = HoldOver(guard); held) {
     entry.guards.push_back(guard);
   } else if (guard.mode == Mode::kTunnel) {  // with it comes the ban of fragments
     Block(kernel_, request.fd, facts, flow.remote.address.family);

@@ -177,6 +177,8 @@ class Engine {
   void TryLarval(Entry& entry, const Error* failure);
   void EndLarval(Entry& entry, std::optional<uint32_t> reqid);
   bool RenewForAll(const Guard& from, const Guard& to);
+  Result<void> HoldOver(const Guard& guard);
+  bool Leaned(const Guard& selector) const;
   uint32_t PlaceholderReqid() const;
 
   // engine_listen.cc: listeners and their guards.
@@ -184,16 +186,16 @@ class Engine {
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
-  std::vector<Guard> ListenerSaGuards(const Entry& entry) const;
-  void RefreshListener(Entry& entry);
+  std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
+  void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);
   void LearnSa(const Sa& sa);
   void CheckAll();
-  bool CheckTouched(const std::vector<Sa>& sas);
-  void CheckListeners();
+  bool CheckTouched(const std::vector<Sa>& sas, std::set<Address>* peers = nullptr);
+  void CheckListeners(const std::set<Address>* peers = nullptr);
   void CheckSystem();
   void IdentifyAll();
 
@@ -233,6 +235,8 @@ class Engine {
   uint64_t next_ticket_ = 1;
   std::set<uint64_t> larvals_;  // latches; while there are any, packets are held back
   bool stale_ = false;          // SAD and SPD could not be read: what we know is no basis for more
+  // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
+  std::set<Address> unserved_;
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -216,7 +216,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
     std::erase(entry.guards, old);
     guards_.Drop(old);
   }
-  if (entry.guards.empty() && guards_.Hold(guard)) entry.guards.push_back(guard);
+  if (entry.guards.empty() && HoldOver(guard)) entry.guards.push_back(guard);
   return true;
 }
 
@@ -228,7 +228,7 @@ void Engine::Recover(Entry& entry, const Standing& standing) {
   entry.moved_out_at = 0;
   if (entry.guards.empty()) {
     const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+    if (HoldOver(guard)) entry.guards.push_back(guard);
   }
   database_.SetState(entry, State::kEstablished, Reason::kNone);
 }
@@ -254,7 +254,10 @@ void Engine::Break(Entry& entry, Reason reason) {
   entry.broken_since = kernel_.NowMs();
   if (larval) EndLarval(entry, std::nullopt);
   // Nothing leaves for it any more, not even by the SPD.
-  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
+  for (const Guard& guard : std::exchange(entry.guards, {})) {
+    guards_.Drop(guard);
+    unserved_.insert(guard.selector.destination.base);
+  }
   Silence(entry, /*first=*/true);
 }
 

@@ -132,12 +132,15 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
-std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
+std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
+                                            const std::set<Address>* peers) const {
   std::vector<Guard> wanted;
   std::set<Flow> seen;
   const Flow& listening = entry.latch.flow;
   for (const auto& [key, known] : sas_.all()) {
     if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
+    const bool tunnel = known.sa.protection.mode != Mode::kTransport;
+    if (peers != nullptr && !tunnel && !peers->contains(known.remote())) continue;
     // An SA of one flow's own answers that flow alone.
     const Selector& selector = known.sa.selector;
     const bool own = selector.OfOneFlow();
@@ -186,13 +189,18 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry) const {
   return wanted;
 }
 
-void Engine::RefreshListener(Entry& entry) {
-  const std::vector<Guard> wanted = ListenerSaGuards(entry);
+void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
+  const std::vector<Guard> wanted = ListenerSaGuards(entry, peers);
   const std::set<Guard> keep(wanted.begin(), wanted.end());
+  const auto untouched = [peers](const Guard& guard) {
+    const Prefix& remote = guard.out ? guard.selector.destination : guard.selector.source;
+    return peers != nullptr && guard.mode == Mode::kTransport &&
+           remote.length == remote.base.Bits() && !peers->contains(remote.base);
+  };
   std::vector<Guard> held;
   // What is no longer allowed goes first: the standing BLOCK stands beneath.
   for (const Guard& guard : entry.sa_guards) {
-    if (keep.contains(guard)) {
+    if (keep.contains(guard) || untouched(guard)) {
       held.push_back(guard);
     } else {
       guards_.Drop(guard);
@@ -202,7 +210,9 @@ void Engine::RefreshListener(Entry& entry) {
   bool began = false;
   for (const Guard& guard : wanted) {
     if (present.contains(guard)) continue;
-    if (Result<void> done = guards_.Hold(guard); !done) {
+    if (Result<void> done = HoldOver(guard); !done) {
+      // A child's own entry, under a reqid that its peer has still, serves until the child is gone.
+      if (Leaned(guard)) continue;
       observer_.OnWarning("a peer cannot be served: " + done.error().ToString());
       continue;
     }
@@ -245,9 +255,10 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
   const auto older = [](const Entry* found, const Entry& other) {
     return found != nullptr && found->created <= other.created ? found : &other;
   };
-  for (const auto& [id, entry] : database_.entries()) {
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& entry = *database_.Find(id);
     const SocketAddress& bound = entry.latch.flow.local;
-    if (entry.latch.state != State::kListener || bound.port != flow.local.port) continue;
+    if (bound.port != flow.local.port) continue;
     if (bound.address == flow.local.address) exact = older(exact, entry);
     if (bound.address.IsAny() && (bound.address.family == flow.local.address.family ||
                                   bound.address.family == Family::kV6)) {

@@ -269,6 +269,42 @@ TEST_CASE("a listener and its children share an entry through a reauthentication
   }
 }
 
+TEST_CASE("a listener serves a peer under its new reqid, whatever a child's end left in the SPD") {
+  Broker broker;
+  const std::vector<Sa> pair = broker.Keyed(7, "bob", "10.9.0.2");
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  const int child = broker.Child(listener);
+  const Answer answer = broker.Accept(child);
+  REQUIRE(answer.verdict == Verdict::kLatched);
+  Guard served = FlowGuard(broker.LatchOf(answer.latch), Options{}.guard_mark);
+  const auto close = [&] {
+    broker.CloseSocket(child);
+    broker.engine->Tick(true);
+  };
+  SECTION("the child is gone, its entry lingers") {
+    close();
+    broker.Gone(pair);
+    broker.Keyed(8, "bob", "10.9.0.2");
+    served.reqid = 8;
+    CHECK(broker.kernel.HasGuard(served));
+  }
+  SECTION("the child lives on under the old reqid, which its peer has still") {
+    broker.Keyed(8, "bob", "10.9.0.2");
+    CHECK(broker.kernel.HasGuard(served));
+    close();
+    CHECK(broker.kernel.HasGuard(served));
+  }
+  broker.Pass(Options{}.linger_ms);
+  served.reqid = 8;
+  CHECK(broker.kernel.HasGuard(served));
+  CHECK(broker.observer.warnings == 0);
+  broker.CloseSocket(listener);
+  broker.kernel.now += 60'000;
+  broker.engine->Tick(true);
+  CHECK(broker.kernel.guards.size() == 2);
+}
+
 TEST_CASE("reqid: the kernel follows rekeys by itself, and what is shown does too") {
   Pinned broker(Pin::kReqid);
   const SocketPolicy before = broker.policy();

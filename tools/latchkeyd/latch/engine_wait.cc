@@ -302,7 +302,7 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   EndLarval(entry, placeholder);
   if (choice) {
     const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
-    if (guards_.Hold(guard)) entry.guards.push_back(guard);
+    if (HoldOver(guard)) entry.guards.push_back(guard);
   }
   kernel_.GiveBack(*fd);
   database_.SetState(entry, State::kEstablished, Reason::kNone);
@@ -342,6 +342,28 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
   }
   kernel_.DropLarval(local, remote, SaProtocol::kEsp, reqid, options_.guard_mark);
   if (was_last) kernel_.HoldPackets(false);
+}
+
+// True when a latch holds an entry of this one's selector and mark, under whatever reqid.
+bool Engine::Leaned(const Guard& guard) const {
+  return std::ranges::any_of(database_.entries(), [&guard](const auto& each) {
+    return std::ranges::any_of(each.second.guards, [&guard](const Guard& held) {
+      return held.out == guard.out && held.mark == guard.mark && held.selector == guard.selector;
+    });
+  });
+}
+
+// Holds an entry in whose place one under another reqid may stand that only lingers: what that is
+// for is over, and an SA of the same peer will do.
+Result<void> Engine::HoldOver(const Guard& guard) {
+  Result<void> held = guards_.Hold(guard);
+  if (held || held.error().reason != Reason::kConflictSpd || Leaned(guard)) return held;
+  const auto lingers = std::ranges::find_if(lingering_, [&guard](const auto& each) {
+    const Guard& other = each.second;
+    return other.out == guard.out && other.mark == guard.mark && other.selector == guard.selector;
+  });
+  if (lingers == lingering_.end() || !RenewForAll(Guard(lingers->second), guard)) return held;
+  return guards_.Hold(guard);
 }
 
 // Changes the reqid of an SPD entry of ours, whoever needs it.

@@ -167,20 +167,25 @@ Result<void> Engine::Resynchronise() {
 void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   bool spd = false;
   bool all = stale_;
-  bool fewer = false;
-  std::vector<Sa> added;
-  size_t checked = 0;  // of them
+  std::vector<Sa> touched;
+  std::vector<Sa> unchecked;  // of them: added since the last look
+  const auto touch = [&](const SaKey& key) {
+    const auto it = sas_.all().find(key);
+    if (it != sas_.all().end()) touched.push_back(it->second.sa);
+  };
   for (const KernelEvent& event : events) {
     switch (event.kind) {
       case KernelEvent::Kind::kSaAdded:
+        touch(event.sa.key);  // as it was, if it was
         LearnSa(event.sa);
-        added.push_back(event.sa);
+        touched.push_back(event.sa);
+        unchecked.push_back(event.sa);
         break;
       case KernelEvent::Kind::kSaDeleted:
         // What came and goes within one reading was there all the same.
-        if (std::exchange(checked, added.size()) != added.size()) CheckTouched(added);
+        CheckTouched(std::exchange(unchecked, {}));
+        touch(event.sa.key);
         sas_.Erase(event.sa.key, kernel_.NowMs());
-        fewer = true;
         break;
       case KernelEvent::Kind::kSaFlushed:
       case KernelEvent::Kind::kOverrun:
@@ -208,10 +213,11 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
       stale_ = true;
     }
   }
-  if (all || fewer || !CheckTouched(added)) return CheckAll();
-  if (added.empty()) return;
+  std::set<Address> peers;
+  if (all || !CheckTouched(touched, &peers)) return CheckAll();
+  if (touched.empty()) return;
   RetryWaiting();
-  CheckListeners();
+  CheckListeners(&peers);
 }
 
 void Engine::CheckAll() {
@@ -221,27 +227,38 @@ void Engine::CheckAll() {
   CheckListeners();
 }
 
-// Checks the latches that new SAs can matter to: those with their peers. False where that is all.
-bool Engine::CheckTouched(const std::vector<Sa>& sas) {
-  std::set<Address> peers;
+// Checks the latches that these SAs can matter to, and names their peers. False where some are of
+// tunnels, and can matter to others than those.
+bool Engine::CheckTouched(const std::vector<Sa>& sas, std::set<Address>* peers) {
+  std::set<Address> ends;
+  bool tunnels = false;
   for (const Sa& sa : sas) {
-    if (sa.protection.mode != Mode::kTransport) return false;
-    peers.insert(sa.source);
-    peers.insert(sa.key.destination);
+    ends.insert(sa.source);
+    ends.insert(sa.key.destination);
+    if (sa.protection.mode == Mode::kTransport) continue;
+    tunnels = true;
+    for (auto& [id, entry] : database_.entries()) {
+      const Flow& flow = entry.latch.flow;
+      if (sa.Carries(flow.protocol, flow.local, flow.remote) ||
+          sa.Carries(flow.protocol, flow.remote, flow.local)) {
+        CheckLatch(entry);
+      }
+    }
   }
-  if (peers.empty()) return true;
-  for (auto& [id, entry] : database_.entries()) {
-    if (peers.contains(entry.latch.flow.remote.address)) CheckLatch(entry);
+  for (const Address& end : ends) {
+    for (const uint64_t id : database_.WithRemote(end)) CheckLatch(*database_.Find(id));
   }
-  return true;
+  if (peers != nullptr) *peers = std::move(ends);
+  return !tunnels;
 }
 
-void Engine::CheckListeners() {
+// With `peers`: only what is made of SAs with those, or of tunnels, can have changed.
+void Engine::CheckListeners(const std::set<Address>* peers) {
   int64_t oldest_listener = kernel_.NowMs() - kImplicitQueueMs;
-  for (auto& [id, entry] : database_.entries()) {
-    if (entry.latch.state != State::kListener) continue;
+  for (const uint64_t id : database_.listeners()) {
+    Entry& entry = *database_.Find(id);
     oldest_listener = std::min(oldest_listener, entry.created);
-    RefreshListener(entry);
+    RefreshListener(entry, peers);
   }
   sas_.ForgetBefore(oldest_listener);
 }
@@ -295,8 +312,10 @@ void Engine::ReleaseKeys(const Entry& entry) {
 
 void Engine::DropLingering(int64_t until) {
   while (!lingering_.empty() && lingering_.begin()->first <= until) {
-    guards_.Drop(lingering_.begin()->second);
+    const Guard guard = lingering_.begin()->second;
     lingering_.erase(lingering_.begin());
+    guards_.Drop(guard);
+    unserved_.insert(guard.selector.destination.base);
   }
 }
 
@@ -320,6 +339,8 @@ void Engine::Tick(bool reap_now) {
       Silence(entry, /*first=*/false);
     }
   }
+  const std::set<Address> peers = std::exchange(unserved_, {});
+  if (!peers.empty()) CheckListeners(&peers);
   if (reap_now || now - last_reap_ >= options_.reap_ms) {
     guards_.KeepBans();
     Reap(reap_now);

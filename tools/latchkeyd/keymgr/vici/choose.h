@@ -44,7 +44,8 @@ struct Choice {
 // without an address of the peer ("%any") can be initiated too.
 using PeerOf = std::function<std::optional<Address>(const std::string& ike)>;
 
-// Connections of one flow's own (own.h) are left out. Errors: no-child (the value says why the nearest one does not do), ambiguous-peer.
+// Connections of one flow's own (own.h) are left out. Errors: no-child (the value says why the
+// nearest one does not do), ambiguous-peer.
 Result<Choice> Choose(const std::vector<ConnConfig>& conns, const Wanted& wanted,
                       const PeerOf& peer_of);
 

@@ -111,8 +111,8 @@ AuthConfig ReadAuth(const Section& section) {
   for (const Element& element : section.elements) {
     const auto* list = std::get_if<List>(&element.content);
     const bool empty = list != nullptr && list->empty();
-    const bool known = element.name == "class" || element.name == "id" ||
-                       element.name == "ca_id" || element.name == "revocation";
+    const bool known = element.name == "class" || element.name == "id" || element.name == "ca_id" ||
+                       element.name == "revocation";
     if (empty || known) continue;
     if (element.name == "certs") {
       round.certs = true;

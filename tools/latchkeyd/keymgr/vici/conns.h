@@ -55,7 +55,7 @@ struct AuthConfig {
 
 struct ConnConfig {
   std::string name;
-  std::string version;  // IKEv1 | IKEv2 | IKEv1/2
+  std::string version;                             // IKEv1 | IKEv2 | IKEv1/2
   std::string rekey_time, reauth_time, dpd_delay;  // in seconds
   bool has_ppk = false;
   std::vector<std::string> local_addresses;  // addresses, ranges, host names, "%any"

@@ -119,7 +119,8 @@ Result<Section> OwnConn(const ConnConfig& conn, const ChildConfig& child, const 
     return Fail(Reason::kNoChild, "make an IKE child of the flow's own",
                 "not after connection \"" + conn.name + "\": " + obstacle);
   }
-  const bool ah = proposals.front().starts_with("sha") || proposals.front().starts_with("aesxcbc") ||
+  const bool ah = proposals.front().starts_with("sha") ||
+                  proposals.front().starts_with("aesxcbc") ||
                   proposals.front().starts_with("aescmac");
   Section message;
   Section& copy = message.AddSection(name);

@@ -44,8 +44,8 @@ struct OwnLinkFixture : ViciFixture {
   std::vector<std::string> Orders() {
     std::vector<std::string> orders;
     for (const Packet& packet : std::exchange(charon.orders, {})) {
-      std::string what(packet.message.Value("ike").value_or(
-          packet.message.Value("name").value_or("")));
+      std::string what(
+          packet.message.Value("ike").value_or(packet.message.Value("name").value_or("")));
       if (packet.name == "load-conn") what = packet.message.elements.at(0).name;
       orders.push_back(packet.name + " " + what);
     }
@@ -62,7 +62,7 @@ TEST_CASE_METHOD(OwnLinkFixture, "A flow's own connection is loaded, negotiated,
   CHECK(Orders() == std::vector<std::string>{"load-conn " + name});
   CHECK(Only(Kind::kAcquired).ticket == ticket);
   CHECK(Only(Kind::kAcquired).reason == Reason::kNone);
-  CHECK(Who(in) == "alice.example");  // by the copy's own configuration
+  CHECK(Who(in) == "alice.example");                    // by the copy's own configuration
   CHECK(keys->TakeSnapshot().connections.size() == 1);  // the configured one
   keys->Release(request.flow);
   Spin();
@@ -96,8 +96,8 @@ TEST_CASE_METHOD(OwnLinkFixture, "A negotiation that fails leaves nothing behind
   charon.Answer(0, "establishing CHILD_SA failed");
   Spin();
   CHECK(Only(Kind::kAcquired).reason != Reason::kNone);
-  CHECK(Orders() == std::vector<std::string>{"load-conn " + name, "terminate " + name,
-                                             "unload-conn " + name});
+  CHECK(Orders() ==
+        std::vector<std::string>{"load-conn " + name, "terminate " + name, "unload-conn " + name});
 }
 
 TEST_CASE_METHOD(OwnLinkFixture, "A flow that is over before charon is done") {

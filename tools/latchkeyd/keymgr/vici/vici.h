@@ -212,11 +212,11 @@ class ViciKeyManager : public KeyManager {
   uint64_t next_ticket_ = 1;
   std::map<uint64_t, vici::Wanted> deferred_;  // they wait for the configurations
   vici::Negotiations negotiations_;
-  std::deque<Command> commands_;  // to be asked on events_
-  Command asking_;                // of them, where command_ is its name
-  std::map<std::string, Own> owns_;              // by name
-  std::map<std::string, std::string> own_of_;    // by the flow's text
-  std::set<std::string> early_;  // flows released before it was known what they have
+  std::deque<Command> commands_;               // to be asked on events_
+  Command asking_;                             // of them, where command_ is its name
+  std::map<std::string, Own> owns_;            // by name
+  std::map<std::string, std::string> own_of_;  // by the flow's text
+  std::set<std::string> early_;                // flows released before it was known what they have
   uint32_t next_own_ = 0;
   std::vector<KeyEvent> happened_;
 };

@@ -195,7 +195,8 @@ void ViciKeyManager::AskConns() {
   } else {
     return;
   }
-  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, std::move(message)}); !sent) {
+  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, std::move(message)});
+      !sent) {
     return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   }
   if (events_.wants_write()) Watch(events_.fd(), kEventsTag, true);

@@ -9,9 +9,8 @@ namespace latchkey::broker {
 
 // `named`: the caller has been told this ticket already.
 Result<uint64_t> ViciKeyManager::Begin(const vici::Wanted& wanted, uint64_t ticket, bool named) {
-  Result<vici::Choice> choice =
-      vici::Choose(mirror_.conns(), wanted,
-                   [this](const std::string& ike) { return mirror_.SolePeerOf(ike); });
+  Result<vici::Choice> choice = vici::Choose(
+      mirror_.conns(), wanted, [this](const std::string& ike) { return mirror_.SolePeerOf(ike); });
   if (!choice) return std::unexpected(choice.error());
   if (wanted.unique) return BeginOwn(*choice, wanted, ticket);
   return negotiations_.Join(*choice, named ? std::optional(ticket) : std::nullopt, ticket);
@@ -20,8 +19,7 @@ Result<uint64_t> ViciKeyManager::Begin(const vici::Wanted& wanted, uint64_t tick
 Result<uint64_t> ViciKeyManager::BeginOwn(const vici::Choice& choice, const vici::Wanted& wanted,
                                           uint64_t ticket) {
   const auto conn = std::ranges::find(mirror_.conns(), choice.ike, &vici::ConnConfig::name);
-  const auto child =
-      std::ranges::find(conn->children, choice.child, &vici::ChildConfig::name);
+  const auto child = std::ranges::find(conn->children, choice.child, &vici::ChildConfig::name);
   const std::string flow = vici::FlowText(wanted.flow);
   const uint32_t number = next_own_ + 1;
   const std::string name = vici::OwnName(number, wanted.flow);
@@ -73,9 +71,9 @@ void ViciKeyManager::OnCommand(const Command& command, const vici::Section& answ
   Own& own = it->second;
   if (answer.Value("success") != "yes") {
     const std::string why(answer.Value("errmsg").value_or("no reason"));
-    Acquired(own.ticket, {"load IKE child", "charon does not take connection \"" + name +
-                                                "\": \"" + why + "\"",
-                          Reason::kNoChild});
+    Acquired(own.ticket,
+             {"load IKE child", "charon does not take connection \"" + name + "\": \"" + why + "\"",
+              Reason::kNoChild});
     std::erase_if(own_of_, [&name](const auto& each) { return each.second == name; });
     owns_.erase(it);
     return;
