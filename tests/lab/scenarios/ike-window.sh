@@ -24,7 +24,7 @@ for pin in reqid spi; do
   check "mallory has an SA with a" ike_up b a-b
   other=$(spi_out a mallory.lab)
   expect "cli-$pin" ECONNRESET 60
-  want_latches a 1 'BROKEN [0-9]+ 10\.9\.0\.2 b\.lab a\.lab transport aes-gcm-16:256 conflict-sa'
+  wait_state a 'BROKEN [0-9]+ 10\.9\.0\.2 b\.lab a\.lab transport aes-gcm-16:256 conflict-sa' 13
   check "data left under the SPI of b" [ "$(under "$theirs" wire | wc -l)" -gt 10 ]
   sent=$(under "$other" wire | awk '{ if (!n++) first = $1; last = $1; octets += $NF } END { printf "%d %d %.0f", n, octets, (last - first) * 1000 }')
   read -r count octets ms <<<"$sent"

@@ -2,6 +2,7 @@
 // connects (RFC 5660, section 2.3, leaves that state to us).
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "tools/latchkeyd/latch/engine.h"
@@ -334,13 +335,21 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     const bool renewed = !leaned_on && RenewForAll(guard, real);
     lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
-  const uint32_t reqid = placeholder.value_or(latch.reqid);
+  // The entry of an earlier flow to the same server, which lingers, may have been asked before ours.
+  std::set<uint32_t> reqids = {placeholder.value_or(latch.reqid)};
+  for (const auto& [until, guard] : lingering_) {
+    const bool there = guard.selector.destination.Contains(latch.flow.remote.address) &&
+                       guard.selector.destination_port == latch.flow.remote.port;
+    if (guard.out && Requires(guard.action) && there) reqids.insert(guard.reqid);
+  }
   const Address& remote = latch.flow.remote.address;
   Address local = latch.flow.local.address;
   if (local.family != remote.family || local.IsAny()) {  // closed before it was looked at
     local = kernel_.SourceAddress(remote, 0).value_or(local);
   }
-  kernel_.DropLarval(local, remote, SaProtocol::kEsp, reqid, options_.guard_mark);
+  for (const uint32_t reqid : reqids) {
+    kernel_.DropLarval(local, remote, SaProtocol::kEsp, reqid, options_.guard_mark);
+  }
   if (was_last) kernel_.HoldPackets(false);
 }
 
