@@ -172,9 +172,10 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
       guard.selector.source_mask = 0xffff;
       guard.selector.destination_port = port;
       guard.selector.destination_mask = own ? 0xffff : 0;
-      const std::set<Voucher> vouchers = sas_.VouchersSince(flow, entry.created);
+      const std::set<std::optional<Identity>> identities =
+          sas_.IdentitiesSince(flow, entry.created);
       Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-      if (vouchers.size() == 1 && vouchers.begin()->identity && pair) {
+      if (identities.size() == 1 && *identities.begin() && pair) {
         const KnownSa& chosen = *pair->out;
         guard.action = RequireAction(chosen.sa.key.protocol);
         guard.reqid = chosen.sa.reqid;
@@ -350,13 +351,10 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const std::set<Voucher> vouchers = sas_.VouchersSince(flow, since);
-  if (vouchers.size() > 1) {
-    const bool one_peer = std::ranges::all_of(
-        vouchers, [&](const Voucher& each) { return each.identity == vouchers.begin()->identity; });
-    return Refuse(client, flow, one_peer ? Reason::kConflictSa : Reason::kAmbiguousPeer,
-                  one_peer ? "SAs of different protection since it listens"
-                           : "SAs of different peers since it listens");
+  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
+  if (identities.size() > 1) {
+    return Refuse(client, flow, Reason::kAmbiguousPeer,
+                  std::to_string(identities.size()) + " identities since it listens");
   }
   return Protect(request, facts, flow, verdict, waiting, failure);
 }

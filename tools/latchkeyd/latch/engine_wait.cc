@@ -335,7 +335,8 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
     const bool renewed = !leaned_on && RenewForAll(guard, real);
     lingering_.emplace(kernel_.NowMs() + kFlushMs, renewed ? real : guard);
   }
-  // The entry of an earlier flow to the same server, which lingers, may have been asked before ours.
+  // The entry of an earlier flow to the same server, which lingers, may have been asked before
+  // ours.
   std::set<uint32_t> reqids = {placeholder.value_or(latch.reqid)};
   for (const auto& [until, guard] : lingering_) {
     const bool there = guard.selector.destination.Contains(latch.flow.remote.address) &&

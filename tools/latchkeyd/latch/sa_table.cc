@@ -111,21 +111,21 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) co
   return found;
 }
 
-std::set<Voucher> SaTable::VouchersSince(const Flow& flow, int64_t since) const {
-  std::set<Voucher> vouchers;
+std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since) const {
+  std::set<std::optional<Identity>> identities;
   for (const KnownSa* known : Carrying(flow, /*inbound=*/true)) {
-    vouchers.insert({IdentityOf(*known), known->sa.protection});
+    identities.insert(IdentityOf(*known));
   }
   for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
     const auto it = past_.find(ends);
     if (it == past_.end()) continue;
     for (const Past& past : it->second) {
       if (past.end >= since && Carries(past.known, flow)) {
-        vouchers.insert({IdentityOf(past.known), past.known.sa.protection});
+        identities.insert(IdentityOf(past.known));
       }
     }
   }
-  return vouchers;
+  return identities;
 }
 
 void SaTable::ForgetBefore(int64_t time) {

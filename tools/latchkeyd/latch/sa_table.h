@@ -35,14 +35,6 @@ struct KnownSa {
   const Address& remote() const { return inbound ? sa.source : sa.key.destination; }
 };
 
-// Whose word a packet came with, and how it was protected.
-struct Voucher {
-  std::optional<Identity> identity;  // nothing: nobody's
-  Protection protection;
-
-  auto operator<=>(const Voucher&) const = default;
-};
-
 class SaTable {
  public:
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
@@ -56,9 +48,9 @@ class SaTable {
   // flow's own is another's as long as the ports of this one are not known.
   std::vector<const KnownSa*> Carrying(const Flow& flow, bool inbound) const;
 
-  // Everybody who stood behind an SA able to carry the flow (inbound) at any time since `since`,
-  // with what that SA did.
-  std::set<Voucher> VouchersSince(const Flow& flow, int64_t since) const;
+  // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
+  // `since`, an unknown one as nothing.
+  std::set<std::optional<Identity>> IdentitiesSince(const Flow& flow, int64_t since) const;
 
   // Forgets what ended before `time`.
   void ForgetBefore(int64_t time);
