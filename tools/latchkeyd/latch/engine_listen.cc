@@ -231,7 +231,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
 
 // Optional peers that just came by an SA: what waits to be accepted may have come in clear.
 void Engine::NoteClearChildren(Entry& entry) {
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
     entry.blind = true;
