@@ -189,6 +189,7 @@ class Engine {
   std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);
+  bool NoteQueued(Entry& entry, const Prefix* remote, Reason why);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);

@@ -30,22 +30,23 @@ bool KeepsClearOut(const Entry& listener, const Address& remote) {
   });
 }
 
+// True when what came by a tunnel can have got in at `listener` from there by an entry of that
+// tunnel's reqid alone, or not at all.
+bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict, const Address& remote) {
+  if (listener == nullptr || verdict.implicit || verdict.rule == nullptr) return false;
+  const std::optional<Mode>& mode = verdict.rule->protection.mode;
+  return mode.value_or(Mode::kTransport) == Mode::kTransport || ByReqid(listener->guards, remote);
+}
+
 struct Reach {
   Prefix local;
   Prefix remote;
+
+  auto operator<=>(const Reach&) const = default;
 };
 
-// Returns between which addresses an outgoing SA can carry what a listener answers: in transport
-// mode its own, in tunnel mode its selector's, cut so that one rule each decides about a part.
-std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
-                           const policy::Policy& policy) {
-  const Selector& selector = known.sa.selector;
-  if (known.sa.protection.mode != Mode::kTunnel) {
-    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
-    if (!listening.address.IsAny() && known.local() != listening.address) return {};
-    return {{Host(known.local()), Host(known.remote())}};
-  }
-  std::vector<Reach> reach;
+void AddReach(const Selector& selector, const SocketAddress& listening,
+              const policy::Policy& policy, std::set<Reach>& reach) {
   for (const Family family : {Family::kV4, Family::kV6}) {
     if (selector.family != Family::kNone && selector.family != family) continue;
     const Prefix all{Address::AnyOf(family), 0};
@@ -59,10 +60,33 @@ std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
     if (!regions) continue;
     for (const Region& region : *regions) {
       if (region.need != Need::kProtect || !region.remote.Overlaps(remote)) continue;
-      reach.push_back({local, region.remote.length > remote.length ? region.remote : remote});
+      reach.insert({local, region.remote.length > remote.length ? region.remote : remote});
     }
   }
-  return reach;
+}
+
+// Returns between which addresses an outgoing SA can carry what a listener answers: in transport
+// mode its own, in tunnel mode its selector's, cut so that one rule each decides about a part.
+std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
+                           const policy::Policy& policy) {
+  if (known.sa.protection.mode != Mode::kTunnel) {
+    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
+    if (!listening.address.IsAny() && known.local() != listening.address) return {};
+    return {{Host(known.local()), Host(known.remote())}};
+  }
+  std::set<Reach> reach;
+  for (const Selector& selector : known.selectors()) AddReach(selector, listening, policy, reach);
+  return {reach.begin(), reach.end()};
+}
+
+// Returns the entry by which the peer of an outgoing one gets in, and by no other SA.
+Guard LetIn(const Guard& answers, const SocketAddress& listening) {
+  Guard guard = answers;
+  guard.out = false;
+  guard.mark = 0;
+  guard.selector = Mirrored(answers.selector);
+  if (!listening.address.IsAny()) guard.selector.destination = Host(listening.address);
+  return guard;
 }
 
 }  // namespace
@@ -173,7 +197,7 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
       guard.selector.destination_port = port;
       guard.selector.destination_mask = own ? 0xffff : 0;
       const std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, entry.created);
+          sas_.IdentitiesSince(flow, entry.created, HoldsTunnels(&entry, verdict, remote.base));
       Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
       if (identities.size() == 1 && *identities.begin() && pair) {
         const KnownSa& chosen = *pair->out;
@@ -182,6 +206,9 @@ std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
         guard.mode = chosen.sa.protection.mode;
         guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
         wanted.push_back(guard);
+        if (guard.mode == Mode::kTunnel && ByReqid(entry.guards, remote.base)) {
+          wanted.push_back(LetIn(guard, listening.local));
+        }
       } else if (optional) {
         wanted.push_back(guard);  // nor is it answered in clear
       }
@@ -218,7 +245,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
       continue;
     }
     held.push_back(guard);
-    began = began || !guard.out;
+    began = began || (!guard.out && guard.reqid == 0);
     if (guard.selector.destination_mask == 0) continue;
     // Of two that match, the older counts: the one for all of the peer's flows comes after it.
     Guard wide = guard;
@@ -247,6 +274,30 @@ void Engine::NoteClearChildren(Entry& entry) {
       entry.clear_children.insert(socket.cookie);
     }
   }
+}
+
+// What waits to be accepted, and came from `remote` if one is given, is refused then as `why`.
+// False where it is not known what waits: nothing is accepted any more.
+bool Engine::NoteQueued(Entry& entry, const Prefix* remote, Reason why) {
+  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  if (!live) {
+    observer_.OnWarning("cannot list connections: " + live.error().ToString());
+    entry.blind = true;
+    return false;
+  }
+  const std::map<uint64_t, Reason> before = std::exchange(entry.suspects, {});
+  for (const LiveSocket& socket : *live) {
+    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
+        database_.FindByCookie(socket.cookie) != nullptr) {
+      continue;
+    }
+    if (const auto old = before.find(socket.cookie); old != before.end()) {
+      entry.suspects.insert(*old);
+    } else if (remote == nullptr || remote->Contains(socket.remote.address)) {
+      entry.suspects.emplace(socket.cookie, why);
+    }
+  }
+  return true;
 }
 
 // Of several that share the port (SO_REUSEPORT) the oldest: a child may have queued at it.
@@ -328,14 +379,23 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     --database_.Find(listener->latch.id)->suspect_children;
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
+  if (listener != nullptr) {
+    std::map<uint64_t, Reason>& suspects = database_.Find(listener->latch.id)->suspects;
+    if (const auto it = suspects.find(facts.cookie); it != suspects.end()) {
+      const Reason why = it->second;
+      suspects.erase(it);
+      return Refuse(client, flow, why, "queued before it was known whose SAs it comes under");
+    }
+    if (listener->blind) {
+      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
+    }
+  }
   if (verdict.permit && listener != nullptr) {
     Entry& parent = *database_.Find(listener->latch.id);
     // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
     if (parent.clear_children.erase(facts.cookie) > 0) {
       return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
     }
-    if (parent.blind)
-      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
     if (!KeepsClearOut(parent, flow.remote.address)) {
       if (sas_.Carrying(flow, false).empty() || sas_.Carrying(flow, true).empty()) {
         return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
@@ -351,7 +411,8 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
+  const std::set<std::optional<Identity>> identities =
+      sas_.IdentitiesSince(flow, since, HoldsTunnels(listener, verdict, flow.remote.address));
   if (identities.size() > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
                   std::to_string(identities.size()) + " identities since it listens");

@@ -41,13 +41,14 @@ std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, u
   return made;
 }
 
-void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside) {
+void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside, bool bare) {
   const Prefix ours = Prefix::Parse("192.168.1.1").value();
   const Prefix theirs = Prefix::Parse(inside).value();
   for (Sa& sa : sad) {
     if (sa.reqid != reqid) continue;
     const bool inbound = IsLocalAddress(sa.key.destination);
     sa.protection.mode = Mode::kTunnel;
+    if (bare) continue;
     sa.selector.family = Family::kV4;
     sa.selector.source = inbound ? theirs : ours;
     sa.selector.destination = inbound ? ours : theirs;
