@@ -171,6 +171,7 @@ Result<void> FakeKernel::Abort(const SocketHint& hint, int fd, const Flow&) {
 }
 
 Result<std::vector<LiveSocket>> FakeKernel::LiveTcp() {
+  if (no_list) return Fail(Reason::kKernelRefused, "list connections", "injected");
   std::vector<LiveSocket> live;
   for (const auto& [fd, socket] : sockets) {
     if (!socket.live || socket.facts.tcp_state == 7) continue;

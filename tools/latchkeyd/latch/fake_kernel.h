@@ -75,7 +75,8 @@ class FakeKernel : public KernelPort {
   uint32_t next_spi = 0x1000;
   // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
   int fail_after = 0;
-  bool blind = false;  // dumps fail
+  bool blind = false;    // dumps fail
+  bool no_list = false;  // so do lists of connections
 
  private:
   bool Faulty() {
