@@ -186,9 +186,19 @@ class Engine {
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
-  std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
+
+  // engine_peers.cc: whom listeners may answer.
+  static bool KeepsClearOut(const Entry& listener, const Address& remote);
+  static bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
+                           const Address& remote);
+  static int64_t HistoryOf(const Entry& listener, const Address& remote);
+  std::vector<Guard> ListenerSaGuards(Entry& entry, const std::set<Address>* peers);
+  bool StartAnew(Entry& entry, const Flow& flow, const Prefix& remote,
+                 const std::set<std::optional<Identity>>& identities, bool by_reqid);
+  void Tell(Entry& entry, const std::set<Address>* peers, const std::map<Prefix, Error>& unserved);
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);
+  bool NoteQueued(Entry& entry, const Prefix* remote, Reason why);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);

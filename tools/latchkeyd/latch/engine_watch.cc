@@ -134,12 +134,17 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  if (guards_.Reassert(spd_) > 0) {
-    for (auto& [id, entry] : database_.entries()) {
-      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
-        NoteClearChildren(entry);
-      }
+  const std::set<Guard> missing = guards_.Reassert(spd_);
+  for (const uint64_t id : missing.empty() ? std::set<uint64_t>{} : database_.listeners()) {
+    Entry& entry = *database_.Find(id);
+    const auto opened = [&missing](const Guard& guard) {
+      return !guard.out && guard.action != Guard::Action::kAllow && missing.contains(guard);
+    };
+    if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+      NoteClearChildren(entry);
     }
+    // What stands in the queue now may have come while nothing asked for an SA.
+    if (std::ranges::any_of(entry.guards, opened)) NoteQueued(entry, nullptr, Reason::kSuspectGap);
   }
   std::vector<SpdEntry> system;
   for (const SpdEntry& entry : spd_) {

@@ -4,6 +4,7 @@
 #define TOOLS_LATCHKEYD_LATCH_ENTRY_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -58,8 +59,11 @@ struct Entry {
   uint64_t negotiation = 0;   // kLarval: the key manager's ticket; 0 = done
   int64_t deadline = 0;       // kLarval: NowMs() until when it waits
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
-  std::vector<Guard> guards;      // SPD entries held for it as long as it lives
-  std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
+  std::map<Prefix, std::string> unserved;     // listener: peers that nobody answers, as told
+  std::map<Prefix, int64_t> anew;             // listener: NowMs() when what SAs there were went
+  std::map<uint64_t, wire::Reason> suspects;  // listener: cookies of queued children, refused so
+  std::vector<Guard> guards;                  // SPD entries held for it as long as it lives
+  std::vector<Guard> sa_guards;               // listener: SPD entries held for each SA it may use
 
   // Listener with optional peers: the cookies of children that may have begun in clear before there
   // was an SA, or that this is not known of any.

@@ -186,15 +186,15 @@ void GuardSet::Sweep() {
   for (const Guard& guard : unused) Drop(guard);
 }
 
-int GuardSet::Reassert(const std::vector<SpdEntry>& spd) {
-  int missing = 0;
+std::set<Guard> GuardSet::Reassert(const std::vector<SpdEntry>& spd) {
+  std::set<Guard> missing;
   for (auto& [guard, use] : uses_) {
     const Guard& wanted = guard;
     if (use.count == 0 ||
         std::ranges::any_of(spd, [&](const SpdEntry& entry) { return Shows(entry, wanted); })) {
       continue;
     }
-    ++missing;
+    missing.insert(guard);
     use.present = false;
     // Something of equal selector and mark but another content may stand there: ours replaces it.
     if (Result<void> gone = kernel_.DeleteGuard(guard); !gone) {

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -43,8 +44,8 @@ class GuardSet {
   // Takes away what was inherited and nobody holds.
   void Sweep();
 
-  // Puts back every held guard that `spd` lacks. Returns how many there were.
-  int Reassert(const std::vector<SpdEntry>& spd);
+  // Puts back every held guard that `spd` lacks, and returns them.
+  std::set<Guard> Reassert(const std::vector<SpdEntry>& spd);
 
   // Puts back what bans the fragments of tunnels, if somebody took it away.
   void KeepBans();
