@@ -20,6 +20,9 @@ constexpr int64_t kMourningMs = 10'000;
 // How long a broken latch is shown at least.
 constexpr int64_t kShownMs = 30'000;
 
+const std::set<Prefix> kEverybody = {Prefix{Address::AnyOf(Family::kV4), 0},
+                                     Prefix{Address::AnyOf(Family::kV6), 0}};
+
 // True for a latch that must outlive its socket's place in the kernel's tables as long as a program
 // holds the socket: one that broke, or lost its SA (its program goes on reading ECONNRESET after
 // TCP gave up), and one that was never seen there (it may be about to connect).
@@ -144,7 +147,10 @@ Result<void> Engine::ReadSpd() {
       NoteClearChildren(entry);
     }
     // What stands in the queue now may have come while nothing asked for an SA.
-    if (std::ranges::any_of(entry.guards, opened)) NoteQueued(entry, nullptr, Reason::kSuspectGap);
+    if (std::ranges::any_of(entry.guards, opened) &&
+        !NoteQueued(entry, kEverybody, entry.suspects)) {
+      entry.blind = true;
+    }
   }
   std::vector<SpdEntry> system;
   for (const SpdEntry& entry : spd_) {
