@@ -67,6 +67,10 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
+  // The latch of a socket as it is now, with the address that its end has; nothing where it has
+  // none. A listener's child has one from accept on.
+  std::optional<Latch> LatchOf(int fd);
+
   // The administrator's: end a latch that is in good order, and end such a break of one that
   // suspends. kNone: done; kBadRequest: there is no such latch, or it is in no state for it. (A
   // listener's only end is its program's close.)

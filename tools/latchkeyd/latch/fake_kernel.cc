@@ -133,6 +133,7 @@ Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
   auto it = std::ranges::find(guards, from);
   if (it == guards.end()) return Fail(Reason::kKernelRefused, "renew guard", "not there");
   *it = to;
+  renewed.push_back(to);
   return {};
 }
 

@@ -65,6 +65,7 @@ class FakeKernel : public KernelPort {
   std::vector<FragmentBan> bans;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
+  std::vector<Guard> renewed;  // in order
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};

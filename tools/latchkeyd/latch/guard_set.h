@@ -33,6 +33,10 @@ class GuardSet {
   // where the kernel refuses or both are held.
   bool Renew(const Guard& from, const Guard& to);
 
+  // Has the kernel try again what it keeps back under entries that ask for an SA and stand on the
+  // way to `remote`: it does when an entry is put in place once more (xfrm_policy_requeue).
+  void LetGo(const SocketAddress& remote);
+
   // Puts the outgoing guards of this selector behind all others of their priority: of those, the
   // kernel takes the one that was there first.
   void MoveBack(const Selector& selector);

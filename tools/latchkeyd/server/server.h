@@ -145,6 +145,10 @@ class Server : public Observer {
   bool HandleSocket(Connection& connection, wire::Received& request);
   bool HandleQuery(Connection& connection, wire::Received& request);
   bool HandleFacts(Connection& connection, wire::Received& request);
+  // inquiries.cc.
+  bool HandleInquire(Connection& connection, wire::Received& request);
+  bool HandleBinding(Connection& connection, wire::Received& request);
+  bool HandleWish(Connection& connection, wire::Received& request);
   // control.cc.
   bool HandleControl(Connection& connection, wire::Received& request);
   bool HandleWatch(Connection& connection, wire::Received& request);
