@@ -166,11 +166,8 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
   if (listener != nullptr) {
-    std::map<uint64_t, Reason>& suspects = database_.Find(listener->latch.id)->suspects;
-    if (const auto it = suspects.find(facts.cookie); it != suspects.end()) {
-      const Reason why = it->second;
-      suspects.erase(it);
-      return Refuse(client, flow, why, "queued before it was known whose SAs it comes under");
+    if (database_.Find(listener->latch.id)->suspects.erase(facts.cookie) > 0) {
+      return Refuse(client, flow, Reason::kSuspectGap, "queued while nothing asked for an SA");
     }
     if (listener->blind) {
       return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
@@ -192,13 +189,14 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
-  const int64_t since = listener != nullptr ? HistoryOf(*listener, flow.remote.address)
-                                            : kernel_.NowMs() - kImplicitQueueMs;
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
+  const bool by_reqid = HoldsTunnels(listener, verdict, flow.remote.address);
   const std::set<std::optional<Identity>> identities =
-      sas_.IdentitiesSince(flow, since, HoldsTunnels(listener, verdict, flow.remote.address));
+      listener != nullptr
+          ? IdentitiesAt(*listener, flow, by_reqid, listener->elders.contains(facts.cookie))
+          : sas_.IdentitiesSince(flow, kernel_.NowMs() - kImplicitQueueMs, by_reqid);
   if (identities.size() > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
                   std::to_string(identities.size()) + " identities since it listens");

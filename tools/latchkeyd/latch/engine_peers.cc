@@ -2,6 +2,7 @@
 // go.
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -76,6 +77,15 @@ std::string NameAll(const std::set<std::optional<Identity>>& identities) {
   return text + " have, or had, SAs for it since it listens";
 }
 
+// True when they are all of one peer, which has proved it in one way.
+bool OfOnePeer(const std::set<std::optional<Identity>>& identities) {
+  if (identities.empty() || !*identities.begin()) return false;  // nobody comes first
+  const Identity& one = **identities.begin();
+  return std::ranges::all_of(identities, [&one](const std::optional<Identity>& each) {
+    return each->peer_id == one.peer_id && each->auth == one.auth;
+  });
+}
+
 // Returns the entry by which the peer of an outgoing one gets in, and by no other SA.
 Guard LetIn(const Guard& answers, const SocketAddress& listening) {
   Guard guard = answers;
@@ -104,35 +114,46 @@ bool Engine::HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
   return mode.value_or(Mode::kTransport) == Mode::kTransport || ByReqid(listener->guards, remote);
 }
 
-// Since when it matters who was behind SAs with `remote`.
-int64_t Engine::HistoryOf(const Entry& listener, const Address& remote) {
-  int64_t since = listener.created;
+// Who may have sent what waits at the listener: whoever stood behind an SA for it since it listens.
+// One peer to whom we were somebody else before counts as that no more, once all SAs of then are
+// gone, but for what waited at that moment: an `elder` (LetGo, StartAnew).
+std::set<std::optional<Identity>> Engine::IdentitiesAt(const Entry& listener, const Flow& flow,
+                                                       bool by_reqid, bool elder) const {
+  const std::set<std::optional<Identity>> all =
+      sas_.IdentitiesSince(flow, listener.created, by_reqid);
+  uint64_t turn = 0;
   for (const auto& [prefix, when] : listener.anew) {
-    if (prefix.Contains(remote)) since = std::max(since, when);
+    if (prefix.Contains(flow.remote.address)) turn = std::max(turn, when);
   }
-  return since;
+  if (turn == 0 || elder || !OfOnePeer(all)) return all;
+  return sas_.IdentitiesSince(flow, listener.created, by_reqid, turn);
 }
 
-// A peer whose SAs are all of another identity of ours than before: what waits to be accepted may
-// have come under either, and is refused; who comes from now on is served. True when that is so.
+// A peer whose SAs are all of another identity of ours than before. True when what is queued is
+// known: who comes from now on comes under these.
 bool Engine::StartAnew(Entry& entry, const Flow& flow, const Prefix& remote,
                        const std::set<std::optional<Identity>>& identities, bool by_reqid) {
-  if (identities.size() < 2 || !*identities.begin()) return false;
-  const Identity& one = **identities.begin();
-  const bool one_peer = std::ranges::all_of(identities, [&one](const auto& each) {
-    return each->peer_id == one.peer_id && each->auth == one.auth;
-  });
-  if (!one_peer) return false;
-  const int64_t now = kernel_.NowMs();
-  const std::set<std::optional<Identity>> present = sas_.IdentitiesSince(flow, now + 1, by_reqid);
-  if (present.size() != 1) return false;
-  if (sas_.IdentitiesSince(flow, now, by_reqid) != present) {
-    unserved_.insert(remote.base);  // gone this very millisecond: at the next look
-    return false;
-  }
-  if (!NoteQueued(entry, &remote, Reason::kAmbiguousPeer)) return false;
-  entry.anew[remote] = now;
+  if (identities.size() < 2 || !OfOnePeer(identities)) return false;
+  constexpr int64_t kNow = std::numeric_limits<int64_t>::max();
+  if (sas_.IdentitiesSince(flow, kNow, by_reqid).size() != 1) return false;
+  if (!NoteQueued(entry, {remote}, entry.elders)) return false;
+  entry.anew[remote] = sas_.turn();
   return true;
+}
+
+// Peers that have no SA left: what is queued came under those that there were.
+void Engine::LetGo(Entry& entry) {
+  std::set<Prefix> gone;
+  std::erase_if(entry.waning, [&](const auto& ends) {
+    Flow flow = entry.latch.flow;
+    flow.local.address = ends.first.base;
+    flow.remote = {ends.second.base, 0};
+    if (!sas_.Carrying(flow, /*inbound=*/true).empty()) return false;
+    gone.insert(ends.second);
+    return true;
+  });
+  if (gone.empty() || !NoteQueued(entry, gone, entry.elders)) return;
+  for (const Prefix& remote : gone) entry.anew[remote] = sas_.turn();
 }
 
 // Whom a listener leaves without an answer gets none that could tell: once for each time, the
@@ -197,10 +218,9 @@ std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address
       guard.selector.destination_port = port;
       guard.selector.destination_mask = own ? 0xffff : 0;
       const bool by_reqid = HoldsTunnels(&entry, verdict, remote.base);
-      std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, HistoryOf(entry, remote.base), by_reqid);
+      std::set<std::optional<Identity>> identities = IdentitiesAt(entry, flow, by_reqid);
       if (StartAnew(entry, flow, remote, identities, by_reqid)) {
-        identities = sas_.IdentitiesSince(flow, HistoryOf(entry, remote.base), by_reqid);
+        identities = IdentitiesAt(entry, flow, by_reqid);
       }
       Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
       if (identities.size() == 1 && *identities.begin() && pair) {
@@ -235,6 +255,7 @@ std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address
 }
 
 void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
+  LetGo(entry);
   const std::vector<Guard> wanted = ListenerSaGuards(entry, peers);
   const std::set<Guard> keep(wanted.begin(), wanted.end());
   const auto untouched = [peers](const Guard& guard) {
@@ -249,7 +270,13 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
       held.push_back(guard);
     } else {
       guards_.Drop(guard);
+      if (guard.out && guard.selector.destination_mask == 0) {
+        entry.waning.insert({guard.selector.source, guard.selector.destination});
+      }
     }
+  }
+  for (const Guard& guard : wanted) {
+    entry.waning.erase({guard.selector.source, guard.selector.destination});
   }
   const std::set<Guard> present(held.begin(), held.end());
   bool began = false;
@@ -270,6 +297,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
     guards_.MoveBack(wide.selector);
   }
   entry.sa_guards = std::move(held);
+  LetGo(entry);
   if (began) NoteClearChildren(entry);
 }
 
@@ -293,25 +321,26 @@ void Engine::NoteClearChildren(Entry& entry) {
   }
 }
 
-// What waits to be accepted, and came from `remote` if one is given, is refused then as `why`.
-// False where it is not known what waits: nothing is accepted any more.
-bool Engine::NoteQueued(Entry& entry, const Prefix* remote, Reason why) {
+// Adds to `noted` the cookies of what waits to be accepted and came from there, and forgets those
+// that wait no more. False where it is not known what waits.
+bool Engine::NoteQueued(const Entry& entry, const std::set<Prefix>& remotes,
+                        std::set<uint64_t>& noted) {
   Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
-    entry.blind = true;
     return false;
   }
-  const std::map<uint64_t, Reason> before = std::exchange(entry.suspects, {});
+  const std::set<uint64_t> before = std::exchange(noted, {});
   for (const LiveSocket& socket : *live) {
     if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
         database_.FindByCookie(socket.cookie) != nullptr) {
       continue;
     }
-    if (const auto old = before.find(socket.cookie); old != before.end()) {
-      entry.suspects.insert(*old);
-    } else if (remote == nullptr || remote->Contains(socket.remote.address)) {
-      entry.suspects.emplace(socket.cookie, why);
+    const auto there = [&socket](const Prefix& remote) {
+      return remote.Contains(socket.remote.address);
+    };
+    if (before.contains(socket.cookie) || std::ranges::any_of(remotes, there)) {
+      noted.insert(socket.cookie);
     }
   }
   return true;

@@ -116,10 +116,11 @@ void SaTable::Remember(const KnownSa& known, int64_t now) {
         sa.protection.mode == known.sa.protection.mode && sa.if_id == known.sa.if_id &&
         each.known.traffic == known.traffic && (!known.by_reqid() || sa.reqid == known.sa.reqid)) {
       each.end = now;
+      each.turn = ++turn_;
       return;
     }
   }
-  past.push_back(Past{known, now});
+  past.push_back(Past{known, now, ++turn_});
 }
 
 void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
@@ -148,7 +149,7 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound,
 }
 
 std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since,
-                                                           bool by_reqid) const {
+                                                           bool by_reqid, uint64_t turn) const {
   std::vector<const KnownSa*> covering;
   const bool whole = flow.local.port != 0 && flow.remote.port != 0;
   for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
@@ -161,7 +162,8 @@ std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int
     }
     if (const auto it = past_.find(ends); it != past_.end()) {
       for (const Past& past : it->second) {
-        if (past.end >= since && MayCarry(past.known, flow)) covering.push_back(&past.known);
+        if (past.end >= since && past.turn > turn && MayCarry(past.known, flow))
+          covering.push_back(&past.known);
       }
     }
   }

@@ -78,8 +78,11 @@ class SaTable {
 
   // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
   // `since`, an unknown one as nothing. `by_reqid`: policies of exact reqids have stood since then.
-  std::set<std::optional<Identity>> IdentitiesSince(const Flow& flow, int64_t since,
-                                                    bool by_reqid) const;
+  // With a `turn`, what had ended by then is left out.
+  std::set<std::optional<Identity>> IdentitiesSince(const Flow& flow, int64_t since, bool by_reqid,
+                                                    uint64_t turn = 0) const;
+  // Grows with each end of an SA: a moment between two of them.
+  uint64_t turn() const { return turn_; }
 
   // Forgets what ended before `time`.
   void ForgetBefore(int64_t time);
@@ -90,6 +93,7 @@ class SaTable {
   struct Past {
     KnownSa known;
     int64_t end = 0;
+    uint64_t turn = 0;
   };
 
   // A transport mode SA's source and destination; no addresses for others, which carry any.
@@ -102,6 +106,7 @@ class SaTable {
   std::map<Ends, std::vector<SaKey>> by_ends_;
   std::map<Ends, std::vector<Past>> past_;  // incoming ones
   uint64_t next_order_ = 1;
+  uint64_t turn_ = 0;
 };
 
 }  // namespace latchkey::broker
