@@ -67,6 +67,10 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
+  // Makes a socket ready for a program's own request: marked, so that it sends nothing before the
+  // request is decided. Returns what it is; bad-request for one that was used before.
+  Result<SocketFacts> Reserve(int fd);
+
   // The latch of a socket as it is now, with the address that its end has; nothing where it has
   // none. A listener's child has one from accept on.
   std::optional<Latch> LatchOf(int fd);
@@ -190,6 +194,7 @@ class Engine {
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
+  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Flow& flow);
   std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);

@@ -30,12 +30,4 @@ bool Server::HandleBinding(Connection& connection, wire::Received& request) {
   return Reply(connection, &reply, sizeof(reply));
 }
 
-bool Server::HandleWish(Connection& connection, wire::Received& request) {
-  const auto& asked = request.As<wire::Wish>();
-  if (asked.flags != 0 || asked.text[wire::kWishSize - 1] != '\0') return false;
-  const wire::Decision reply =
-      DecisionOf({wire::Verdict::kRefused, Reason::kUnsupported, 0, 0}, asked.header.serial);
-  return Reply(connection, &reply, sizeof(reply));
-}
-
 }  // namespace latchkey::broker
