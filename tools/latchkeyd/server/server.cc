@@ -84,7 +84,7 @@ void Server::OnReadable(int fd) {
   std::vector<int> descriptors;
   const int error = ReceiveRequest(fd, request, descriptors);
   const uint32_t uid = it->second.uid;
-  if (error == 0 && it->second.opening == 0 && !it->second.undecided) {
+  if (error == 0 && it->second.opening == 0 && !it->second.undecided && it->second.binding == 0) {
     const bool served = Serve(it->second, request);
     // What the handler took for itself is not there any more.
     descriptors.assign(request.descriptors, request.descriptors + request.descriptor_count);

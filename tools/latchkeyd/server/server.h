@@ -44,6 +44,8 @@ struct Connection {
   bool launcher = false;
   uint64_t opening = 0;  // ticket of the open that is under way; 0: none
   std::optional<Undecided> undecided;
+  uint64_t binding = 0;  // ticket of the one that is being looked for; 0: none
+  uint32_t binding_serial = 0;
 };
 
 // A connection that is told of every change of the latches its user may see.
@@ -135,6 +137,7 @@ class Server : public Observer {
   void OnStall(const Entry& entry, bool stalled) override;
   void OnGuard(const Guard& guard, bool adding) override;
   void OnAnswer(uint64_t ticket, const Answer& answer) override;
+  void OnBinding(uint64_t ticket, const std::string& binding) override;
   void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                  const std::string& detail) override;
   void OnSystem() override;
@@ -152,6 +155,8 @@ class Server : public Observer {
   // inquiries.cc.
   bool HandleInquire(Connection& connection, wire::Received& request);
   bool HandleBinding(Connection& connection, wire::Received& request);
+  static bool ReplyBound(const Connection& connection, uint32_t serial, int error,
+                         const std::string& binding);
   // requests_own.cc: requests of a program's own.
   bool HandleWish(Connection& connection, wire::Received& request);
   // control.cc.
