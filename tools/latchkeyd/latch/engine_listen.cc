@@ -42,6 +42,15 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
   }
   flow.local = facts->local;
+  if (const auto& floor = client.policy->floor) {
+    // What waits to be accepted has to have come under an SA, whoever the peer.
+    if (client.policy->rules.front().action != policy::Action::kProtect) {
+      return Refuse(client, flow, Reason::kUnsupported, "a listener's request must protect");
+    }
+    Result<ListenerPlan> least = PlanListener(*floor, facts->local, FamiliesOf(*facts), system_spd_,
+                                              options_.guard_mark, client.requester.grants);
+    if (!least) return Refuse(client, flow, least.error().reason, least.error().ToString());
+  }
   Result<ListenerPlan> plan =
       PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
                    options_.guard_mark, client.requester.grants);
@@ -106,7 +115,49 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
   return exact != nullptr ? exact : wildcard;
 }
 
+// The request that a flow's listener made, which holds for its children; null: it made none. Of
+// several that share its place (SO_REUSEPORT) nobody can say whose child it is: one that made no
+// request takes the others'.
+Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Flow& flow) {
+  for (const bool reaped : {false, true}) {
+    // A listener that was closed a moment ago may still be there.
+    if (reaped) Reap(/*thorough=*/false);
+    const Entry* listener = ListenerOf(flow);
+    std::shared_ptr<const policy::Policy> found;
+    bool several = false;
+    for (const uint64_t id : database_.listeners()) {
+      const Entry& other = *database_.Find(id);
+      if (listener == nullptr || other.policy->floor == nullptr ||
+          other.latch.flow.local != listener->latch.flow.local) {
+        continue;
+      }
+      several = several || (found != nullptr && (found->request != other.policy->request ||
+                                                 found->floor != other.policy->floor));
+      found = other.policy;
+    }
+    if (!several) return found;
+  }
+  return Fail(Reason::kUnsupported, "accept", "listeners of one port made different requests");
+}
+
 Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
+  if (request.client.policy->floor == nullptr) {
+    const Result<SocketFacts> child = InspectTcp(request.fd);
+    if (child && child->remote.address.family != Family::kNone) {
+      Result<std::shared_ptr<const policy::Policy>> wish =
+          RequestFor({Direction::kIn, kProtocolTcp, child->local, child->remote});
+      if (!wish) {
+        Block(kernel_, request.fd, *child, child->local.address.family);
+        return Refuse(request.client, {Direction::kIn, kProtocolTcp, child->local, child->remote},
+                      wish.error().reason, wish.error().ToString());
+      }
+      if (*wish != nullptr) {
+        Request held = request;
+        held.client.policy = *wish;
+        return AttemptAccept(held, waiting, failure);
+      }
+    }
+  }
   const Client& client = request.client;
   const int fd = request.fd;
   Flow flow{Direction::kIn, kProtocolTcp, {}, {}};

@@ -114,6 +114,9 @@ void Engine::OnKeys() {
           CheckLatch(entry);
         }
         break;
+      case KeyEvent::Kind::kKeys:
+        TellBinding(event);
+        break;
       case KeyEvent::Kind::kAcquired: {
         changed = true;
         IdentifyAll();

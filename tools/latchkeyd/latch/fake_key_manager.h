@@ -35,6 +35,10 @@ class FakeKeyManager : public KeyManager {
   }
   void Abandon(uint64_t ticket) override { Leave(ticket); }
   void Release(const Flow& flow) override { released.push_back(flow); }
+  uint64_t AskKeys(const Identity& identity) override {
+    asked_keys.push_back(identity);
+    return has_keys ? next_ticket++ : 0;
+  }
   std::vector<KeyEvent> TakeEvents() override { return std::exchange(events, {}); }
 
   void Name(uint32_t reqid, const std::string& peer) {
@@ -77,6 +81,8 @@ class FakeKeyManager : public KeyManager {
   uint64_t next_ticket = 1;
   std::vector<Flow> acquired;  // under sharing = "unique"
   std::vector<Flow> released;
+  bool has_keys = false;
+  std::vector<Identity> asked_keys;
   std::vector<KeyEvent> events;
 
  private:

@@ -64,6 +64,7 @@ struct KeyEvent {
     kChanged,   // who is behind SAs may have changed: identify them again
     kAcquired,  // `ticket` is done: kNone, an SA was made (or is there); else why not
     kPeerDead,  // the peer does not answer any more (DPD): `peer`, at `remote`
+    kKeys,      // the answer to AskKeys(): `own_key`, `peer_key`
   };
   Kind kind = Kind::kChanged;
   uint64_t ticket = 0;
@@ -71,6 +72,8 @@ struct KeyEvent {
   std::string detail;
   Identity peer;
   Address remote;
+  std::string own_key = {};  // subjectPublicKeyInfo in DER; empty: not known beyond doubt
+  std::string peer_key = {};
 };
 
 class KeyManager {
@@ -86,6 +89,13 @@ class KeyManager {
   virtual Result<uint64_t> Acquire(const AcquireRequest& request) = 0;
   // The caller does not wait for it any more. Each Acquire() ends by one of these or by its event.
   virtual void Abandon(uint64_t ticket) = 0;
+
+  // Begins to find the public keys with which both ends of an identity have proved themselves;
+  // returns a ticket for one kKeys, or 0: there are none, or nobody can say.
+  virtual uint64_t AskKeys(const Identity& identity) {
+    (void)identity;
+    return 0;
+  }
 
   // The flow is over: SAs that were made for it alone go. Nothing happens where there are none.
   virtual void Release(const Flow& flow) = 0;

@@ -250,6 +250,24 @@ bool Mirror::unsettled() const {
       ikes_, [](const auto& each) { return !each.second.auth && each.second.sa.authenticated(); });
 }
 
+bool Mirror::ProvesByKey(const Identity& identity) const {
+  const auto by_key = [](const AuthConfig& round) { return round.auth == "pubkey"; };
+  bool any = false;
+  for (const auto& [id, ike] : ikes_) {
+    if (!ike.sa.authenticated() || ike.sa.peer_id() != identity.peer_id ||
+        ike.sa.local_id != identity.local_id) {
+      continue;
+    }
+    const auto conn = std::ranges::find(conns_, ike.sa.name, &ConnConfig::name);
+    if (ike.auth != "pubkey" || conn == conns_.end() || conn->local.empty() ||
+        !std::ranges::all_of(conn->local, by_key) || !std::ranges::all_of(conn->remote, by_key)) {
+      return false;
+    }
+    any = true;
+  }
+  return any;
+}
+
 std::optional<Identity> Mirror::PeerOf(uint32_t ike_id) const {
   const auto it = ikes_.find(Id(ike_id));
   if (it == ikes_.end() || !it->second.sa.authenticated()) return std::nullopt;

@@ -68,6 +68,9 @@ class Mirror {
 
   // The identity of an IKE_SA's peer; nothing for one that is not known.
   std::optional<Identity> PeerOf(uint32_t ike_id) const;
+  // True when there are IKE_SAs between the two of an identity and, by the configurations that they
+  // go by, both ends prove themselves by public keys alone.
+  bool ProvesByKey(const Identity& identity) const;
   // Where the IKE_SA ends, and the one address at which all IKE_SAs of a configuration end.
   std::optional<SocketAddress> RemoteOf(uint32_t ike_id) const;
   std::optional<Address> SolePeerOf(const std::string& ike) const;
