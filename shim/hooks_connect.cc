@@ -10,6 +10,8 @@
 #include "shim/hook.h"
 #include "shim/hooks.h"
 #include "shim/latched_connect.h"
+#include "shim/latchkey.h"
+#include "shim/options.h"
 #include "shim/page_view.h"
 #include "shim/readable.h"
 #include "shim/real.h"
@@ -170,12 +172,16 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
-  const wire::Settle settle = Settle(remote, IPPROTO_TCP);
-  if (settle == wire::Settle::kBypass && !DatagramsDenied() &&
+  wire::Settle settle = Settle(remote, IPPROTO_TCP);
+  // One that bears the mark has something of its own for the broker to know: a request, or what an
+  // earlier latch left.
+  const bool marked = settle == wire::Settle::kBypass && CurrentPage() != nullptr && IsGuarded(fd);
+  if (settle == wire::Settle::kBypass && !marked && !DatagramsDenied() &&
       Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass && (NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
   if (IsUdp(fd)) return ConnectDatagrams(fd, &copy.base, length, remote);
+  if (marked) settle = wire::Settle::kAsk;
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {
@@ -207,7 +213,7 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if (NothingToDo() || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !IsGuarded(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);
@@ -224,7 +230,12 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
   const bool policy =
       (level == IPPROTO_IP && (option == IP_XFRM_POLICY || option == IP_IPSEC_POLICY)) ||
       (level == IPPROTO_IPV6 && (option == IPV6_XFRM_POLICY || option == IPV6_IPSEC_POLICY));
-  if (policy) return Refuse(EPERM);
+  // On any inet socket: one that has no latch yet would take it into its first.
+  if (policy && IsInet(fd)) return Refuse(EPERM);
+  if (level == SOL_LATCHKEY && IsOurOption(fd, level)) {
+    const int error = SetOption(fd, option, value, length);
+    return error == 0 ? 0 : Refuse(error);
+  }
   if (level == SOL_SOCKET && option == SO_MARK && IsInet(fd) && IsGuarded(fd)) {
     return Refuse(EPERM);
   }

@@ -170,6 +170,7 @@ class Broker {
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
     std::vector<Entry> latches = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
+    server.RestoreWishes(old);
     if (Result<void> started =
             engine.Start({old.guards.begin(), old.guards.end()}, std::move(latches));
         !started) {

@@ -133,6 +133,9 @@ Entry EntryFrom(const Json& json) {
   latch.suspends = json.at("suspends").get<bool>();
   entry.requester =
       policy::Requester{latch.uid, policy::Grants::Of(NumberFrom<uint8_t>(json.at("grants")))};
+  if (json.contains("own")) {
+    entry.requester.own = policy::Grants::Of(NumberFrom<uint8_t>(json.at("own")));
+  }
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));
   return entry;
 }
@@ -150,6 +153,12 @@ SessionRecord SessionFrom(const Json& json) {
   return session;
 }
 
+WishRecord WishFrom(const Json& json) {
+  return {NumberFrom<uint64_t>(json.at("cookie")), NumberFrom<uint64_t>(json.at("inode")),
+          NumberFrom<uint64_t>(json.at("session")), NumberFrom<uint32_t>(json.at("uid")),
+          StringFrom(json.at("text"))};
+}
+
 void Apply(const Json& line, JournalState& state) {
   const std::string kind = line.at("kind");
   const Json& what = line.at("what");
@@ -161,9 +170,16 @@ void Apply(const Json& line, JournalState& state) {
   } else if (kind == "latch") {
     Entry entry = EntryFrom(what);
     const uint64_t id = entry.latch.id;
+    if (what.contains("wish")) state.held[id] = StringFrom(what.at("wish"));
     state.latches[id] = std::move(entry);
   } else if (kind == "latch-end") {
     state.latches.erase(NumberFrom<uint64_t>(what));
+    state.held.erase(NumberFrom<uint64_t>(what));
+  } else if (kind == "wish") {
+    WishRecord wish = WishFrom(what);
+    state.wishes[wish.cookie] = std::move(wish);
+  } else if (kind == "wish-end") {
+    state.wishes.erase(NumberFrom<uint64_t>(what));
   } else if (kind == "guard") {
     state.guards.insert(GuardFrom(what));
   } else if (kind == "guard-end") {
@@ -232,11 +248,15 @@ void Journal::EndLatch(uint64_t id) { Write(JournalEndLine("latch", id)); }
 void Journal::Add(const Guard& guard) { Write(JournalLine(guard)); }
 void Journal::EndGuard(const Guard& guard) { Write(JournalEndLine(guard)); }
 
+void Journal::Add(const WishRecord& wish) { Write(JournalLine(wish)); }
+void Journal::EndWish(uint64_t cookie) { Write(JournalEndLine("wish", cookie)); }
+
 bool Journal::Compact(const JournalState& state) {
   std::string text;
   for (const auto& [id, session] : state.sessions) text += JournalLine(session);
   for (const auto& [id, entry] : state.latches) text += JournalLine(entry);
   for (const Guard& guard : state.guards) text += JournalLine(guard);
+  for (const auto& [cookie, wish] : state.wishes) text += JournalLine(wish);
   compacted_ = text.size();
   const std::string fresh = path_ + ".new";
   UniqueFd file(

@@ -26,7 +26,9 @@ struct JournalState {
   std::map<uint64_t, SessionRecord> sessions;
   std::map<uint64_t, Entry> latches;
   std::set<Guard> guards;
-  int garbled = 0;  // lines that were left out, other than a torn last one
+  std::map<uint64_t, WishRecord> wishes;  // by the socket's cookie
+  std::map<uint64_t, std::string> held;   // the request that a latch was made under, by its id
+  int garbled = 0;                        // lines that were left out, other than a torn last one
 };
 
 // Reads a journal's text.
@@ -43,6 +45,8 @@ class Journal {
   void EndLatch(uint64_t id);
   void Add(const Guard& guard);
   void EndGuard(const Guard& guard);
+  void Add(const WishRecord& wish);
+  void EndWish(uint64_t cookie);
 
   // True once the file has grown past 4 MiB, and twice past what the last Compact() left.
   bool IsLong() const { return size_ >= kLong && size_ >= 2 * compacted_; }

@@ -116,7 +116,12 @@ void PutEntry(Text& text, const Entry& entry) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);
   }
-  Put(text, FMT_COMPILE("]}}"));
+  text.push_back(']');
+  if (entry.policy != nullptr && entry.policy->floor != nullptr) {
+    PutNamed(text, "wish", entry.policy->request);
+    Put(text, FMT_COMPILE(",\"own\":{}"), entry.requester.own.Bits());
+  }
+  text.push_back('}');
 }
 
 void PutSession(Text& text, const SessionRecord& session) {
@@ -152,6 +157,15 @@ std::string JournalLine(const Entry& entry) {
 
 std::string JournalLine(const Guard& guard) {
   return Line("guard", [&](Text& text) { PutGuard(text, guard); });
+}
+
+std::string JournalLine(const WishRecord& wish) {
+  return Line("wish", [&](Text& text) {
+    Put(text, FMT_COMPILE("{{\"cookie\":{},\"inode\":{},\"session\":{},\"uid\":{}"), wish.cookie,
+        wish.inode, wish.session, wish.uid);
+    PutNamed(text, "text", wish.text);
+    text.push_back('}');
+  });
 }
 
 std::string JournalEndLine(std::string_view kind, uint64_t id) {

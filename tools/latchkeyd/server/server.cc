@@ -84,7 +84,7 @@ void Server::OnReadable(int fd) {
   std::vector<int> descriptors;
   const int error = ReceiveRequest(fd, request, descriptors);
   const uint32_t uid = it->second.uid;
-  if (error == 0 && it->second.opening == 0 && !it->second.undecided) {
+  if (error == 0 && it->second.opening == 0 && !it->second.undecided && it->second.binding == 0) {
     const bool served = Serve(it->second, request);
     // What the handler took for itself is not there any more.
     descriptors.assign(request.descriptors, request.descriptors + request.descriptor_count);
@@ -152,6 +152,7 @@ void Server::Tick() {
   }
   for (const int fd : deaf) End(fd, "an answer nobody took");
   engine_->Tick();
+  PruneWishes();
   if (journal_.IsLong()) journal_.Compact(Snapshot());
   if (journal_.TakeFailure())
     log_("error: the journal cannot be written: a restart would lose latches");
@@ -181,6 +182,7 @@ JournalState Server::Snapshot() {
   for (const auto& [id, session] : sessions_.all()) state.sessions[id] = session.record;
   state.latches = engine_->database().entries();
   state.guards = guards_;
+  state.wishes = wishes_.Records();
   return state;
 }
 

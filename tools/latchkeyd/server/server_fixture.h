@@ -134,6 +134,7 @@ struct Rig {
     engine = std::make_unique<Engine>(kernel, keys, *server, Options{});
     server->Use(*engine);
     std::vector<Entry> latches = TakeOver(old, *sessions, kernel.now, say);
+    server->RestoreWishes(old);
     REQUIRE(engine->Start({old.guards.begin(), old.guards.end()}, std::move(latches)));
     REQUIRE(journal->Compact(server->Snapshot()));
   }
