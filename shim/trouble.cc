@@ -1,5 +1,6 @@
 #include "shim/trouble.h"
 
+#include <asm/ioctls.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
