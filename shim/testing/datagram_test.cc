@@ -1,4 +1,6 @@
 // UDP sockets under the shim: what goes to the broker, and what the program sees.
+#include <netinet/in.h>
+
 #include <catch2/catch.hpp>
 #include <cerrno>
 

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tools/latchkeyd/latch/engine_fixture.h"
+#include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
 namespace {
