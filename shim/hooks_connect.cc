@@ -46,6 +46,14 @@ bool DatagramsDenied() {
          (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
 }
 
+// True for a socket that may have a request of its own: the broker is asked whatever the page says.
+// While there is none in any session that costs no system call.
+bool MayHaveRequest(int fd) {
+  const wire::Page* page = CurrentPage();
+  return page != nullptr &&
+         (page->flags.load(std::memory_order_acquire) & wire::kPageRequests) != 0 && IsGuarded(fd);
+}
+
 wire::Settle Settle(const wire::Endpoint& remote) {
   const wire::Page* page = CurrentPage();
   if (page != nullptr) return SettleConnect(*page, remote);
@@ -96,11 +104,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
   wire::Settle settle = Settle(remote);
-  // One that bears the mark has something of its own for the broker to know: a request, or what an
-  // earlier latch left.
-  if (settle == wire::Settle::kBypass && CurrentPage() != nullptr && IsGuarded(fd)) {
-    settle = wire::Settle::kAsk;
-  }
+  if (settle == wire::Settle::kBypass && MayHaveRequest(fd)) settle = wire::Settle::kAsk;
   if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
     return RealConnect(fd, &copy.base, length);
   }
@@ -135,7 +139,7 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if ((NothingToDo() && !IsGuarded(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !MayHaveRequest(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);

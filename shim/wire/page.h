@@ -56,6 +56,7 @@ static_assert(sizeof(PageSlot) == 16);
 
 inline constexpr uint32_t kPageDenyDatagrams = 1;  // default = discard: UDP gets EACCES
 inline constexpr uint32_t kPageOverflow = 2;       // slots ran out: treat every failure as broken
+inline constexpr uint32_t kPageRequests = 8;       // sockets with requests of their own exist
 inline constexpr uint32_t kPageNoRules = 4;        // nothing can be latched or refused here
 
 struct Page {
