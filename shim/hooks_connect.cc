@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cerrno>
 
 #include "shim/ask.h"
@@ -48,6 +49,14 @@ bool DatagramsDenied() {
          (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
 }
 
+// True for a socket that may have a request of its own: the broker is asked whatever the page says.
+// While there is none in any session that costs no system call.
+bool MayHaveRequest(int fd) {
+  const wire::Page* page = CurrentPage();
+  return page != nullptr &&
+         (page->flags.load(std::memory_order_acquire) & wire::kPageRequests) != 0 && IsGuarded(fd);
+}
+
 wire::Settle Settle(const wire::Endpoint& remote, uint8_t protocol) {
   const wire::Page* page = CurrentPage();
   if (page != nullptr) return SettleConnect(*page, remote, protocol);
@@ -79,9 +88,16 @@ bool IsConnected(int fd) {
                           reinterpret_cast<long>(&length)) == 0;
 }
 
+// Set when the broker was first asked about a UDP socket.
+std::atomic<bool> datagrams_asked{false};
+
 // True for a UDP socket that may be, or have been, under a latch for another peer: what the policy
-// lets pass must be told to the broker then.
-bool HasPast(int fd) { return (IsGuarded(fd) || IsConnected(fd)) && IsUdp(fd); }
+// lets pass must be told to the broker then. (One inherited by exec keeps its pins, and sends
+// nothing to the new peer.) Costs no system call where no UDP socket was ever asked about.
+bool HasPast(int fd) {
+  return datagrams_asked.load(std::memory_order_relaxed) && (IsGuarded(fd) || IsConnected(fd)) &&
+         IsUdp(fd);
+}
 
 // connect() on a UDP socket: decided like TCP's, but it may be made, and made anew, at any time,
 // and never waits for the peer.
@@ -94,6 +110,7 @@ int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
     return Refuse(EACCES);
   }
   if (settle == wire::Settle::kBypass && !HasPast(fd)) return RealConnect(fd, address, length);
+  datagrams_asked.store(true, std::memory_order_relaxed);
   return LatchedConnect(fd, address, length, remote);
 }
 
@@ -173,15 +190,12 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
   wire::Settle settle = Settle(remote, IPPROTO_TCP);
-  // One that bears the mark has something of its own for the broker to know: a request, or what an
-  // earlier latch left.
-  const bool marked = settle == wire::Settle::kBypass && CurrentPage() != nullptr && IsGuarded(fd);
-  if (settle == wire::Settle::kBypass && !marked && !DatagramsDenied() &&
-      Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass && (NothingToDo() || !HasPast(fd))) {
+  if (settle == wire::Settle::kBypass && MayHaveRequest(fd)) settle = wire::Settle::kAsk;
+  if (settle == wire::Settle::kBypass && !DatagramsDenied() &&
+      Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass && !HasPast(fd)) {
     return RealConnect(fd, &copy.base, length);
   }
   if (IsUdp(fd)) return ConnectDatagrams(fd, &copy.base, length, remote);
-  if (marked) settle = wire::Settle::kAsk;
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {
@@ -213,7 +227,7 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if ((NothingToDo() && !IsGuarded(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !MayHaveRequest(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);

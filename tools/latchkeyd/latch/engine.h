@@ -206,7 +206,7 @@ class Engine {
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
-  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Flow& flow);
+  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
 
   // engine_peers.cc: whom listeners may answer.
   static bool KeepsClearOut(const Entry& listener, const Address& remote);
