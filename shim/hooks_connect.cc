@@ -4,7 +4,6 @@
 #include <netinet/tcp.h>
 #include <sys/syscall.h>
 
-#include <atomic>
 #include <cerrno>
 
 #include "shim/ask.h"
@@ -14,6 +13,7 @@
 #include "shim/latchkey.h"
 #include "shim/options.h"
 #include "shim/page_view.h"
+#include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/session.h"
@@ -88,16 +88,9 @@ bool IsConnected(int fd) {
                           reinterpret_cast<long>(&length)) == 0;
 }
 
-// Set when the broker was first asked about a UDP socket.
-std::atomic<bool> datagrams_asked{false};
-
 // True for a UDP socket that may be, or have been, under a latch for another peer: what the policy
-// lets pass must be told to the broker then. (One inherited by exec keeps its pins, and sends
-// nothing to the new peer.) Costs no system call where no UDP socket was ever asked about.
-bool HasPast(int fd) {
-  return datagrams_asked.load(std::memory_order_relaxed) && (IsGuarded(fd) || IsConnected(fd)) &&
-         IsUdp(fd);
-}
+// lets pass must be told to the broker then.
+bool HasPast(int fd) { return (IsGuarded(fd) || IsConnected(fd)) && IsUdp(fd); }
 
 // connect() on a UDP socket: decided like TCP's, but it may be made, and made anew, at any time,
 // and never waits for the peer.
@@ -110,7 +103,6 @@ int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
     return Refuse(EACCES);
   }
   if (settle == wire::Settle::kBypass && !HasPast(fd)) return RealConnect(fd, address, length);
-  datagrams_asked.store(true, std::memory_order_relaxed);
   return LatchedConnect(fd, address, length, remote);
 }
 
@@ -190,12 +182,18 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
   wire::Settle settle = Settle(remote, IPPROTO_TCP);
-  if (settle == wire::Settle::kBypass && MayHaveRequest(fd)) settle = wire::Settle::kAsk;
-  if (settle == wire::Settle::kBypass && !DatagramsDenied() &&
-      Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass && !HasPast(fd)) {
+  // One that bears the mark has something of its own for the broker to know: a request, or what an
+  // earlier latch left. Only of one that may bear it is that asked.
+  const bool may = MayHavePast(fd) || MayHaveRequest(fd);
+  const bool marked =
+      settle == wire::Settle::kBypass && may && CurrentPage() != nullptr && IsGuarded(fd);
+  if (settle == wire::Settle::kBypass && !marked && !DatagramsDenied() &&
+      Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass &&
+      (!may || NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
   if (IsUdp(fd)) return ConnectDatagrams(fd, &copy.base, length, remote);
+  if (marked) settle = wire::Settle::kAsk;
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {

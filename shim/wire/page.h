@@ -55,10 +55,11 @@ struct PageSlot {
 };
 static_assert(sizeof(PageSlot) == 16);
 
-inline constexpr uint32_t kPageDenyDatagrams = 1;  // default = discard: EACCES, unless connected
-inline constexpr uint32_t kPageOverflow = 2;       // slots ran out: treat every failure as broken
-inline constexpr uint32_t kPageRequests = 8;       // sockets with requests of their own exist
-inline constexpr uint32_t kPageNoRules = 4;        // nothing can be latched or refused here
+inline constexpr uint32_t kPageDenyDatagrams =
+    1;                                        // default = discard: EACCES but to what is connected
+inline constexpr uint32_t kPageOverflow = 2;  // slots ran out: treat every failure as broken
+inline constexpr uint32_t kPageNoRules = 4;   // nothing can be latched or refused here
+inline constexpr uint32_t kPageRequests = 8;  // sockets with requests of their own exist
 
 struct Page {
   uint32_t magic;
