@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -80,12 +81,19 @@ bool IsAborted(const Victim& victim, int expected) {
 // datagrams come in by a family that the block does not name.
 Result<void> AbortDatagrams(InetDiag& diag, const AbortMeans& means, const SocketHint& hint, int fd,
                             const Flow& flow) {
-  Result<void> done = Fail(Reason::kUnsupported, "abort datagrams", "no descriptor at hand");
-  if (means.destroy) done = diag.Destroy(hint.cookie, flow);
-  if (fd < 0) return done;
+  if (fd < 0) {
+    // Not blocked: disconnected it would take in anybody's. Its pins hold until it can be reached.
+    const Result<std::vector<LiveSocket>> live = diag.ListSockets();
+    if (live && std::ranges::find(*live, hint.cookie, &LiveSocket::cookie) == live->end()) {
+      return Fail(Reason::kClosed, "abort datagrams", "no connected socket with this cookie");
+    }
+    return Fail(Reason::kUnsupported, "abort datagrams", "no descriptor at hand");
+  }
   if (CookieOf(fd) != hint.cookie) {
     return Fail(Reason::kBadRequest, "abort datagrams", "the descriptor is another socket's");
   }
+  Result<void> done = Fail(Reason::kUnsupported, "abort datagrams", "no SOCK_DESTROY");
+  if (means.destroy) done = diag.Destroy(hint.cookie, flow);
   if (!done) return ShutDownDatagrams(fd);
   int domain = 0;
   socklen_t length = sizeof(domain);

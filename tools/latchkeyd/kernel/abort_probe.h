@@ -24,7 +24,8 @@ Result<AbortMeans> ProbeAbortMeans(InetDiag& diag);
 Result<void> Disconnect(int fd);
 
 // Implements KernelPort::Abort() with the means there are. A UDP socket is destroyed (its calls
-// fail once, it stays blocked), or shut down where the kernel has no SOCK_DESTROY.
+// fail once, it stays blocked), or shut down where the kernel has no SOCK_DESTROY;
+// without a descriptor, that is without its block, it is left alone (kClosed: it is gone).
 Result<void> AbortSocket(InetDiag& diag, const AbortMeans& means, const SocketHint& hint, int fd,
                          const Flow& flow);
 

@@ -1,4 +1,4 @@
-// Closes a program's TCP socket before the program is answered, on the broker's own thread.
+// Closes a program's TCP or UDP socket before the program is answered, on the broker's own thread.
 //
 // A socket that the broker still holds when the program goes on would keep its port taken and its
 // FIN unsent for that while. Closing one can wait (SO_LINGER, inet_release()): a socket that says
@@ -21,7 +21,8 @@ class PromptClose {
   PromptClose(const PromptClose&) = delete;
   PromptClose& operator=(const PromptClose&) = delete;
 
-  // Closes `fd` if it is a TCP socket that does not linger; false, and it is open still, otherwise.
+  // Closes `fd` if it is a TCP socket that does not linger, or a UDP one; false, and it is open
+  // still, otherwise.
   bool Close(int fd);
   // Closes `fd`, whatever it is, and waits no longer than some 20 ms for it. False: not closed.
   bool CloseAnyway(int fd);

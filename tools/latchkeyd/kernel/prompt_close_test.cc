@@ -54,7 +54,16 @@ TEST_CASE("Closes a TCP socket that does not linger, at once") {
   CHECK_FALSE(IsOpen(aborting.sender));
 }
 
-TEST_CASE("Leaves open what could wait, and what is no TCP socket") {
+TEST_CASE("Closes a UDP socket, which lingers for nobody") {
+  PromptClose closer;
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  const linger lingering{1, 60};
+  REQUIRE(setsockopt(fd, SOL_SOCKET, SO_LINGER, &lingering, sizeof(lingering)) == 0);
+  CHECK(closer.Close(fd));
+  CHECK_FALSE(IsOpen(fd));
+}
+
+TEST_CASE("Leaves open what could wait, and what is neither TCP nor UDP") {
   PromptClose closer;
   const Stuffed lingering;
   lingering.Linger(60);
@@ -62,7 +71,7 @@ TEST_CASE("Leaves open what could wait, and what is no TCP socket") {
   CHECK(IsOpen(lingering.sender));
   lingering.Linger(0);
   close(lingering.sender);
-  const int others[] = {socket(AF_UNIX, SOCK_STREAM, 0), socket(AF_INET, SOCK_DGRAM, 0),
+  const int others[] = {socket(AF_UNIX, SOCK_STREAM, 0), socket(AF_UNIX, SOCK_DGRAM, 0),
                         open("/dev/null", O_RDONLY)};
   for (const int fd : others) {
     CHECK_FALSE(closer.Close(fd));
