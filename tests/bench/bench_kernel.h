@@ -37,8 +37,8 @@ class BenchKernel : public KernelPort {
   }
   void HoldPackets(bool on) override { real_->HoldPackets(on); }
   void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                  uint32_t reqid) override {
-    real_->DropLarval(local, remote, protocol, reqid);
+                  uint32_t reqid, uint32_t mark) override {
+    real_->DropLarval(local, remote, protocol, reqid, mark);
   }
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override {
     return real_->BanFragments(bans);

@@ -201,9 +201,21 @@ class Engine {
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
   Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
-  std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
+
+  // engine_peers.cc: whom listeners may answer.
+  static bool KeepsClearOut(const Entry& listener, const Address& remote);
+  static bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
+                           const Address& remote);
+  std::set<std::optional<Identity>> IdentitiesAt(const Entry& listener, const Flow& flow,
+                                                 bool by_reqid, bool elder = false) const;
+  std::vector<Guard> ListenerSaGuards(Entry& entry, const std::set<Address>* peers);
+  bool StartAnew(Entry& entry, const Flow& flow, const Prefix& remote,
+                 const std::set<std::optional<Identity>>& identities, bool by_reqid);
+  void LetGo(Entry& entry);
+  void Tell(Entry& entry, const std::set<Address>* peers, const std::map<Prefix, Error>& unserved);
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);
+  bool NoteQueued(const Entry& entry, const std::set<Prefix>& remotes, std::set<uint64_t>& noted);
 
   // engine_watch.cc: what happens without being asked.
   bool Direct(const Sa& sa, bool& inbound);

@@ -20,6 +20,9 @@ constexpr int64_t kMourningMs = 10'000;
 // How long a broken latch is shown at least.
 constexpr int64_t kShownMs = 30'000;
 
+const std::set<Prefix> kEverybody = {Prefix{Address::AnyOf(Family::kV4), 0},
+                                     Prefix{Address::AnyOf(Family::kV6), 0}};
+
 // True for a latch that must outlive its socket's place in the kernel's tables as long as a program
 // holds the socket: one that broke, or lost its SA (its program goes on reading ECONNRESET after
 // TCP gave up), and one that was never seen there (it may be about to connect).
@@ -66,13 +69,18 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
 void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
                    const std::unordered_set<uint64_t>& held) {
   const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
-  // What SAs it has, and whether one was made for it alone, only the SAs tell.
-  entry.own_sa = std::ranges::any_of(sas_.all(), [&entry](const auto& each) {
-    const Sa& sa = each.second.sa;
-    return !each.second.inbound && sa.key.spi == entry.latch.spi_out &&
-           sa.reqid == entry.latch.reqid && sa.selector.OfOneFlow() &&
-           sa.Carries(entry.latch.flow.protocol, entry.latch.flow.local, entry.latch.flow.remote);
-  });
+  // What SAs it has, and whether one was made for it alone, only the SAs tell: the very one that it
+  // was made with, or after a rekey one of the same reqid.
+  entry.own_sa = false;
+  for (const KnownSa* known : sas_.Carrying(entry.latch.flow, /*inbound=*/false)) {
+    if (known->sa.reqid != entry.latch.reqid) continue;
+    const bool own = known->sa.selector.OfOneFlow();
+    if (known->sa.key.spi == entry.latch.spi_out) {
+      entry.own_sa = own;
+      break;
+    }
+    entry.own_sa = entry.own_sa || (own && entry.latch.pin == Pin::kSpi);
+  }
   if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
     return ReleaseKeys(entry);
   }
@@ -134,11 +142,19 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  if (guards_.Reassert(spd_) > 0) {
-    for (auto& [id, entry] : database_.entries()) {
-      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
-        NoteClearChildren(entry);
-      }
+  const std::set<Guard> missing = guards_.Reassert(spd_);
+  for (const uint64_t id : missing.empty() ? std::set<uint64_t>{} : database_.listeners()) {
+    Entry& entry = *database_.Find(id);
+    const auto opened = [&missing](const Guard& guard) {
+      return !guard.out && guard.action != Guard::Action::kAllow && missing.contains(guard);
+    };
+    if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+      NoteClearChildren(entry);
+    }
+    // What stands in the queue now may have come while nothing asked for an SA.
+    if (std::ranges::any_of(entry.guards, opened) &&
+        !NoteQueued(entry, kEverybody, entry.suspects)) {
+      entry.blind = true;
     }
   }
   std::vector<SpdEntry> system;

@@ -23,6 +23,9 @@ struct Verified {
   Identity identity;
   bool static_reqid = false;  // the reqid is bound to this one identity and never re-used
   Peering peering;            // where its IKE SA ends, with NATs; empty for manual keys
+  // Which packets the SA is for, in its own direction, as the peers have agreed; empty: not known.
+  // Known of tunnels only, whose SAs say nothing of it (see sa_table.h).
+  std::vector<Selector> traffic = {};
 
   bool operator==(const Verified&) const = default;
 };

@@ -62,14 +62,14 @@ TEST_CASE("who was behind an SA is remembered as long as asked for") {
   const Sa first = kernel.AddPair(7, "10.9.0.2")[1];
   const Sa second = kernel.AddPair(9, "10.9.0.2")[1];
   table.Put(first, true, Named("bob"), 10);
-  CHECK(table.IdentitiesSince(kFlow, 0).size() == 1);
+  CHECK(table.IdentitiesSince(kFlow, 0, true).size() == 1);
   table.Put(second, true, Identified::Nobody(), 20);
-  CHECK(table.IdentitiesSince(kFlow, 0).size() == 2);  // nobody counts as one
+  CHECK(table.IdentitiesSince(kFlow, 0, true).size() == 2);  // nobody counts as one
   table.Erase(second.key, 30);
-  CHECK(table.IdentitiesSince(kFlow, 30).size() == 2);
-  CHECK(table.IdentitiesSince(kFlow, 31).size() == 1);
+  CHECK(table.IdentitiesSince(kFlow, 30, true).size() == 2);
+  CHECK(table.IdentitiesSince(kFlow, 31, true).size() == 1);
   table.ForgetBefore(31);
-  CHECK(table.IdentitiesSince(kFlow, 0).size() == 1);
+  CHECK(table.IdentitiesSince(kFlow, 0, true).size() == 1);
 }
 
 TEST_CASE("an SA whose peer becomes another counts as two") {
@@ -78,7 +78,7 @@ TEST_CASE("an SA whose peer becomes another counts as two") {
   const Sa sa = kernel.AddPair(7, "10.9.0.2")[1];
   table.Put(sa, true, Named("bob"), 10);
   table.Put(sa, true, Named("mallory"), 20);
-  CHECK(table.IdentitiesSince(kFlow, 0).size() == 2);
+  CHECK(table.IdentitiesSince(kFlow, 0, true).size() == 2);
   CHECK(table.Carrying(kFlow, true).size() == 1);
 }
 

@@ -86,6 +86,7 @@ class Mirror {
   };
   struct Child {
     ChildSa sa;
+    std::vector<Selector> traffic;  // going out
     uint64_t ike = 0;
     uint64_t touched = 0;
   };
@@ -102,7 +103,7 @@ class Mirror {
   std::vector<Key> KeysOf(const Child& child) const;
   Ike& Put(const IkeSa& sa);
   void Put(const ChildSa& sa, uint32_t ike_id);
-  Identified Who(const Ike& ike, const ChildSa& child) const;
+  Identified Who(const Ike& ike, const Child& child, bool inbound) const;
   void Index() const;
 
   std::map<uint64_t, Ike> ikes_;
