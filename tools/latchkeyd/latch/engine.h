@@ -161,7 +161,13 @@ class Engine {
 
   // engine.cc: requests.
   Answer Refuse(const Client& client, const Flow& flow, Reason reason, const std::string& detail);
+  Result<SocketFacts> InspectInet(int fd);
   Result<SocketFacts> InspectTcp(int fd);
+  Result<SocketFacts> InspectFlow(int fd);
+  void Supersede(uint64_t cookie);
+  Result<SocketFacts> ConnectDatagrams(int fd, const SocketFacts& facts,
+                                       const SocketAddress& remote);
+  Answer ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     policy::Outcome outcome);
   Answer Attempt(const Request& request, Waiting* waiting, const Error* failure);

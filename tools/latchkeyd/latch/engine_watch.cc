@@ -52,7 +52,7 @@ Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> 
   }
   if (Result<void> done = Resynchronise(); !done) return done;
   if (!latches.empty()) {
-    Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+    Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
     if (!live) return std::unexpected(live.error());
     Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
     if (!held) return std::unexpected(held.error());
@@ -367,7 +367,7 @@ void Engine::Reap(bool thorough) {
   const int64_t now = kernel_.NowMs();
   last_reap_ = now;
   if (database_.entries().empty()) return;
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
     return;
