@@ -274,8 +274,8 @@ TEST_CASE("What does not fit into the table is asked about") {
     CHECK(page->rule_count == wire::kPageRules);
     CHECK(page->otherwise == Settle::kProtect);
     CHECK(Ask(*page, S("10.0.0.1", 64)) == Settle::kBypass);
-    CHECK(Ask(*page, S("10.0.0.1", 65)) == Settle::kAsk);
-    CHECK(Ask(*page, S("192.0.2.1", 1)) == Settle::kAsk);
+    CHECK(Ask(*page, S("10.0.0.1", 65)) == Settle::kProtect);
+    CHECK(Ask(*page, S("192.0.2.1", 1)) == Settle::kProtect);
   }
   policy.rules.pop_back();  // exactly full
   const auto full = Compile(policy);

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tools/latchkeyd/latch/engine_fixture.h"
+#include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
 namespace {
@@ -112,6 +113,7 @@ TEST_CASE("Another peer's SA breaks it: blocked, then aborted") {
 
 TEST_CASE("A non-blocking one waits for its SA with what it sends held back") {
   Broker broker;
+  broker.keys.negotiates = true;
   const int fd = broker.kernel.AddUdp();
   const Answer waits = broker.Begin(fd, /*nonblocking=*/true, "10.9.0.2", 53);
   REQUIRE(waits.verdict == wire::Verdict::kWait);
@@ -133,9 +135,11 @@ TEST_CASE("A non-blocking one waits for its SA with what it sends held back") {
 
 TEST_CASE("One that gets no SA is refused, and says why on every call") {
   Broker broker;
+  broker.keys.negotiates = true;
   const int fd = broker.kernel.AddUdp();
   const Answer waits = broker.Begin(fd, /*nonblocking=*/true);
   broker.Pass(broker.options.inline_ms);
+  REQUIRE(broker.AnswerTo(waits.ticket).has_value());
   const Answer larval = *broker.AnswerTo(waits.ticket);
   broker.Negotiated("10.9.0.2", Reason::kNoChild);
   CHECK(broker.StateOf(larval.latch) == State::kBroken);
