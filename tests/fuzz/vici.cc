@@ -10,12 +10,17 @@
 #include "tools/latchkeyd/keymgr/vici/conns.h"
 #include "tools/latchkeyd/keymgr/vici/message.h"
 #include "tools/latchkeyd/keymgr/vici/sas.h"
+#include "tools/latchkeyd/keymgr/vici/spki.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   namespace vici = latchkey::broker::vici;
   using latchkey::fuzz::Check;
   // In memory of exactly its size.
   const std::string octets(data, data + size);
+  // A certificate's key is a part of it.
+  if (const auto key = vici::SubjectPublicKeyInfo(octets)) {
+    Check(octets.find(*key) != std::string::npos, "a key stands in its certificate");
+  }
   const auto packet = vici::DecodePacket(octets);
   if (!packet) return 0;
   const auto again = vici::EncodePacket(*packet);

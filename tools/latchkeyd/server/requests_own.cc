@@ -54,10 +54,10 @@ Answer Server::TakeWish(const Client& client, int fd, const std::string& text, i
                       facts.error().reason == Reason::kBadRequest;
     return refuse(facts.error().reason, facts.error().ToString(), used ? EISCONN : 0);
   }
-  WishRecord record{facts->cookie, facts->inode, client.session, client.requester.uid, text};
+  const WishRecord record{facts->cookie, facts->inode, client.session, client.requester.uid, text};
   // Written down before it is answered: a broker that comes after us must know.
   journal_.Add(record);
-  wishes_.Put(std::move(record), std::make_shared<const policy::Policy>(std::move(*parsed)));
+  wishes_.Put(record, std::make_shared<const policy::Policy>(std::move(*parsed)));
   MarkPages();
   return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }

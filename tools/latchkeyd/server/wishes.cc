@@ -4,11 +4,9 @@
 
 namespace latchkey::broker {
 
-bool WishTable::Put(WishRecord record, std::shared_ptr<const policy::Policy> policy) {
-  const uint64_t cookie = record.cookie;
-  const uint32_t uid = record.uid;
-  const bool added = wishes_.try_emplace(cookie, std::move(record), std::move(policy)).second;
-  if (added) ++by_uid_[uid];
+bool WishTable::Put(const WishRecord& record, const std::shared_ptr<const policy::Policy>& policy) {
+  const bool added = wishes_.try_emplace(record.cookie, Wish{record, policy}).second;
+  if (added) ++by_uid_[record.uid];
   return added;
 }
 

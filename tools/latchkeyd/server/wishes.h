@@ -17,7 +17,7 @@ namespace latchkey::broker {
 class WishTable {
  public:
   // Puts one in; false where the socket has one already.
-  bool Put(WishRecord record, std::shared_ptr<const policy::Policy> policy);
+  bool Put(const WishRecord& record, const std::shared_ptr<const policy::Policy>& policy);
   // The policy of a socket's request; null: it has none.
   std::shared_ptr<const policy::Policy> Find(uint64_t cookie) const;
 
