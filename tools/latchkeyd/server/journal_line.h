@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/voucher.h"
 
 namespace latchkey::broker {
 
@@ -27,10 +28,14 @@ struct SessionRecord {
 std::string JournalLine(const SessionRecord& session);
 std::string JournalLine(const Entry& entry);
 std::string JournalLine(const Guard& guard);
+std::string JournalLine(const Voucher& voucher);
+// Ids up to this one have been given to latches.
+std::string JournalLastIdLine(uint64_t id);
 
 // Returns the line that says that something is there no more. `kind`: "session" or "latch".
 std::string JournalEndLine(std::string_view kind, uint64_t id);
 std::string JournalEndLine(const Guard& guard);
+std::string JournalEndLine(const SaKey& key);
 
 }  // namespace latchkey::broker
 

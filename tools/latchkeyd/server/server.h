@@ -129,6 +129,9 @@ class Server : public Observer {
 
   void OnState(const Entry& entry, State from) override;
   void OnStall(const Entry& entry, bool stalled) override;
+  void OnMove(const Entry& entry) override;
+  void OnVoucher(const Voucher& voucher) override;
+  void OnVoucherEnd(const SaKey& key) override;
   void OnGuard(const Guard& guard, bool adding) override;
   void OnAnswer(uint64_t ticket, const Answer& answer) override;
   void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,

@@ -133,8 +133,7 @@ struct Rig {
     server = std::make_unique<Server>(kernel, *sessions, *journal, options, say);
     engine = std::make_unique<Engine>(kernel, keys, *server, Options{});
     server->Use(*engine);
-    std::vector<Entry> latches = TakeOver(old, *sessions, kernel.now, say);
-    REQUIRE(engine->Start({old.guards.begin(), old.guards.end()}, std::move(latches)));
+    REQUIRE(engine->Start(TakeOver(old, *sessions, kernel.now, say)));
     REQUIRE(journal->Compact(server->Snapshot()));
   }
 
