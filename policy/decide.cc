@@ -114,8 +114,10 @@ struct Decision {
   }
 };
 
-Verdict Decide(const System& system, const Policy& application, const Requester& requester,
-               const Flow& flow, bool same_host) {
+namespace {
+
+Verdict DecideAlone(const System& system, const Policy& application, const Requester& requester,
+                    const Flow& flow, bool same_host) {
   const Rule* rule = FirstMatch(application, flow);
   const Action action = rule == nullptr ? application.otherwise : rule->action;
   Decision decision{system, requester, same_host, {}};
@@ -139,6 +141,47 @@ Verdict Decide(const System& system, const Policy& application, const Requester&
       break;
   }
   return std::move(decision.verdict);
+}
+
+// Adds the demand of a floor to a request's; false when nothing can meet both.
+bool MeetFloor(Demand& demand, const Demand& floor) {
+  SystemAsk ask;
+  ask.algorithms = floor.algorithms;
+  ask.mode = floor.mode.value_or(Mode::kUnknown);
+  ask.replay = floor.replay;
+  ask.esn = floor.esn;
+  ask.unique = floor.unique;
+  ask.reqid = floor.reqid;
+  ask.peers = floor.peers;
+  if (demand.pin == Pin::kAuto || floor.pin == Pin::kSpi) demand.pin = floor.pin;
+  return MeetSystem(demand, ask);
+}
+
+}  // namespace
+
+Verdict Decide(const System& system, const Policy& application, const Requester& requester,
+               const Flow& flow, bool same_host) {
+  if (application.floor == nullptr) {
+    return DecideAlone(system, application, requester, flow, same_host);
+  }
+  Verdict floor = DecideAlone(system, *application.floor, requester, flow, same_host);
+  if (floor.outcome == Outcome::kRefuse) return floor;
+  const Requester alone{requester.uid, requester.own, requester.own};
+  Verdict wish = DecideAlone(system, application, alone, flow, same_host);
+  const bool held = floor.outcome == Outcome::kProtect && !floor.implicit;
+  if (wish.outcome == Outcome::kRefuse || !held) return wish;
+  if (wish.outcome != Outcome::kProtect) {
+    wish.permit.reset();
+    wish.outcome = Outcome::kRefuse;
+    wish.reason = Reason::kUnprivilegedBypass;
+  } else if (!MeetFloor(wish.demand, floor.demand)) {
+    wish.permit.reset();
+    wish.outcome = Outcome::kRefuse;
+    wish.reason = Reason::kUnprivilegedWeaken;
+  } else if (!floor.permit) {
+    wish.permit.reset();
+  }
+  return wish;
 }
 
 Demand DemandOf(const Rule& rule) {

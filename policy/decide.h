@@ -19,6 +19,8 @@ namespace latchkey::policy {
 struct Requester {
   uint32_t uid = ~0u;
   Grants grants;  // root in the broker's user namespace holds them all
+  // Of the user alone, without what a signed policy brings: what a program's own request may use.
+  Grants own = {};
 };
 
 enum class Outcome : uint8_t {
@@ -59,11 +61,13 @@ struct Verdict {
   SystemAsk system;
 };
 
-// Decides about `flow`. `same_host`: the remote address is one of this host's own; such a flow is
-// never protected: kLocal for outgoing ones unless a rule, the default or the system's file
-// discards it; an incoming one is refused (local-peer) where a rule protects. kBypass and kLocal
-// leave the flow to the SPD, so neither can weaken it. Time grows with the number of rules and SPD
-// entries.
+// Decides about `flow`. A program's own request (application.floor) is decided with the user's own
+// grants, and held to what its floor says of the flow: it may add to that, and take nothing away;
+// where the floor leaves a flow to the system, the request is held to the system alone.
+// `same_host`: the remote address is one of this host's own; such a flow is never protected: kLocal
+// for outgoing ones unless a rule, the default or the system's file discards it; an incoming one is
+// refused (local-peer) where a rule protects. kBypass and kLocal leave the flow to the SPD, so
+// neither can weaken it. Time grows with the number of rules and SPD entries.
 Verdict Decide(const System& system, const Policy& application, const Requester& requester,
                const Flow& flow, bool same_host);
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,6 +57,10 @@ struct Policy {
   Action otherwise = Action::kSystem;     // kSystem or kDiscard
   std::vector<std::string> drop_preload;  // absolute paths: what may be started without the shim
   bool deny_io_uring = false;             // the launcher has the kernel refuse it
+  // Of a program's own request for one socket (request.h): its text, and the policy that it is held
+  // to. Null for a policy.
+  std::shared_ptr<const Policy> floor;
+  std::string request;
 };
 
 // Returns what the rule's protection accepts.

@@ -104,17 +104,14 @@ enum class Kind { kOther, kPreload, kSocket, kToken, kPolicy };
 // Says what an entry is to us; kOther too when it is not ours to hand over.
 Kind KindOf(const char* entry, Reader& reader, const char*& value) {
   if (reader.At(entry) != 'L') return Kind::kOther;
-  if ((value = ValueOf(entry, kPreloadName, reader)) != nullptr) return Kind::kPreload;
-  if (own_socket[0] != '\0' && (value = ValueOf(entry, kSocketName, reader)) != nullptr) {
-    return Kind::kSocket;
-  }
-  if (own_token[0] != '\0' && (value = ValueOf(entry, kTokenName, reader)) != nullptr) {
-    return Kind::kToken;
-  }
-  if (own_policy[0] != '\0' && (value = ValueOf(entry, kPolicyName, reader)) != nullptr) {
-    return Kind::kPolicy;
-  }
-  return Kind::kOther;
+  value = ValueOf(entry, kPreloadName, reader);
+  if (value != nullptr) return Kind::kPreload;
+  if (own_socket[0] != '\0') value = ValueOf(entry, kSocketName, reader);
+  if (value != nullptr) return Kind::kSocket;
+  if (own_token[0] != '\0') value = ValueOf(entry, kTokenName, reader);
+  if (value != nullptr) return Kind::kToken;
+  if (own_policy[0] != '\0') value = ValueOf(entry, kPolicyName, reader);
+  return value != nullptr ? Kind::kPolicy : Kind::kOther;
 }
 
 // True when an entry other than LD_PRELOAD may stay as the program wrote it.
@@ -169,7 +166,7 @@ Inventory TakeInventory(char* const* environment) {
   bool policy = own_policy[0] == '\0';
   size_t preload = sizeof(kPreloadName) + Length(own_library, text);
   for (char* const* at = environment; at != nullptr; ++at, ++found.entries) {
-    if (!array.MayRead(at)) return found;
+    if (!array.MayRead(static_cast<const void*>(at))) return found;
     if (*at == nullptr) break;
     const char* value = nullptr;
     const Kind kind = KindOf(*at, text, value);

@@ -10,6 +10,8 @@
 #include "shim/hook.h"
 #include "shim/hooks.h"
 #include "shim/latched_connect.h"
+#include "shim/latchkey.h"
+#include "shim/options.h"
 #include "shim/page_view.h"
 #include "shim/readable.h"
 #include "shim/real.h"
@@ -93,7 +95,12 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
-  const wire::Settle settle = Settle(remote);
+  wire::Settle settle = Settle(remote);
+  // One that bears the mark has something of its own for the broker to know: a request, or what an
+  // earlier latch left.
+  if (settle == wire::Settle::kBypass && CurrentPage() != nullptr && IsGuarded(fd)) {
+    settle = wire::Settle::kAsk;
+  }
   if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
     return RealConnect(fd, &copy.base, length);
   }
@@ -128,7 +135,7 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if (NothingToDo() || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !IsGuarded(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);
@@ -145,7 +152,12 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
   const bool policy =
       (level == IPPROTO_IP && (option == IP_XFRM_POLICY || option == IP_IPSEC_POLICY)) ||
       (level == IPPROTO_IPV6 && (option == IPV6_XFRM_POLICY || option == IPV6_IPSEC_POLICY));
-  if (policy) return Refuse(EPERM);
+  // On any inet socket: one that has no latch yet would take it into its first.
+  if (policy && IsInet(fd)) return Refuse(EPERM);
+  if (level == SOL_LATCHKEY && IsOurOption(fd, level)) {
+    const int error = SetOption(fd, option, value, length);
+    return error == 0 ? 0 : Refuse(error);
+  }
   if (level == SOL_SOCKET && option == SO_MARK && IsInet(fd) && IsGuarded(fd)) {
     return Refuse(EPERM);
   }

@@ -8,6 +8,8 @@
 #include <cerrno>
 
 #include "shim/hooks.h"
+#include "shim/latchkey.h"
+#include "shim/options.h"
 #include "shim/real.h"
 #include "shim/trouble.h"
 
@@ -162,6 +164,10 @@ ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_
 }
 
 int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length) {
+  if (level == SOL_LATCHKEY && IsOurOption(fd, level)) {
+    const int error = GetOption(fd, option, value, length);
+    return error == 0 ? 0 : static_cast<int>(Refuse(error));
+  }
   const int result = static_cast<int>(
       real.getsockopt != nullptr ? real.getsockopt(fd, level, option, value, length)
                                  : SystemCall(SYS_getsockopt, fd, level, option, value, length));

@@ -31,8 +31,9 @@ struct Target {
 bool MayGoBare(const Target& target) {
   const wire::Page* page = CurrentPage();
   // A bad pointer is the kernel's to refuse.
-  return page != nullptr && AnyExempt(*page) && IsReadable(target.path, 1) &&
-         (!target.moves || target.path[0] == '/') && IsExempt(*page, target.folder, target.path);
+  return page != nullptr && AnyExempt(*page) && target.path != nullptr &&
+         IsReadable(target.path, 1) && (!target.moves || target.path[0] == '/') &&
+         IsExempt(*page, target.folder, target.path);
 }
 
 // Makes the call with an environment that keeps the target in the session. `large` is what the call

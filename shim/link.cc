@@ -126,7 +126,7 @@ int Connect(Connection& connection) {
   // A broker that hangs is a refusal, not a program that hangs: connecting, asking. (Waiting has
   // its own ways: SO_RCVTIMEO would take what is known of signals away.)
   const int milliseconds = patience_ms.load(std::memory_order_relaxed);
-  const timeval patience{milliseconds / 1000, milliseconds % 1000 * 1000};
+  const timeval patience{milliseconds / 1000, milliseconds % 1000 * 1000L};
   RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, reinterpret_cast<long>(&patience),
              sizeof(patience));
   const int64_t until = NowMs() + milliseconds;

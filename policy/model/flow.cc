@@ -47,6 +47,14 @@ bool Selector::OfOneFlow() const {
          source_mask == 0xffff && destination_mask == 0xffff;
 }
 
+Selector Mirrored(const Selector& selector) {
+  Selector mirrored = selector;
+  std::swap(mirrored.source, mirrored.destination);
+  std::swap(mirrored.source_port, mirrored.destination_port);
+  std::swap(mirrored.source_mask, mirrored.destination_mask);
+  return mirrored;
+}
+
 bool Selector::Matches(uint8_t packet_protocol, const SocketAddress& from,
                        const SocketAddress& to) const {
   const Family packet =

@@ -47,6 +47,9 @@ struct Selector {
   bool OfOneFlow() const;
 };
 
+// Returns the selector of the packets that come back.
+Selector Mirrored(const Selector& selector);
+
 // One SPD entry as dumped from the kernel.
 struct SpdEntry {
   Selector selector;

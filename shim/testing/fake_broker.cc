@@ -90,6 +90,23 @@ void FakeBroker::SetOpen(wire::Reason reason, const std::string& text) {
   open_text_ = text;
 }
 
+void FakeBroker::SetLatch(const wire::LatchRecord& record) {
+  const std::lock_guard lock(mutex_);
+  latch_ = record;
+}
+
+void FakeBroker::SetBinding(int error, const std::string& octets) {
+  const std::lock_guard lock(mutex_);
+  bound_.error = error;
+  bound_.size = static_cast<uint32_t>(octets.size());
+  std::memcpy(bound_.octets, octets.data(), octets.size());
+}
+
+std::string FakeBroker::wish() const {
+  const std::lock_guard lock(mutex_);
+  return wish_;
+}
+
 void FakeBroker::SetTrouble(wire::Trouble trouble) {
   const std::lock_guard lock(mutex_);
   trouble_ = trouble;
@@ -218,6 +235,17 @@ void FakeBroker::Reply(int client, const wire::Received& request) {
                       /*wait=*/true);
     return;
   }
+  if (type == Type::kInquire) {
+    latch_.header = wire::MakeHeader(Type::kLatch, serial);
+    wire::SendMessage(client, &latch_, sizeof(latch_), nullptr, 0, /*wait=*/true);
+    return;
+  }
+  if (type == Type::kBinding) {
+    bound_.header = wire::MakeHeader(Type::kBound, serial);
+    wire::SendMessage(client, &bound_, sizeof(bound_), nullptr, 0, /*wait=*/true);
+    return;
+  }
+  if (type == Type::kWish) wish_ = request.As<wire::Wish>().text;
   Plan& plan = plans_[type];
   const Answer answer = plan.times > 0 ? plan.first : plan.always;
   if (plan.times > 0) --plan.times;

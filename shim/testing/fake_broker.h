@@ -5,6 +5,7 @@
 #define SHIM_TESTING_FAKE_BROKER_H_
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -41,6 +42,11 @@ class FakeBroker {
   void Set(wire::Type type, Answer answer, int times = 0);
   // What kOpen is answered with.
   void SetOpen(wire::Reason reason, const std::string& text);
+  // What kInquire and kBinding are answered with; nothing so far (id 0, ENODATA).
+  void SetLatch(const wire::LatchRecord& record);
+  void SetBinding(int error, const std::string& octets);
+  // The last kWish's text.
+  std::string wish() const;
   // Puts every socket that comes with kConnect into the page as troubled.
   void SetTrouble(wire::Trouble trouble);
   // Refuses every token from now on: the session is gone.
@@ -114,6 +120,9 @@ class FakeBroker {
   std::string open_text_;
   wire::Trouble trouble_ = wire::Trouble::kFree;
   bool session_known_ = true;
+  wire::LatchRecord latch_{};
+  wire::Bound bound_{.header = {}, .error = ENODATA, .size = 0, .octets = {}};
+  std::string wish_;
 };
 
 }  // namespace latchkey::testing

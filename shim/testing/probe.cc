@@ -24,6 +24,7 @@
 
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_odd.h"
+#include "shim/testing/probe_options.h"
 #include "shim/testing/probe_tools.h"
 #include "shim/testing/probe_wait.h"
 
@@ -252,6 +253,9 @@ void Options() {
   const int one = 1;
   Outcome("xfrm", setsockopt(fd, IPPROTO_IP, IP_XFRM_POLICY, &one, sizeof(one)));
   Outcome("xfrm6", setsockopt(fd, IPPROTO_IPV6, IPV6_XFRM_POLICY, &one, sizeof(one)));
+  Outcome("ipsec", setsockopt(fd, IPPROTO_IP, IP_IPSEC_POLICY, &one, sizeof(one)));
+  Outcome("ipsec6", setsockopt(fd, IPPROTO_IPV6, IPV6_IPSEC_POLICY, &one, sizeof(one)));
+  Outcome("no-socket", setsockopt(STDIN_FILENO, IPPROTO_IP, IP_XFRM_POLICY, &one, sizeof(one)));
   Outcome("fastopen", setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &one, sizeof(one)));
   Outcome("keepalive", setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)));
 }
@@ -324,6 +328,13 @@ int main(int argc, char** argv) {
       {"quiet", Quiet},
       {"ended", Ended},
       {"options", Options},
+      {"latch", ProbeLatch},
+      {"latch-short", ProbeLatchShort},
+      {"latch-bad", ProbeLatchBad},
+      {"latch-others", ProbeLatchOthers},
+      {"request", ProbeRequest},
+      {"request-bad", ProbeRequestBad},
+      {"marked", ProbeMarked},
       {"datagrams", Datagrams},
       {"fast-open", FastOpen},
       {"disconnect", Disconnect},

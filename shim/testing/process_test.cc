@@ -147,8 +147,9 @@ TEST_CASE("a broken latch has no more EAGAIN") {
 TEST_CASE("options that could undo a latch are refused, others are the kernel's") {
   FakeBroker broker;
   Server server;
-  CHECK(Run("options", broker, server) == Line("xfrm", EPERM) + Line("xfrm6", EPERM) +
-                                              Line("fastopen", EOPNOTSUPP) + "keepalive 0\n");
+  CHECK(Run("options", broker, server) ==
+        Line("xfrm", EPERM) + Line("xfrm6", EPERM) + Line("ipsec", EPERM) + Line("ipsec6", EPERM) +
+            Line("no-socket", ENOTSOCK) + Line("fastopen", EOPNOTSUPP) + "keepalive 0\n");
 }
 
 TEST_CASE("datagrams go where the default is not to discard") {

@@ -22,7 +22,11 @@ constexpr uint32_t SizeOf(Type type) {
     case Type::kListen:
     case Type::kAccept:
     case Type::kRelease:
+    case Type::kInquire:
+    case Type::kBinding:
       return sizeof(SocketRequest);
+    case Type::kWish:
+      return sizeof(Wish);
     case Type::kList:
     case Type::kShow:
     case Type::kSpd:
@@ -50,6 +54,8 @@ constexpr uint32_t SizeOf(Type type) {
       return sizeof(Done);
     case Type::kEvent:
       return sizeof(EventRecord);
+    case Type::kBound:
+      return sizeof(Bound);
   }
   return 0;
 }

@@ -28,28 +28,32 @@ enum class Type : uint16_t {
   // Requests.
   kOpen = 1,    // launcher or hand-loaded shim: make a session. fds: policy [, signature] [, pidfd]
   kAttach = 2,  // a process of a session. fds: none
-  kConnect = 3,  // fds: the socket
-  kListen = 4,   // fds: the socket
-  kAccept = 5,   // fds: the accepted child
-  kRelease = 6,  // fds: the socket, before connect(AF_UNSPEC)
-  kList = 16,    // the first latch whose id is greater than `id`. fds: none
-  kShow = 17,    // the latch with this id. fds: none
-  kSpd = 18,     // the SPD entry at this place, from 0. Root's alone. fds: none
-  kSa = 19,      // the SA at this place, from 0. Root's alone. fds: none
-  kWhy = 20,     // the newest refusal or break whose number is below `id`. fds: none
-  kBreak = 21,   // break the latch with this id. fds: none
-  kResume = 22,  // end a suspension that kBreak began. fds: none
-  kWatch = 23,   // from now on a kEvent for every change of a latch. fds: none
+  kConnect = 3,   // fds: the socket
+  kListen = 4,    // fds: the socket
+  kAccept = 5,    // fds: the accepted child
+  kRelease = 6,   // fds: the socket, before connect(AF_UNSPEC)
+  kInquire = 12,  // the latch of this socket. fds: the socket
+  kWish = 13,     // what its flow is to have, before connect or listen. fds: the socket
+  kBinding = 14,  // the channel binding of its latch. fds: the socket
+  kList = 16,     // the first latch whose id is greater than `id`. fds: none
+  kShow = 17,     // the latch with this id. fds: none
+  kSpd = 18,      // the SPD entry at this place, from 0. Root's alone. fds: none
+  kSa = 19,       // the SA at this place, from 0. Root's alone. fds: none
+  kWhy = 20,      // the newest refusal or break whose number is below `id`. fds: none
+  kBreak = 21,    // break the latch with this id. fds: none
+  kResume = 22,   // end a suspension that kBreak began. fds: none
+  kWatch = 23,    // from now on a kEvent for every change of a latch. fds: none
   // Replies.
   kOpened = 65,
   kAttached = 66,  // fds: the session's page, read-only
   kDecision = 67,
-  kLatch = 68,     // answer to kList and kShow
+  kLatch = 68,     // answer to kList, kShow and kInquire
   kSpdEntry = 69,  // answer to kSpd
   kSaEntry = 70,   // answer to kSa
   kIncident = 71,  // answer to kWhy
   kDone = 72,      // answer to kBreak, kResume and kWatch
   kEvent = 73,     // to who asked kWatch, with that request's serial
+  kBound = 77,     // answer to kBinding
 };
 
 struct Header {
@@ -107,7 +111,7 @@ static_assert(sizeof(Attached) == 24);
 
 inline constexpr uint32_t kRequestNonblocking = 1;  // the socket has O_NONBLOCK
 
-// kConnect, kListen, kAccept, kRelease.
+// kConnect, kListen, kAccept, kRelease, kInquire, kBinding.
 struct SocketRequest {
   Header header;
   uint32_t flags;
@@ -115,6 +119,18 @@ struct SocketRequest {
   Endpoint remote;  // kConnect: where to; else family 0
 };
 static_assert(sizeof(SocketRequest) == 48);
+
+inline constexpr size_t kWishSize = 2048;
+
+// kWish. The answer is a kDecision: kBypass, taken; kRefused, with its errno.
+struct Wish {
+  Header header;
+  uint32_t flags;        // 0
+  int32_t fd;            // as above
+  char text[kWishSize];  // a part of a policy: latchkey(7)
+};
+static_assert(sizeof(Wish) == 24 + kWishSize);
+static_assert(sizeof(Wish) <= kMaxMessage);
 
 enum class Verdict : uint16_t {
   kRefused = 0,  // fail with `error`; an accepted child is closed unseen
@@ -134,6 +150,17 @@ struct Decision {
   uint64_t latch;
 };
 static_assert(sizeof(Decision) == 32);
+
+inline constexpr size_t kBindingSize = 96;
+
+// Answer to kBinding: RFC 5056's octets, which begin with their type and ":".
+struct Bound {
+  Header header;
+  int32_t error;  // errno, 0: there is one
+  uint32_t size;  // of it; 0 with an error
+  uint8_t octets[kBindingSize];
+};
+static_assert(sizeof(Bound) == 24 + kBindingSize);
 
 struct Query {
   Header header;

@@ -24,7 +24,9 @@ void CheckMessage(const wire::Received& received) {
     case wire::Type::kConnect:
     case wire::Type::kListen:
     case wire::Type::kAccept:
-    case wire::Type::kRelease: {
+    case wire::Type::kRelease:
+    case wire::Type::kInquire:
+    case wire::Type::kBinding: {
       const latchkey::SocketAddress remote =
           latchkey::FromWire(received.As<wire::SocketRequest>().remote);
       Check(latchkey::FromWire(latchkey::ToWire(remote)) == remote, "an address converts back");

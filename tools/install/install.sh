@@ -61,8 +61,10 @@ fi
 put "$runfiles/tools/latchkey/latchkey" bin/latchkey 755
 put "$runfiles/tools/latchkeyd/latchkeyd" sbin/latchkeyd 755
 put "$runfiles/shim/liblatchkey.so" lib/latchkey/liblatchkey.so 755
+put "$runfiles/shim/latchkey.h" include/latchkey.h 644
 put "$runfiles/docs/latchkey.1" share/man/man1/latchkey.1 644
 put "$runfiles/docs/latchkey-policy.5" share/man/man5/latchkey-policy.5 644
+put "$runfiles/docs/latchkey.7" share/man/man7/latchkey.7 644
 put_unit latchkeyd.service
 put_unit latchkeyd.socket
 
@@ -70,4 +72,4 @@ lines+=("f lib/latchkey/manifest")
 printf '%s\n' "${lines[@]}" >"$manifest.new"
 chmod 644 "$manifest.new"
 mv -f "$manifest.new" "$manifest"
-echo "installed under ${root:-/}: bin/latchkey, sbin/latchkeyd, lib/latchkey, lib/systemd/system, share/man"
+echo "installed under ${root:-/}: bin/latchkey, sbin/latchkeyd, lib/latchkey, lib/systemd/system, include/latchkey.h, share/man"

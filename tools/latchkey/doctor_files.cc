@@ -105,8 +105,9 @@ void ExaminePolicies(const std::string& folder, uid_t owner, Findings& findings)
     for (const std::string& program : file->policy.program) {
       const auto [it, fresh] = programs.emplace(program, name);
       if (fresh || it->second == name) continue;
-      findings.push_back(Bad(program + " is named by " + it->second + " and " + name,
-                             "take it out of one of them"));
+      std::string twice = program;
+      twice.append(" is named by ").append(it->second).append(" and ").append(name);
+      findings.push_back(Bad(twice, "take it out of one of them"));
     }
   }
 }

@@ -197,9 +197,10 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("why") && !id.empty() && !ReadId(id, query.id)) {
     return Report({usage, "why: '" + id + "' is no process and no latch id (a number from 1)"});
   }
-  for (const std::string verb : {"show", "break", "resume"}) {
+  for (const char* verb : {"show", "break", "resume"}) {
     if (app.got_subcommand(verb) && !ReadId(id, query.id)) {
-      return Report({usage, verb + ": '" + id + "' is no latch id (a number from 1)"});
+      const std::string what = std::string(verb) + ": '" + id;
+      return Report({usage, what + "' is no latch id (a number from 1)"});
     }
   }
   if (app.got_subcommand("sa")) {

@@ -170,6 +170,7 @@ class Broker {
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
     Legacy legacy = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
+    server.RestoreWishes(old);
     if (legacy.incomplete && OtherBrokers(arguments_.run_dir)) {
       Log("error: what the journal lacks may be another broker's, and is left alone");
       legacy.incomplete = false;

@@ -81,7 +81,8 @@ bg() {
   local host=$1 name=$2
   shift 2
   _lab_pid "$host" || return 125
-  rm -f "$LAB/$name.pid"
+  # Before it begins: what an earlier one of that name said is not its word.
+  rm -f "$LAB/$name.pid" "$LAB/$name.log"
   (_lab_enter "$host" "$@") </dev/null >"$LAB/$name.log" 2>&1 &
   echo $! >"$LAB/$name.pid"
 }

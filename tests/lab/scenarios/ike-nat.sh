@@ -1,4 +1,4 @@
-# Two peers behind one NAT. Transport mode: one is served while it is alone behind the address, and nobody when there are two. Tunnel mode: one is served, and shown at the address and port of the NAT.
+# Two peers behind one NAT. Transport mode: one is served while it is alone behind the address, and nobody when there are two, which is on record; each is when the SAs are of one flow. Tunnel mode: one is served, and shown at the address and port of the NAT.
 set -u
 # shellcheck source=../programs/keys.sh
 . "$(dirname "$0")/../programs/keys.sh"
@@ -21,6 +21,8 @@ policies() { # policies [MODE]
   [ $# = 0 ] || tunnelled
 }
 policies
+# charon gives the ports of transport mode SAs to the kernel only where it is told so.
+export IKE_CHARON='plugins {;kernel-netlink {;set_proto_port_transport_sa = yes;};}'
 IKE_CONN='remote_addrs = %any' ike a
 ike b c
 for host in a b c; do start_broker $host; done
@@ -41,10 +43,31 @@ for host in b c; do
   expect_eq "$host is not served" "$(once_latched $host "$LAB/out.toml" 'timeout 5' 'connect 10.9.0.1 8080' | tail -n 1)" "= connect: timeout"
 done
 want_latches a 0 'ESTABLISHED .*'
+want_refusal a ambiguous-peer
+expect_eq "both are named, once" "$(grep -c 'ambiguous-peer.*10\.9\.0\.1:8080 <- 10\.9\.0\.254.*"b\.lab" and "c\.lab"' "$LAB/broker-a.log")" 1
+check "why tells it" grep -q '"b.lab" and "c.lab"' <(on a latchkey why)
 end clib
 end srv
 ike_down b a-b
 ike_down c a-c
+
+# SAs of one flow each: with their ports they can be told apart.
+for file in in out; do sed 's/^\[protection.strong\]/&\nsharing = "unique"/' "$LAB/$file.toml" >"$LAB/$file-unique.toml"; done
+serve a srv1 "$LAB/in-unique.toml" 10.9.0.1 8081
+for host in b c; do
+  latched $host uni$host "$LAB/out-unique.toml" 'timeout 60' 'connect 10.9.0.1 8081' "echo canary-unique-$host"
+  expect uni$host ok
+  expect uni$host ok
+  expect uni$host canary-unique-$host
+done
+want unib 'echo canary-unique-b2' canary-unique-b2
+want_latches a 1 'ESTABLISHED 8081 10\.9\.0\.254 b\.lab a\.lab transport aes-gcm-16:256 -'
+want_latches a 1 'ESTABLISHED 8081 10\.9\.0\.254 c\.lab a\.lab transport aes-gcm-16:256 -'
+end unib
+end unic
+end srv1
+no_own() { ! on a ip xfrm state | grep -q dport; }
+retry 15 no_own || fail "left over: $(on a ip xfrm state)"
 
 policies tunnel
 IKE_CONN='remote_addrs = %any' IKE_CHILD='mode = tunnel;local_ts = 192.168.1.1;remote_ts = 192.168.0.0/16' ike a

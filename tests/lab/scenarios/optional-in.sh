@@ -22,7 +22,9 @@ check "list says CLEAR, twice" [ "$(on b latchkey list | grep -c ' CLEAR ')" = 2
 check "list --spd shows the sockets' own policies" grep -q 'socket .*allow CLEAR' <(on b latchkey list --spd)
 # SAs appear: what is decided stays, and who has an SA comes in clear no more.
 manual_sa a b 7 alice bob
-retry 5 grep -q 'in .*esp' <(on b latchkey list --spd)
+# What the broker learns of an SA it learns after the kernel: shows PATTERN waits for its guards.
+shows() { on b latchkey list --spd | grep -q "$1"; }
+retry 5 shows 'in .*esp'
 want clear4 'echo optional-clear-3' optional-clear-3
 check "it is in clear" [ "$(clear_octets wire optional-clear-1)" -ge 2 ]
 check "it still is" [ "$(clear_octets wire optional-clear-3)" -ge 2 ]
@@ -39,6 +41,7 @@ expect_eq "protected ones are not in clear" "$(clear_octets wire optional-esp)" 
 expect_eq "c in clear" "$(once c 'connect 10.9.0.2 8080' 'echo optional-other' | tail -n 1)" "= echo: optional-other"
 # A peer whose SA is somebody else's is no reason to take it in clear.
 manual_sa c b 9 mallory bob
+retry 5 shows ' 10\.9\.0\.3/32 .*block'
 refuses_clear c 10.9.0.2 8080
 end clear4
 end clear6

@@ -30,6 +30,10 @@ void Keyring::Release(const Flow& flow) {
   if (charon_ != nullptr) charon_->Release(flow);
 }
 
+uint64_t Keyring::AskKeys(const Identity& identity) {
+  return charon_ == nullptr ? 0 : charon_->AskKeys(identity);
+}
+
 std::vector<KeyEvent> Keyring::TakeEvents() {
   std::vector<KeyEvent> events = pad_.TakeEvents();
   if (charon_ == nullptr) return events;

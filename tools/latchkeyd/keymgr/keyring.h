@@ -26,6 +26,8 @@ class Keyring : public KeyManager {
   Result<uint64_t> Acquire(const AcquireRequest& request) override;
   void Abandon(uint64_t ticket) override;
   void Release(const Flow& flow) override;
+  // Charon's alone: manual keys are nobody's public ones.
+  uint64_t AskKeys(const Identity& identity) override;
   std::vector<KeyEvent> TakeEvents() override;
 
   // To be watched for reading, with OnReadable() and then TakeEvents() when it is; -1: nothing is.

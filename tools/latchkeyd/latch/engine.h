@@ -68,6 +68,18 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
+  // Makes a socket ready for a program's own request: marked, so that it sends nothing before the
+  // request is decided. Returns what it is; bad-request for one that was used before.
+  Result<SocketFacts> Reserve(int fd);
+
+  // The latch of a socket as it is now, with the address that its end has; nothing where it has
+  // none. A listener's child has one from accept on.
+  std::optional<Latch> LatchOf(int fd);
+
+  // Begins to find the channel binding of a socket's latch; returns a ticket for one OnBinding(),
+  // or 0: there is none. For a latch in good order, both of whose ends have public keys.
+  uint64_t AskBinding(int fd);
+
   // The administrator's: end a latch that is in good order, and end such a break of one that
   // suspends. kNone: done; kBadRequest: there is no such latch, or it is in no state for it. (A
   // listener's only end is its program's close.)
@@ -182,14 +194,29 @@ class Engine {
   bool Leaned(const Guard& selector) const;
   uint32_t PlaceholderReqid() const;
 
+  void TellBinding(const KeyEvent& event);
+
   // engine_listen.cc: listeners and their guards.
   Answer AttemptAccept(const Request& request, Waiting* waiting, const Error* failure);
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
-  std::vector<Guard> ListenerSaGuards(const Entry& entry, const std::set<Address>* peers) const;
+  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Flow& flow);
+
+  // engine_peers.cc: whom listeners may answer.
+  static bool KeepsClearOut(const Entry& listener, const Address& remote);
+  static bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
+                           const Address& remote);
+  std::set<std::optional<Identity>> IdentitiesAt(const Entry& listener, const Flow& flow,
+                                                 bool by_reqid, bool elder = false) const;
+  std::vector<Guard> ListenerSaGuards(Entry& entry, const std::set<Address>* peers);
+  bool StartAnew(Entry& entry, const Flow& flow, const Prefix& remote,
+                 const std::set<std::optional<Identity>>& identities, bool by_reqid);
+  void LetGo(Entry& entry);
+  void Tell(Entry& entry, const std::set<Address>* peers, const std::map<Prefix, Error>& unserved);
   void RefreshListener(Entry& entry, const std::set<Address>* peers = nullptr);
   void NoteClearChildren(Entry& entry);
+  bool NoteQueued(const Entry& entry, const std::set<Prefix>& remotes, std::set<uint64_t>& noted);
 
   // engine_watch.cc: what happens without being asked.
   void CheckAll();
@@ -244,8 +271,9 @@ class Engine {
   std::multimap<int64_t, Guard> lingering_;  // by when they go
   std::map<uint64_t, Waiting> waiting_;      // by ticket
   uint64_t next_ticket_ = 1;
-  std::set<uint64_t> larvals_;  // latches; while there are any, packets are held back
-  bool stale_ = false;          // SAD and SPD could not be read: what we know is no basis for more
+  std::map<uint64_t, uint64_t> bindings_;  // latches, by the key manager's tickets
+  std::set<uint64_t> larvals_;             // latches; while there are any, packets are held back
+  bool stale_ = false;  // SAD and SPD could not be read: what we know is no basis for more
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
   std::set<Address> unserved_;
   int64_t last_reap_ = 0;

@@ -301,6 +301,25 @@ TEST_CASE("LARVAL while the entry that let another's SYN go is still there") {
   broker.CheckClean();
 }
 
+TEST_CASE("LARVAL while the entry of a closed flow to the same server lingers") {
+  Larval broker;
+  const std::vector<Sa> pair = broker.Keyed(7, "bob", "10.9.0.2");
+  const int old = broker.Socket();
+  const Answer closed = broker.Connect(old);
+  REQUIRE(closed.verdict == Verdict::kLatched);
+  const Guard lingers = FlowGuard(broker.LatchOf(closed.latch), Options{}.guard_mark);
+  broker.CloseSocket(old);
+  broker.engine->Tick(true);
+  REQUIRE(broker.kernel.HasGuard(lingers));
+  broker.Gone(pair);
+  const uint64_t id = broker.Start(broker.Socket());
+  broker.kernel.renewed.clear();
+  broker.Keyed(7, "bob", "10.9.0.2");
+  REQUIRE(broker.LatchOf(id).state == State::kEstablished);
+  // The kernel looks among entries of whole addresses first: that one kept the SYN back.
+  CHECK(std::ranges::count(broker.kernel.renewed, lingers) == 1);
+}
+
 TEST_CASE("a reqid that an SA has is no placeholder") {
   Larval broker;
   broker.keys.Name(kPlaceholder, "carol");

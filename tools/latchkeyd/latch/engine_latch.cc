@@ -23,7 +23,9 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
   std::vector<const KnownSa*> fitting[2];
   for (const bool inbound : {false, true}) {
     const uint32_t pinned = inbound ? latch.spi_in : latch.spi_out;
-    for (const KnownSa* known : sas_.Carrying(latch.flow, inbound)) {
+    // What shares the pinned reqid is let in, and chosen, by the same policy.
+    const uint32_t reqid = latch.pin == Pin::kReqid ? latch.reqid : 0;
+    for (const KnownSa* known : sas_.Carrying(latch.flow, inbound, reqid)) {
       const bool admitted =
           latch.pin == Pin::kSpi ? known->sa.key.spi == pinned : known->sa.reqid == latch.reqid;
       // Wider ones do not serve it; of another peer they contradict it all the same.

@@ -19,52 +19,6 @@ std::vector<Family> FamiliesOf(const SocketFacts& facts) {
   return {Family::kV6};
 }
 
-Prefix Host(const Address& address) {
-  return Prefix{address, static_cast<uint8_t>(address.Bits())};
-}
-
-// True when a listener takes nothing from `remote` that is not protected.
-bool KeepsClearOut(const Entry& listener, const Address& remote) {
-  return std::ranges::any_of(listener.sa_guards, [&remote](const Guard& guard) {
-    return !guard.out && guard.selector.source.Contains(remote);
-  });
-}
-
-struct Reach {
-  Prefix local;
-  Prefix remote;
-};
-
-// Returns between which addresses an outgoing SA can carry what a listener answers: in transport
-// mode its own, in tunnel mode its selector's, cut so that one rule each decides about a part.
-std::vector<Reach> ReachOf(const KnownSa& known, const SocketAddress& listening,
-                           const policy::Policy& policy) {
-  const Selector& selector = known.sa.selector;
-  if (known.sa.protection.mode != Mode::kTunnel) {
-    // A wildcard v6 listener has v4 peers too; one that is v6 only has no SYN to answer there.
-    if (!listening.address.IsAny() && known.local() != listening.address) return {};
-    return {{Host(known.local()), Host(known.remote())}};
-  }
-  std::vector<Reach> reach;
-  for (const Family family : {Family::kV4, Family::kV6}) {
-    if (selector.family != Family::kNone && selector.family != family) continue;
-    const Prefix all{Address::AnyOf(family), 0};
-    Prefix local = selector.family == Family::kNone ? all : selector.source;
-    const Prefix remote = selector.family == Family::kNone ? all : selector.destination;
-    if (!listening.address.IsAny()) {
-      if (!local.Contains(listening.address)) continue;
-      local = Host(listening.address);
-    }
-    Result<std::vector<Region>> regions = CutRegions(policy, listening, family);
-    if (!regions) continue;
-    for (const Region& region : *regions) {
-      if (region.need != Need::kProtect || !region.remote.Overlaps(remote)) continue;
-      reach.push_back({local, region.remote.length > remote.length ? region.remote : remote});
-    }
-  }
-  return reach;
-}
-
 }  // namespace
 
 Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
@@ -88,6 +42,15 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
   }
   flow.local = facts->local;
+  if (const auto& floor = client.policy->floor) {
+    // What waits to be accepted has to have come under an SA, whoever the peer.
+    if (client.policy->rules.front().action != policy::Action::kProtect) {
+      return Refuse(client, flow, Reason::kUnsupported, "a listener's request must protect");
+    }
+    Result<ListenerPlan> least = PlanListener(*floor, facts->local, FamiliesOf(*facts), system_spd_,
+                                              options_.guard_mark, client.requester.grants);
+    if (!least) return Refuse(client, flow, least.error().reason, least.error().ToString());
+  }
   Result<ListenerPlan> plan =
       PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
                    options_.guard_mark, client.requester.grants);
@@ -132,123 +95,6 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
-std::vector<Guard> Engine::ListenerSaGuards(const Entry& entry,
-                                            const std::set<Address>* peers) const {
-  std::vector<Guard> wanted;
-  std::set<Flow> seen;
-  const Flow& listening = entry.latch.flow;
-  for (const auto& [key, known] : sas_.all()) {
-    if (known.inbound || known.sa.larval || known.sa.reqid == 0) continue;
-    const bool tunnel = known.sa.protection.mode != Mode::kTransport;
-    if (peers != nullptr && !tunnel && !peers->contains(known.remote())) continue;
-    // An SA of one flow's own answers that flow alone.
-    const Selector& selector = known.sa.selector;
-    const bool own = selector.OfOneFlow();
-    if (own && selector.source_port != listening.local.port) continue;
-    const uint16_t port = own ? selector.destination_port : 0;
-    for (const auto& [local, remote] : ReachOf(known, listening.local, *entry.policy)) {
-      const Flow flow{
-          Direction::kIn, kProtocolTcp, {local.base, listening.local.port}, {remote.base, port}};
-      if (!seen.insert(flow).second) continue;
-      const policy::Verdict verdict = policy::Decide(system(), *entry.policy, entry.requester, flow,
-                                                     /*same_host=*/false);
-      if (verdict.outcome != policy::Outcome::kProtect || verdict.implicit) continue;
-      const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
-      const std::vector<const KnownSa*> in = sas_.Carrying(flow, /*inbound=*/true);
-      // Whoever has an SA with us, be it the wrong one, comes under it or not at all.
-      const bool optional = verdict.permit && !out.empty() && !in.empty();
-      if (optional) {
-        const ProtectionSpec& spec = verdict.rule->protection;
-        wanted.push_back(RequireIn({listening.local.address, listening.local.port}, remote,
-                                   spec.protocol, spec.mode.value_or(Mode::kTransport)));
-      }
-      Guard guard;
-      guard.mark = options_.guard_mark;
-      guard.selector.family = local.base.family;
-      guard.selector.source = local;
-      guard.selector.destination = remote;
-      guard.selector.protocol = kProtocolTcp;
-      guard.selector.source_port = listening.local.port;
-      guard.selector.source_mask = 0xffff;
-      guard.selector.destination_port = port;
-      guard.selector.destination_mask = own ? 0xffff : 0;
-      const std::set<std::optional<Identity>> identities =
-          sas_.IdentitiesSince(flow, entry.created);
-      Result<SaPair> pair = ChoosePair(out, in, verdict.demand);
-      if (identities.size() == 1 && *identities.begin() && pair) {
-        const KnownSa& chosen = *pair->out;
-        guard.action = RequireAction(chosen.sa.key.protocol);
-        guard.reqid = chosen.sa.reqid;
-        guard.mode = chosen.sa.protection.mode;
-        guard.ends = EndsOf(chosen.sa.protection, chosen.who.verified.peering);
-        wanted.push_back(guard);
-      } else if (optional) {
-        wanted.push_back(guard);  // nor is it answered in clear
-      }
-    }
-  }
-  return wanted;
-}
-
-void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
-  const std::vector<Guard> wanted = ListenerSaGuards(entry, peers);
-  const std::set<Guard> keep(wanted.begin(), wanted.end());
-  const auto untouched = [peers](const Guard& guard) {
-    const Prefix& remote = guard.out ? guard.selector.destination : guard.selector.source;
-    return peers != nullptr && guard.mode == Mode::kTransport &&
-           remote.length == remote.base.Bits() && !peers->contains(remote.base);
-  };
-  std::vector<Guard> held;
-  // What is no longer allowed goes first: the standing BLOCK stands beneath.
-  for (const Guard& guard : entry.sa_guards) {
-    if (keep.contains(guard) || untouched(guard)) {
-      held.push_back(guard);
-    } else {
-      guards_.Drop(guard);
-    }
-  }
-  const std::set<Guard> present(held.begin(), held.end());
-  bool began = false;
-  for (const Guard& guard : wanted) {
-    if (present.contains(guard)) continue;
-    if (Result<void> done = HoldOver(guard); !done) {
-      // A child's own entry, under a reqid that its peer has still, serves until the child is gone.
-      if (Leaned(guard)) continue;
-      observer_.OnWarning("a peer cannot be served: " + done.error().ToString());
-      continue;
-    }
-    held.push_back(guard);
-    began = began || !guard.out;
-    if (guard.selector.destination_mask == 0) continue;
-    // Of two that match, the older counts: the one for all of the peer's flows comes after it.
-    Guard wide = guard;
-    wide.selector.destination_port = wide.selector.destination_mask = 0;
-    guards_.MoveBack(wide.selector);
-  }
-  entry.sa_guards = std::move(held);
-  if (began) NoteClearChildren(entry);
-}
-
-// Optional peers that just came by an SA: what waits to be accepted may have come in clear.
-void Engine::NoteClearChildren(Entry& entry) {
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
-  if (!live) {
-    observer_.OnWarning("cannot list connections: " + live.error().ToString());
-    entry.blind = true;
-    return;
-  }
-  std::set<uint64_t> before = std::exchange(entry.clear_children, {});
-  for (const LiveSocket& socket : *live) {
-    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
-        database_.FindByCookie(socket.cookie) != nullptr) {
-      continue;
-    }
-    if (before.contains(socket.cookie) || KeepsClearOut(entry, socket.remote.address)) {
-      entry.clear_children.insert(socket.cookie);
-    }
-  }
-}
-
 // Of several that share the port (SO_REUSEPORT) the oldest: a child may have queued at it.
 const Entry* Engine::ListenerOf(const Flow& flow) const {
   const Entry* exact = nullptr;
@@ -269,7 +115,49 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
   return exact != nullptr ? exact : wildcard;
 }
 
+// The request that a flow's listener made, which holds for its children; null: it made none. Of
+// several that share its place (SO_REUSEPORT) nobody can say whose child it is: one that made no
+// request takes the others'.
+Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Flow& flow) {
+  for (const bool reaped : {false, true}) {
+    // A listener that was closed a moment ago may still be there.
+    if (reaped) Reap(/*thorough=*/false);
+    const Entry* listener = ListenerOf(flow);
+    std::shared_ptr<const policy::Policy> found;
+    bool several = false;
+    for (const uint64_t id : database_.listeners()) {
+      const Entry& other = *database_.Find(id);
+      if (listener == nullptr || other.policy->floor == nullptr ||
+          other.latch.flow.local != listener->latch.flow.local) {
+        continue;
+      }
+      several = several || (found != nullptr && (found->request != other.policy->request ||
+                                                 found->floor != other.policy->floor));
+      found = other.policy;
+    }
+    if (!several) return found;
+  }
+  return Fail(Reason::kUnsupported, "accept", "listeners of one port made different requests");
+}
+
 Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
+  if (request.client.policy->floor == nullptr) {
+    const Result<SocketFacts> child = InspectTcp(request.fd);
+    if (child && child->remote.address.family != Family::kNone) {
+      Result<std::shared_ptr<const policy::Policy>> wish =
+          RequestFor({Direction::kIn, kProtocolTcp, child->local, child->remote});
+      if (!wish) {
+        Block(kernel_, request.fd, *child, child->local.address.family);
+        return Refuse(request.client, {Direction::kIn, kProtocolTcp, child->local, child->remote},
+                      wish.error().reason, wish.error().ToString());
+      }
+      if (*wish != nullptr) {
+        Request held = request;
+        held.client.policy = *wish;
+        return AttemptAccept(held, waiting, failure);
+      }
+    }
+  }
   const Client& client = request.client;
   const int fd = request.fd;
   Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
@@ -328,14 +216,20 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     --database_.Find(listener->latch.id)->suspect_children;
     return Refuse(client, flow, Reason::kSuspectGap, "queued while no broker watched");
   }
+  if (listener != nullptr) {
+    if (database_.Find(listener->latch.id)->suspects.erase(facts.cookie) > 0) {
+      return Refuse(client, flow, Reason::kSuspectGap, "queued while nothing asked for an SA");
+    }
+    if (listener->blind) {
+      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
+    }
+  }
   if (verdict.permit && listener != nullptr) {
     Entry& parent = *database_.Find(listener->latch.id);
     // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
     if (parent.clear_children.erase(facts.cookie) > 0) {
       return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
     }
-    if (parent.blind)
-      return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
     if (!KeepsClearOut(parent, flow.remote.address)) {
       if (sas_.Carrying(flow, false).empty() || sas_.Carrying(flow, true).empty()) {
         return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
@@ -346,12 +240,14 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
-  const int64_t since =
-      listener != nullptr ? listener->created : kernel_.NowMs() - kImplicitQueueMs;
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const std::set<std::optional<Identity>> identities = sas_.IdentitiesSince(flow, since);
+  const bool by_reqid = HoldsTunnels(listener, verdict, flow.remote.address);
+  const std::set<std::optional<Identity>> identities =
+      listener != nullptr
+          ? IdentitiesAt(*listener, flow, by_reqid, listener->elders.contains(facts.cookie))
+          : sas_.IdentitiesSince(flow, kernel_.NowMs() - kImplicitQueueMs, by_reqid);
   if (identities.size() > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
                   std::to_string(identities.size()) + " identities since it listens");

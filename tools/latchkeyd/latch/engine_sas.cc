@@ -25,16 +25,17 @@ void Engine::PutSa(const Sa& sa, bool inbound, Identified who) {
   std::optional<Voucher> before;
   if (const KnownSa* old = sas_.Find(sa.key)) {
     if (std::optional<Identity> identity = old->Vouching()) {
-      before = Voucher{old->sa, std::move(*identity)};
+      before = Voucher{old->sa, std::move(*identity), old->traffic};
     }
   }
   sas_.Put(sa, inbound, std::move(who), kernel_.NowMs());
-  std::optional<Identity> identity = sas_.Find(sa.key)->Vouching();
+  const KnownSa& known = *sas_.Find(sa.key);
+  std::optional<Identity> identity = known.Vouching();
   if (!identity) {
     if (before) observer_.OnVoucherEnd(sa.key);
     return;
   }
-  const Voucher now{sa, std::move(*identity)};
+  const Voucher now{sa, std::move(*identity), known.traffic};
   if (before != now) observer_.OnVoucher(now);
 }
 
@@ -122,6 +123,9 @@ void Engine::OnKeys() {
           entry.peer_dead_at = kernel_.NowMs();
           CheckLatch(entry);
         }
+        break;
+      case KeyEvent::Kind::kKeys:
+        TellBinding(event);
         break;
       case KeyEvent::Kind::kAcquired: {
         changed = true;

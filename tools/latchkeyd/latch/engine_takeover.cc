@@ -106,13 +106,18 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
                    const std::unordered_set<uint64_t>& held) {
   if (database_.FindByCookie(entry.hint.cookie) != nullptr) return;  // it has a later one
   const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
-  // What SAs it has, and whether one was made for it alone, only the SAs tell.
-  entry.own_sa = std::ranges::any_of(sas_.all(), [&entry](const auto& each) {
-    const Sa& sa = each.second.sa;
-    return !each.second.inbound && sa.key.spi == entry.latch.spi_out &&
-           sa.reqid == entry.latch.reqid && sa.selector.OfOneFlow() &&
-           sa.Carries(entry.latch.flow.protocol, entry.latch.flow.local, entry.latch.flow.remote);
-  });
+  // What SAs it has, and whether one was made for it alone, only the SAs tell: the very one that it
+  // was made with, or after a rekey one of the same reqid.
+  entry.own_sa = false;
+  for (const KnownSa* known : sas_.Carrying(entry.latch.flow, /*inbound=*/false)) {
+    if (known->sa.reqid != entry.latch.reqid) continue;
+    const bool own = known->sa.selector.OfOneFlow();
+    if (known->sa.key.spi == entry.latch.spi_out) {
+      entry.own_sa = own;
+      break;
+    }
+    entry.own_sa = entry.own_sa || (own && entry.latch.pin == Pin::kSpi);
+  }
   if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
     return ReleaseKeys(entry);
   }

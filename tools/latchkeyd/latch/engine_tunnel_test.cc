@@ -138,10 +138,19 @@ TEST_CASE("a listener takes tunnels alone, answers into them, and knows the peer
   Tunnelled broker;
   const int listener = broker.Listener("192.168.1.1");
   REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
-  const SocketPolicy& policy = *broker.kernel.sockets.at(listener).policy;
-  CHECK(policy.kind == SocketPolicy::Kind::kRequireIn);
-  CHECK(policy.mode == Mode::kTunnel);
-  CHECK(policy.ends == TunnelEnds{});
+  CHECK(broker.SocketOf(listener).policy->kind == SocketPolicy::Kind::kClear);
+  const auto let_in = std::ranges::find_if(broker.kernel.guards, [](const Guard& guard) {
+    return !guard.out && Requires(guard.action);
+  });
+  REQUIRE(let_in != broker.kernel.guards.end());
+  CHECK(let_in->mode == Mode::kTunnel);
+  CHECK(let_in->ends == kEnds);
+  CHECK(let_in->reqid == 7);
+  CHECK(let_in->selector.source == Prefix::Parse("192.168.2.0/24").value());
+  CHECK(std::ranges::any_of(broker.kernel.guards, [&let_in](const Guard& guard) {
+    return !guard.out && guard.action == Guard::Action::kBlock &&
+           guard.priority > let_in->priority && guard.selector.source.length == 0;
+  }));
   const auto answers = std::ranges::find_if(
       broker.kernel.guards, [](const Guard& guard) { return guard.out && Requires(guard.action); });
   REQUIRE(answers != broker.kernel.guards.end());

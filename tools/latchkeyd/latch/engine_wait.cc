@@ -261,6 +261,9 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   if (choice) {
     const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
     if (HoldOver(guard)) entry.guards.push_back(guard);
+    // The entry of an earlier flow to the same server, which lingers or is another latch's, may
+    // have been asked before ours and have kept the SYN back.
+    guards_.LetGo(flow.remote);
   }
   kernel_.GiveBack(*fd);
   database_.SetState(entry, State::kEstablished, Reason::kNone);

@@ -20,6 +20,9 @@ constexpr int64_t kMourningMs = 10'000;
 // How long a broken latch is shown at least.
 constexpr int64_t kShownMs = 30'000;
 
+const std::set<Prefix> kEverybody = {Prefix{Address::AnyOf(Family::kV4), 0},
+                                     Prefix{Address::AnyOf(Family::kV6), 0}};
+
 // True for a latch that must outlive its socket's place in the kernel's tables as long as a program
 // holds the socket: one that broke, or lost its SA (its program goes on reading ECONNRESET after
 // TCP gave up), and one that was never seen there (it may be about to connect).
@@ -45,11 +48,19 @@ Result<void> Engine::ReadSpd() {
   if (!spd) return std::unexpected(spd.error());
   spd_ = std::move(*spd);
   // Flushed or taken away by somebody: what our latches lean on goes back at once.
-  if (guards_.Reassert(spd_) > 0) {
-    for (auto& [id, entry] : database_.entries()) {
-      if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
-        NoteClearChildren(entry);
-      }
+  const std::set<Guard> missing = guards_.Reassert(spd_);
+  for (const uint64_t id : missing.empty() ? std::set<uint64_t>{} : database_.listeners()) {
+    Entry& entry = *database_.Find(id);
+    const auto opened = [&missing](const Guard& guard) {
+      return !guard.out && guard.action != Guard::Action::kAllow && missing.contains(guard);
+    };
+    if (std::ranges::any_of(entry.sa_guards, std::logical_not{}, &Guard::out)) {
+      NoteClearChildren(entry);
+    }
+    // What stands in the queue now may have come while nothing asked for an SA.
+    if (std::ranges::any_of(entry.guards, opened) &&
+        !NoteQueued(entry, kEverybody, entry.suspects)) {
+      entry.blind = true;
     }
   }
   std::vector<SpdEntry> system;

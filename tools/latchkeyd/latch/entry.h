@@ -4,10 +4,12 @@
 #define TOOLS_LATCHKEYD_LATCH_ENTRY_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "policy/decide.h"
@@ -60,8 +62,17 @@ struct Entry {
   uint64_t negotiation = 0;   // kLarval: the key manager's ticket; 0 = done
   int64_t deadline = 0;       // kLarval: NowMs() until when it waits
   uint32_t suspect_children = 0;  // listener: queued while no broker watched; refused at accept
-  std::vector<Guard> guards;      // SPD entries held for it as long as it lives
-  std::vector<Guard> sa_guards;   // listener: SPD entries held for each SA it may use
+  // Listener: peers that it cannot answer, and why, as told; those that lost SAs, by the addresses
+  // of both ends; and SaTable::turn() when a peer had none left.
+  std::map<Prefix, std::string> unserved;
+  std::set<std::pair<Prefix, Prefix>> waning;
+  std::map<Prefix, uint64_t> anew;
+  // Listener: cookies of children that were queued at such a time, and of those that were while
+  // nothing asked for an SA.
+  std::set<uint64_t> elders;
+  std::set<uint64_t> suspects;
+  std::vector<Guard> guards;     // SPD entries held for it as long as it lives
+  std::vector<Guard> sa_guards;  // listener: SPD entries held for each SA it may use
 
   // Listener with optional peers: the cookies of children that may have begun in clear before there
   // was an SA, or that this is not known of any.

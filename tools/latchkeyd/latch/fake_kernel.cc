@@ -41,13 +41,14 @@ std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, u
   return made;
 }
 
-void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside) {
+void FakeKernel::Tunnel(uint32_t reqid, const std::string& inside, bool bare) {
   const Prefix ours = Prefix::Parse("192.168.1.1").value();
   const Prefix theirs = Prefix::Parse(inside).value();
   for (Sa& sa : sad) {
     if (sa.reqid != reqid) continue;
     const bool inbound = IsLocalAddress(sa.key.destination);
     sa.protection.mode = Mode::kTunnel;
+    if (bare) continue;
     sa.selector.family = Family::kV4;
     sa.selector.source = inbound ? theirs : ours;
     sa.selector.destination = inbound ? ours : theirs;
@@ -132,6 +133,7 @@ Result<void> FakeKernel::RenewGuard(const Guard& from, const Guard& to) {
   auto it = std::ranges::find(guards, from);
   if (it == guards.end()) return Fail(Reason::kKernelRefused, "renew guard", "not there");
   *it = to;
+  renewed.push_back(to);
   return {};
 }
 
@@ -170,6 +172,7 @@ Result<void> FakeKernel::Abort(const SocketHint& hint, int fd, const Flow&) {
 }
 
 Result<std::vector<LiveSocket>> FakeKernel::LiveTcp() {
+  if (no_list) return Fail(Reason::kKernelRefused, "list connections", "injected");
   std::vector<LiveSocket> live;
   for (const auto& [fd, socket] : sockets) {
     if (!socket.live || socket.facts.tcp_state == 7) continue;

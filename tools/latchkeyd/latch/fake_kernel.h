@@ -53,8 +53,8 @@ class FakeKernel : public KernelPort {
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
   // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and
-  // `inside`.
-  void Tunnel(uint32_t reqid, const std::string& inside);
+  // `inside`. `bare`: as charon makes it, whose selector names nothing.
+  void Tunnel(uint32_t reqid, const std::string& inside, bool bare = false);
   void RemoveSas(uint32_t reqid);
   bool HasGuard(const Guard& guard) const;
 
@@ -65,6 +65,7 @@ class FakeKernel : public KernelPort {
   std::vector<FragmentBan> bans;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
+  std::vector<Guard> renewed;  // in order
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};
@@ -75,7 +76,8 @@ class FakeKernel : public KernelPort {
   uint32_t next_spi = 0x1000;
   // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
   int fail_after = 0;
-  bool blind = false;  // dumps fail
+  bool blind = false;    // dumps fail
+  bool no_list = false;  // so do lists of connections
 
  private:
   bool Faulty() {

@@ -15,10 +15,13 @@ namespace latchkey::broker {
 
 class FakeKeyManager : public KeyManager {
  public:
-  Identified Identify(const Sa& sa, bool) override {
-    if (auto it = by_spi.find(sa.key.spi); it != by_spi.end()) return it->second;
-    if (auto it = by_reqid.find(sa.reqid); it != by_reqid.end()) return it->second;
-    return unknown;
+  Identified Identify(const Sa& sa, bool inbound) override {
+    Identified who = unknown;
+    if (auto it = by_reqid.find(sa.reqid); it != by_reqid.end()) who = it->second;
+    if (auto it = by_spi.find(sa.key.spi); it != by_spi.end()) who = it->second;
+    if (!inbound) return who;
+    for (Selector& selector : who.verified.traffic) selector = Mirrored(selector);
+    return who;
   }
 
   Result<uint64_t> Acquire(const AcquireRequest& request) override {
@@ -32,10 +35,28 @@ class FakeKeyManager : public KeyManager {
   }
   void Abandon(uint64_t ticket) override { Leave(ticket); }
   void Release(const Flow& flow) override { released.push_back(flow); }
+  uint64_t AskKeys(const Identity& identity) override {
+    asked_keys.push_back(identity);
+    return has_keys ? next_ticket++ : 0;
+  }
   std::vector<KeyEvent> TakeEvents() override { return std::exchange(events, {}); }
 
   void Name(uint32_t reqid, const std::string& peer) {
     by_reqid[reqid] = Identified::Known({Identity{peer, "me", "manual"}, true, {}});
+  }
+
+  // As Name(), of a tunnel for packets between 192.168.1.1 (us) and `inside`.
+  void NameTunnel(uint32_t reqid, const std::string& peer, const std::string& inside,
+                  const std::string& me = "me") {
+    by_reqid[reqid] = Tunnel(peer, inside, me);
+  }
+  static Identified Tunnel(const std::string& peer, const std::string& inside,
+                           const std::string& me = "me") {
+    Selector selector;
+    selector.family = Family::kV4;
+    selector.source = *Prefix::Parse("192.168.1.1");
+    selector.destination = *Prefix::Parse(inside);
+    return Identified::Known({Identity{peer, me, "manual"}, true, {}, {selector}});
   }
 
   // Ends the negotiation with `remote`.
@@ -60,6 +81,8 @@ class FakeKeyManager : public KeyManager {
   uint64_t next_ticket = 1;
   std::vector<Flow> acquired;  // under sharing = "unique"
   std::vector<Flow> released;
+  bool has_keys = false;
+  std::vector<Identity> asked_keys;
   std::vector<KeyEvent> events;
 
  private:

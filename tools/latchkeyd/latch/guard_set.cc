@@ -104,6 +104,19 @@ void GuardSet::Drop(const Guard& guard, bool keep) {
   observer_.OnGuard(guard, /*adding=*/false);
 }
 
+void GuardSet::LetGo(const SocketAddress& remote) {
+  for (const auto& [guard, use] : uses_) {
+    const Selector& selector = guard.selector;
+    const bool on_the_way = guard.out && use.present && Requires(guard.action) &&
+                            selector.destination.Contains(remote.address) &&
+                            (remote.port & selector.destination_mask) == selector.destination_port;
+    if (!on_the_way) continue;
+    if (Result<void> again = kernel_.RenewGuard(guard, guard); !again) {
+      observer_.OnWarning("what an SPD entry keeps back waits longer: " + again.error().ToString());
+    }
+  }
+}
+
 bool GuardSet::Renew(const Guard& from, const Guard& to) {
   auto it = uses_.find(from);
   if (it == uses_.end() || uses_.contains(to)) return false;
@@ -173,15 +186,15 @@ void GuardSet::Sweep() {
   for (const Guard& guard : unused) Drop(guard);
 }
 
-int GuardSet::Reassert(const std::vector<SpdEntry>& spd) {
-  int missing = 0;
+std::set<Guard> GuardSet::Reassert(const std::vector<SpdEntry>& spd) {
+  std::set<Guard> missing;
   for (auto& [guard, use] : uses_) {
     const Guard& wanted = guard;
     if (use.count == 0 ||
         std::ranges::any_of(spd, [&](const SpdEntry& entry) { return Shows(entry, wanted); })) {
       continue;
     }
-    ++missing;
+    missing.insert(guard);
     use.present = false;
     // Something of equal selector and mark but another content may stand there: ours replaces it.
     if (Result<void> gone = kernel_.DeleteGuard(guard); !gone) {

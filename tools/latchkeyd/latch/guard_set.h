@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -32,6 +33,10 @@ class GuardSet {
   // where the kernel refuses or both are held.
   bool Renew(const Guard& from, const Guard& to);
 
+  // Has the kernel try again what it keeps back under entries that ask for an SA and stand on the
+  // way to `remote`: it does when an entry is put in place once more (xfrm_policy_requeue).
+  void LetGo(const SocketAddress& remote);
+
   // Puts the outgoing guards of this selector behind all others of their priority: of those, the
   // kernel takes the one that was there first.
   void MoveBack(const Selector& selector);
@@ -39,8 +44,8 @@ class GuardSet {
   // Takes away what was inherited and nobody holds.
   void Sweep();
 
-  // Puts back every held guard that `spd` lacks. Returns how many there were.
-  int Reassert(const std::vector<SpdEntry>& spd);
+  // Puts back every held guard that `spd` lacks, and returns them.
+  std::set<Guard> Reassert(const std::vector<SpdEntry>& spd);
 
   // Puts back what bans the fragments of tunnels, if somebody took it away.
   void KeepBans();

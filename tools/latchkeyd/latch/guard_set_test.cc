@@ -67,12 +67,12 @@ TEST_CASE("what a flush took away comes back; what was changed is taken back") {
   GuardSet guards(kernel, observer);
   REQUIRE(guards.Hold(Make(80)));
   REQUIRE(guards.Hold(Make(81)));
-  CHECK(guards.Reassert(*kernel.DumpSpd()) == 0);
+  CHECK(guards.Reassert(*kernel.DumpSpd()).size() == 0);
   kernel.guards.clear();
-  CHECK(guards.Reassert(*kernel.DumpSpd()) == 2);
+  CHECK(guards.Reassert(*kernel.DumpSpd()).size() == 2);
   CHECK(kernel.guards.size() == 2);
   kernel.guards[0].action = Guard::Action::kAllow;  // an update of equal selector and mark
-  CHECK(guards.Reassert(*kernel.DumpSpd()) == 1);
+  CHECK(guards.Reassert(*kernel.DumpSpd()).size() == 1);
   CHECK(kernel.HasGuard(Make(80)));
   CHECK(kernel.HasGuard(Make(81)));
   CHECK(kernel.guards.size() == 2);

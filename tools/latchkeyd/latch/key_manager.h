@@ -23,6 +23,9 @@ struct Verified {
   Identity identity;
   bool static_reqid = false;  // the reqid is bound to this one identity and never re-used
   Peering peering;            // where its IKE SA ends, with NATs; empty for manual keys
+  // Which packets the SA is for, in its own direction, as the peers have agreed; empty: not known.
+  // Known of tunnels only, whose SAs say nothing of it (see sa_table.h).
+  std::vector<Selector> traffic = {};
 
   bool operator==(const Verified&) const = default;
 };
@@ -62,6 +65,7 @@ struct KeyEvent {
     kAcquired,  // `ticket` is done: kNone, an SA was made (or is there); else why not
     kReturned,  // it can be asked, for the first time or again, and has told what it has
     kPeerDead,  // the peer does not answer any more (DPD): `peer`, at `remote`
+    kKeys,      // the answer to AskKeys(): `own_key`, `peer_key`
   };
   Kind kind = Kind::kChanged;
   uint64_t ticket = 0;
@@ -69,6 +73,8 @@ struct KeyEvent {
   std::string detail;
   Identity peer;
   Address remote;
+  std::string own_key = {};  // subjectPublicKeyInfo in DER; empty: not known beyond doubt
+  std::string peer_key = {};
 };
 
 class KeyManager {
@@ -84,6 +90,13 @@ class KeyManager {
   virtual Result<uint64_t> Acquire(const AcquireRequest& request) = 0;
   // The caller does not wait for it any more. Each Acquire() ends by one of these or by its event.
   virtual void Abandon(uint64_t ticket) = 0;
+
+  // Begins to find the public keys with which both ends of an identity have proved themselves;
+  // returns a ticket for one kKeys, or 0: there are none, or nobody can say.
+  virtual uint64_t AskKeys(const Identity& identity) {
+    (void)identity;
+    return 0;
+  }
 
   // The flow is over: SAs that were made for it alone go. Nothing happens where there are none.
   virtual void Release(const Flow& flow) = 0;

@@ -82,6 +82,18 @@ Guard InGuard(const SocketAddress& local, Family family, const Prefix& remote, G
   return guard;
 }
 
+// Holds a region whose peers must be protected. Those of tunnels have entries of their own, which
+// come before this one.
+Guard HoldIn(const SocketAddress& local, const Region& region) {
+  const Family family = region.remote.base.family;
+  if (region.mode != Mode::kTunnel) {
+    return InGuard(local, family, region.remote, RequireAction(region.protocol), region.mode);
+  }
+  Guard guard = InGuard(local, family, region.remote, Guard::Action::kBlock);
+  guard.priority = kTunnelPriority;
+  return guard;
+}
+
 Guard OutHole(const SocketAddress& local, Family family, const Prefix& remote, uint32_t mark) {
   Guard guard = InGuard(local, family, remote, Guard::Action::kAllow);
   guard.out = true;
@@ -113,14 +125,6 @@ bool Beaten(const Guard& guard, const std::vector<SpdEntry>& spd) {
            entry.bare && entry.mark_mask == 0 && entry.if_id == 0 &&
            Overlaps(entry.selector, guard.selector);
   });
-}
-
-Selector Mirrored(const Selector& selector) {
-  Selector mirrored = selector;
-  std::swap(mirrored.source, mirrored.destination);
-  std::swap(mirrored.source_port, mirrored.destination_port);
-  std::swap(mirrored.source_mask, mirrored.destination_mask);
-  return mirrored;
 }
 
 // The strictest of what the SPD asks of packets that an outgoing selector speaks of (`in`: of those
@@ -167,6 +171,13 @@ Clear LetClear(const SocketAddress& bound, const Region& region, const std::vect
 
 Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode) {
   return InGuard(local, remote.base.family, remote, RequireAction(protocol), mode);
+}
+
+bool ByReqid(const std::vector<Guard>& guards, const Address& remote) {
+  return std::ranges::any_of(guards, [&remote](const Guard& guard) {
+    return !guard.out && guard.action == Guard::Action::kBlock &&
+           guard.priority == kTunnelPriority && guard.selector.source.Contains(remote);
+  });
 }
 
 std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole) {
@@ -257,7 +268,7 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
     if (bypass) return plan;
     return Fail(Reason::kPolicyDiscard, "plan listener", "no rule lets anybody connect");
   }
-  plan.pure = !bypass && !mixed;
+  plan.pure = !bypass && !mixed && plan.mode != Mode::kTunnel;
   if (plan.pure) {
     // One family is held by the socket's own policy, which nothing in the SPD can beat; the other,
     // if there is one, by SPD entries. Where somebody else's entry would beat those, swap roles.
@@ -288,10 +299,10 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
         plan.guards.insert(plan.guards.end(), clear.guards.begin(), clear.guards.end());
         continue;
       }
-      const Guard guard = InGuard(
-          bound(family), family, region.remote,
-          region.need == Need::kProtect ? RequireAction(region.protocol) : Guard::Action::kBlock,
-          region.mode);
+      const Guard guard =
+          region.need == Need::kProtect
+              ? HoldIn(bound(family), region)
+              : InGuard(bound(family), family, region.remote, Guard::Action::kBlock);
       if (Beaten(guard, spd)) {
         return Fail(Reason::kConflictSpd, "plan listener",
                     "an SPD entry that lets clear packets in comes before the guard");

@@ -5,6 +5,10 @@
 // entries by remote prefix instead. Regions never overlap, so that no entry depends on the order of
 // another. Optional peers come in clear until there is an SA with them: then the engine adds an
 // entry that asks for it, which stands before the plan's.
+//
+// Where peers must come by a tunnel, the plan lets nobody in: for each of their SAs the engine adds
+// the entry that does, by its exact reqid. A socket policy, or an entry for all tunnels, would let
+// one peer's tunnel carry packets with an address inside another's (sa_table.h).
 #ifndef TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
 #define TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_
 
@@ -21,6 +25,7 @@ enum class Need : uint8_t { kProtect, kOptional, kBypass, kSystem, kDiscard };
 // Priorities of SPD entries: what needs an SA comes before what lets optional peers by in clear,
 // and that before the standing BLOCK.
 inline constexpr uint32_t kOptionalPriority = 1;
+inline constexpr uint32_t kTunnelPriority = 1;  // what keeps out who has no tunnel of those asked
 inline constexpr uint32_t kStandingPriority = 2;
 
 struct Region {
@@ -34,7 +39,7 @@ struct Region {
 
 struct ListenerPlan {
   bool latched = false;  // some peer is, or may be, to be protected; or let in against the SPD
-  bool pure = false;     // latched, no peer is bypassed, all are protected by one protocol and mode
+  bool pure = false;     // latched, nobody is bypassed, all by one protocol, in transport mode
   SaProtocol protocol = SaProtocol::kEsp;  // pure: that
   Mode mode = Mode::kTransport;            // pure: that
   Family socket_family = Family::kNone;    // pure: the family whose IN socket policy demands it
@@ -58,6 +63,10 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
 
 // Returns the entry that keeps from a listener what does not come from `remote` under an SA.
 Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode);
+
+// True when a listener that holds `guards` takes nothing from `remote` but by entries of exact
+// reqids.
+bool ByReqid(const std::vector<Guard>& guards, const Address& remote);
 
 // Returns `from` without `hole`, as prefixes that do not overlap.
 std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole);

@@ -73,6 +73,27 @@ TEST_CASE("every peer protected: the socket's own policy does it, and nothing en
   CHECK(plan->guards.empty());
 }
 
+TEST_CASE("peers that must come by a tunnel are kept out until there is one") {
+  policy::Rule rule = Rule(policy::Action::kProtect, {"10.0.0.0/8"});
+  rule.protection.mode = Mode::kTunnel;
+  const auto plan = PlanListener(Make({rule}, policy::Action::kDiscard), Any(Family::kV4),
+                                 {Family::kV4}, {}, kMark);
+  REQUIRE(plan);
+  CHECK(plan->latched);
+  CHECK_FALSE(plan->pure);
+  for (const Guard& guard : plan->guards) CHECK(guard.action == Guard::Action::kBlock);
+  CHECK(ByReqid(plan->guards, Address::Parse("10.1.2.3").value()));
+  // Nobody can come from there, by a tunnel or not.
+  CHECK_FALSE(ByReqid(plan->guards, Address::Parse("11.1.2.3").value()));
+  const auto beaten = PlanListener(Make({rule}), Any(Family::kV4), {Family::kV4},
+                                   {AllowAll(0, kTunnelPriority)}, kMark);
+  CHECK(beaten.error().reason == Reason::kConflictSpd);
+  rule.protection.mode = Mode::kTransport;
+  CHECK_FALSE(
+      ByReqid(PlanListener(Make({rule}), Any(Family::kV4), {Family::kV4}, {}, kMark)->guards,
+              Address::Parse("10.1.2.3").value()));
+}
+
 TEST_CASE("a dual-stack listener needs an SPD guard for the family its policy cannot hold") {
   const auto rules = Make({Rule(policy::Action::kProtect)});
   const std::vector<Family> both = {Family::kV6, Family::kV4};

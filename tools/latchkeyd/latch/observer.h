@@ -29,6 +29,11 @@ class Observer {
   virtual void OnGuard(const Guard& guard, bool adding) = 0;
   // A request that was told to wait is decided: never kWait again.
   virtual void OnAnswer(uint64_t ticket, const Answer& answer) = 0;
+  // What AskBinding() began is known: the binding (binding.h), empty: there is none.
+  virtual void OnBinding(uint64_t ticket, const std::string& binding) {
+    (void)ticket;
+    (void)binding;
+  }
   virtual void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                          const std::string& detail) = 0;
   // What the SPD asks has changed: what was compiled by it is stale.

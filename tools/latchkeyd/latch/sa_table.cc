@@ -20,11 +20,36 @@ bool Unasked(const KnownSa& known) {
   return !known.vouched && (known.who.pending() || known.who.why == Reason::kKmLost);
 }
 
-bool Carries(const KnownSa& known, const Flow& flow) {
+// True when the kernel would let it carry the flow, if a policy does.
+bool MayCarry(const KnownSa& known, const Flow& flow) {
   // Outbound, an SA's mark must match the packet's: ours carry the guard's, so none does.
   if (!known.inbound && known.sa.mark_mask != 0) return false;
   return known.inbound ? known.sa.Carries(flow.protocol, flow.remote, flow.local)
                        : known.sa.Carries(flow.protocol, flow.local, flow.remote);
+}
+
+bool IsFor(const KnownSa& known, const Flow& flow) {
+  const SocketAddress& from = known.inbound ? flow.remote : flow.local;
+  const SocketAddress& to = known.inbound ? flow.local : flow.remote;
+  return std::ranges::any_of(known.traffic, [&](const Selector& selector) {
+    return selector.Matches(flow.protocol, from, to);
+  });
+}
+
+// Of SAs that the kernel would let carry the flow, those that some policy lets, too. The reqids
+// that the flow's policies ask for are those of its own SAs, and `reqid`.
+void KeepCovering(std::vector<const KnownSa*>& sas, const Flow& flow, uint32_t reqid) {
+  std::set<uint32_t> reqids;
+  if (reqid != 0) reqids.insert(reqid);
+  for (const KnownSa* known : sas) {
+    if (known->sa.protection.mode != Mode::kTunnel) continue;
+    // No policy was ever made for one that is nobody's.
+    const bool chosen = known->by_reqid() ? IsFor(*known, flow) : IdentityOf(*known).has_value();
+    if (chosen) reqids.insert(known->sa.reqid);
+  }
+  std::erase_if(sas, [&reqids](const KnownSa* known) {
+    return known->by_reqid() && !reqids.contains(known->sa.reqid);
+  });
 }
 
 }  // namespace
@@ -66,7 +91,10 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
     known.who.verified.peering.local.address = known.local();
     known.who.verified.peering.remote.address = known.remote();
   }
-  if (known.who.known()) known.vouched = known.who.verified.identity;
+  if (known.who.known()) {
+    known.vouched = known.who.verified.identity;
+    known.traffic = known.who.verified.traffic;
+  }
   if (known.who.pending()) known.pending_since = now;
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {
@@ -75,6 +103,7 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
     const auto voucher = vouchers_.find(sa.key);
     if (known.inherited && voucher != vouchers_.end() && voucher->second.sa == sa) {
       known.vouched = voucher->second.identity;
+      known.traffic = voucher->second.traffic;
     }
     it = sas_.emplace(sa.key, std::move(known)).first;
     by_ends_[EndsOf(sa)].push_back(sa.key);
@@ -84,6 +113,7 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   known.order = old.order;
   if (!known.who.known() && old.sa == sa) {
     known.vouched = old.vouched;
+    known.traffic = old.traffic;
     known.inherited = old.inherited;
   }
   if (known.who.pending() && old.who.pending() && old.sa == sa) {
@@ -91,7 +121,9 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   }
   // To learn who it was all along is no change.
   const bool changed = !Unasked(old) && IdentityOf(old) != IdentityOf(known);
-  if (changed || old.sa != sa) Remember(old, now);
+  // What it was for is of the past with it; before anybody said so, it served nobody by that.
+  const bool other_traffic = !old.traffic.empty() && old.traffic != known.traffic;
+  if (changed || other_traffic || old.sa != sa) Remember(old, now);
   if (EndsOf(old.sa) != EndsOf(sa)) {
     std::erase(by_ends_[EndsOf(old.sa)], sa.key);
     by_ends_[EndsOf(sa)].push_back(sa.key);
@@ -116,12 +148,14 @@ void SaTable::Remember(const KnownSa& known, int64_t now) {
   for (Past& each : past) {
     const Sa& sa = each.known.sa;
     if (IdentityOf(each.known) == IdentityOf(known) && sa.selector == known.sa.selector &&
-        sa.protection.mode == known.sa.protection.mode && sa.if_id == known.sa.if_id) {
+        sa.protection.mode == known.sa.protection.mode && sa.if_id == known.sa.if_id &&
+        each.known.traffic == known.traffic && (!known.by_reqid() || sa.reqid == known.sa.reqid)) {
       each.end = now;
+      each.turn = ++turn_;
       return;
     }
   }
-  past.push_back(Past{known, now});
+  past.push_back(Past{known, now, ++turn_});
 }
 
 void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
@@ -131,7 +165,8 @@ void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
   }
 }
 
-std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) const {
+std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound,
+                                              uint32_t reqid) const {
   std::vector<const KnownSa*> found;
   const bool whole = flow.local.port != 0 && flow.remote.port != 0;
   for (const Ends& ends : {EndsOf(flow, inbound), Ends{}}) {
@@ -140,27 +175,36 @@ std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound) co
     for (const SaKey& key : it->second) {
       const KnownSa& known = sas_.at(key);
       if (!whole && known.sa.selector.OfOneFlow()) continue;
-      if (known.inbound == inbound && Carries(known, flow)) found.push_back(&known);
+      if (known.inbound == inbound && MayCarry(known, flow)) found.push_back(&known);
     }
   }
+  KeepCovering(found, flow, reqid);
   std::ranges::sort(found, [](const KnownSa* a, const KnownSa* b) { return a->order > b->order; });
   return found;
 }
 
-std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since) const {
-  std::set<std::optional<Identity>> identities;
-  for (const KnownSa* known : Carrying(flow, /*inbound=*/true)) {
-    identities.insert(IdentityOf(*known));
-  }
+std::set<std::optional<Identity>> SaTable::IdentitiesSince(const Flow& flow, int64_t since,
+                                                           bool by_reqid, uint64_t turn) const {
+  std::vector<const KnownSa*> covering;
+  const bool whole = flow.local.port != 0 && flow.remote.port != 0;
   for (const Ends& ends : {EndsOf(flow, /*inbound=*/true), Ends{}}) {
-    const auto it = past_.find(ends);
-    if (it == past_.end()) continue;
-    for (const Past& past : it->second) {
-      if (past.end >= since && Carries(past.known, flow)) {
-        identities.insert(IdentityOf(past.known));
+    if (const auto it = by_ends_.find(ends); it != by_ends_.end()) {
+      for (const SaKey& key : it->second) {
+        const KnownSa& known = sas_.at(key);
+        if (!whole && known.sa.selector.OfOneFlow()) continue;
+        if (known.inbound && MayCarry(known, flow)) covering.push_back(&known);
+      }
+    }
+    if (const auto it = past_.find(ends); it != past_.end()) {
+      for (const Past& past : it->second) {
+        if (past.end >= since && past.turn > turn && MayCarry(past.known, flow))
+          covering.push_back(&past.known);
       }
     }
   }
+  if (by_reqid) KeepCovering(covering, flow, 0);
+  std::set<std::optional<Identity>> identities;
+  for (const KnownSa* known : covering) identities.insert(IdentityOf(*known));
   return identities;
 }
 

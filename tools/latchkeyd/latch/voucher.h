@@ -4,6 +4,9 @@
 #ifndef TOOLS_LATCHKEYD_LATCH_VOUCHER_H_
 #define TOOLS_LATCHKEYD_LATCH_VOUCHER_H_
 
+#include <vector>
+
+#include "policy/model/flow.h"
 #include "policy/model/latch.h"
 #include "tools/latchkeyd/latch/sa.h"
 
@@ -12,6 +15,7 @@ namespace latchkey::broker {
 struct Voucher {
   Sa sa;
   Identity identity;
+  std::vector<Selector> traffic = {};  // what it is for, as the key manager said; empty: not said
 
   bool operator==(const Voucher&) const = default;
 };

@@ -109,6 +109,7 @@ Voucher VoucherFrom(const Json& json) {
   sa.selector = SelectorFrom(json);
   sa.protection = ProtectionFrom(json.at("protection"));
   voucher.identity = IdentityFrom(json.at("identity"));
+  for (const Json& each : json.at("traffic")) voucher.traffic.push_back(SelectorFrom(each));
   return voucher;
 }
 
@@ -168,6 +169,9 @@ Entry EntryFrom(const Json& json) {
   if (json.contains("refused")) entry.refused = json.at("refused").get<bool>();
   entry.requester =
       policy::Requester{latch.uid, policy::Grants::Of(NumberFrom<uint8_t>(json.at("grants")))};
+  if (json.contains("own")) {
+    entry.requester.own = policy::Grants::Of(NumberFrom<uint8_t>(json.at("own")));
+  }
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));
   return entry;
 }
@@ -185,6 +189,12 @@ SessionRecord SessionFrom(const Json& json) {
   return session;
 }
 
+WishRecord WishFrom(const Json& json) {
+  return {NumberFrom<uint64_t>(json.at("cookie")), NumberFrom<uint64_t>(json.at("inode")),
+          NumberFrom<uint64_t>(json.at("session")), NumberFrom<uint32_t>(json.at("uid")),
+          StringFrom(json.at("text"))};
+}
+
 void Apply(const Json& line, JournalState& state) {
   const std::string kind = line.at("kind");
   const Json& what = line.at("what");
@@ -198,11 +208,13 @@ void Apply(const Json& line, JournalState& state) {
     const uint64_t id = entry.latch.id;
     state.last_id = std::max(state.last_id, id);
     state.suspects.erase(id);
+    if (what.contains("wish")) state.held[id] = StringFrom(what.at("wish"));
     state.latches[id] = std::move(entry);
   } else if (kind == "latch-end") {
     const auto id = NumberFrom<uint64_t>(what);
     state.suspects.erase(id);
     state.latches.erase(id);
+    state.held.erase(id);
   } else if (kind == "last-id") {
     state.last_id = std::max(state.last_id, NumberFrom<uint64_t>(what));
   } else if (kind == "voucher") {
@@ -211,6 +223,11 @@ void Apply(const Json& line, JournalState& state) {
     state.vouchers[key] = std::move(voucher);
   } else if (kind == "voucher-end") {
     state.vouchers.erase(KeyFrom(what));
+  } else if (kind == "wish") {
+    WishRecord wish = WishFrom(what);
+    state.wishes[wish.cookie] = std::move(wish);
+  } else if (kind == "wish-end") {
+    state.wishes.erase(NumberFrom<uint64_t>(what));
   } else if (kind == "guard") {
     state.guards.insert(GuardFrom(what));
   } else if (kind == "guard-end") {
@@ -237,7 +254,7 @@ void Suspect(std::string_view line, JournalState& state) {
       return;
     }
   }
-  for (const std::string_view kind : {"session", "guard", "voucher", "last-id"}) {
+  for (const std::string_view kind : {"session", "guard", "voucher", "last-id", "wish"}) {
     if (line.starts_with(std::string("{\"kind\":\"").append(kind))) return;
   }
   for (const auto& [id, entry] : state.latches) {
@@ -307,6 +324,9 @@ void Journal::EndGuard(const Guard& guard) { Write(JournalEndLine(guard)); }
 void Journal::Add(const Voucher& voucher) { Write(JournalLine(voucher)); }
 void Journal::EndVoucher(const SaKey& key) { Write(JournalEndLine(key)); }
 
+void Journal::Add(const WishRecord& wish) { Write(JournalLine(wish)); }
+void Journal::EndWish(uint64_t cookie) { Write(JournalEndLine("wish", cookie)); }
+
 bool Journal::Compact(const JournalState& state) {
   std::string text;
   for (const auto& [id, session] : state.sessions) text += JournalLine(session);
@@ -314,6 +334,7 @@ bool Journal::Compact(const JournalState& state) {
   for (const Guard& guard : state.guards) text += JournalLine(guard);
   for (const auto& [key, voucher] : state.vouchers) text += JournalLine(voucher);
   if (state.last_id != 0) text += JournalLastIdLine(state.last_id);
+  for (const auto& [cookie, wish] : state.wishes) text += JournalLine(wish);
   compacted_ = text.size();
   const std::string fresh = path_ + ".new";
   UniqueFd file(

@@ -29,9 +29,11 @@ struct JournalState {
   std::map<uint64_t, Entry> latches;
   std::set<Guard> guards;
   std::map<SaKey, Voucher> vouchers;
-  uint64_t last_id = 0;         // the greatest that a latch ever had
-  std::set<uint64_t> suspects;  // of the latches: a later line about them is garbled
-  int garbled = 0;              // lines that were left out, other than a torn last one
+  uint64_t last_id = 0;                   // the greatest that a latch ever had
+  std::set<uint64_t> suspects;            // of the latches: a later line about them is garbled
+  std::map<uint64_t, WishRecord> wishes;  // by the socket's cookie
+  std::map<uint64_t, std::string> held;   // the request that a latch was made under, by its id
+  int garbled = 0;                        // lines that were left out, other than a torn last one
 };
 
 // Reads a journal's text.
@@ -50,6 +52,8 @@ class Journal {
   void EndGuard(const Guard& guard);
   void Add(const Voucher& voucher);
   void EndVoucher(const SaKey& key);
+  void Add(const WishRecord& wish);
+  void EndWish(uint64_t cookie);
 
   // True once the file has grown past 4 MiB, and twice past what the last Compact() left.
   bool IsLong() const { return size_ >= kLong && size_ >= 2 * compacted_; }

@@ -100,7 +100,13 @@ void PutVoucher(Text& text, const Voucher& voucher) {
   PutSelector(text, sa.selector);
   PutProtection(text, sa.protection);
   PutIdentity(text, voucher.identity);
-  text.push_back('}');
+  Put(text, FMT_COMPILE(",\"traffic\":["));
+  for (size_t i = 0; i < voucher.traffic.size(); ++i) {
+    Put(text, FMT_COMPILE("{}{{\"of\":{}"), i > 0 ? "," : "", i);
+    PutSelector(text, voucher.traffic[i]);
+    text.push_back('}');
+  }
+  Put(text, FMT_COMPILE("]}}"));
 }
 
 void PutGuard(Text& text, const Guard& guard) {
@@ -146,7 +152,12 @@ void PutEntry(Text& text, const Entry& entry) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);
   }
-  Put(text, FMT_COMPILE("]}}"));
+  text.push_back(']');
+  if (entry.policy != nullptr && entry.policy->floor != nullptr) {
+    PutNamed(text, "wish", entry.policy->request);
+    Put(text, FMT_COMPILE(",\"own\":{}"), entry.requester.own.Bits());
+  }
+  text.push_back('}');
 }
 
 void PutSession(Text& text, const SessionRecord& session) {
@@ -190,6 +201,15 @@ std::string JournalLine(const Voucher& voucher) {
 
 std::string JournalLastIdLine(uint64_t id) {
   return fmt::format(FMT_COMPILE("{{\"kind\":\"last-id\",\"what\":{}}}\n"), id);
+}
+
+std::string JournalLine(const WishRecord& wish) {
+  return Line("wish", [&](Text& text) {
+    Put(text, FMT_COMPILE("{{\"cookie\":{},\"inode\":{},\"session\":{},\"uid\":{}"), wish.cookie,
+        wish.inode, wish.session, wish.uid);
+    PutNamed(text, "text", wish.text);
+    text.push_back('}');
+  });
 }
 
 std::string JournalEndLine(std::string_view kind, uint64_t id) {

@@ -24,6 +24,17 @@ struct SessionRecord {
   bool has_policy = false;
 };
 
+// A program's own request for a socket (LATCHKEY_REQUEST) as it is written down.
+struct WishRecord {
+  uint64_t cookie = 0;  // of the socket
+  uint64_t inode = 0;
+  uint64_t session = 0;
+  uint32_t uid = 0;
+  std::string text;
+
+  bool operator==(const WishRecord&) const = default;
+};
+
 // Returns the line, with its end, that says that something is there now.
 std::string JournalLine(const SessionRecord& session);
 std::string JournalLine(const Entry& entry);
@@ -31,8 +42,10 @@ std::string JournalLine(const Guard& guard);
 std::string JournalLine(const Voucher& voucher);
 // Ids up to this one have been given to latches.
 std::string JournalLastIdLine(uint64_t id);
+std::string JournalLine(const WishRecord& wish);
 
-// Returns the line that says that something is there no more. `kind`: "session" or "latch".
+// Returns the line that says that something is there no more. `kind`: "session", "latch" or
+// "wish".
 std::string JournalEndLine(std::string_view kind, uint64_t id);
 std::string JournalEndLine(const Guard& guard);
 std::string JournalEndLine(const SaKey& key);

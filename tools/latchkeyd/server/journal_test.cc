@@ -183,6 +183,7 @@ Voucher MakeVoucher(uint32_t spi) {
   sa.if_id = 3;
   sa.offload = Offload::kCrypto;
   sa.added = 1'700'000'001;
+  voucher.traffic = {MakeGuard(3).selector, Selector{}};
   voucher.identity = {"CN=\xff\"b\"", "a.lab", "pubkey"};
   return voucher;
 }

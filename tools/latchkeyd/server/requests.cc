@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
+#include <utility>
 
 #include "policy/model/latch.h"
 
@@ -28,6 +29,9 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kListen, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kAccept, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kRelease, kAttached, 1, 1, &Server::HandleSocket},
+      {wire::Type::kInquire, kAttached, 1, 1, &Server::HandleInquire},
+      {wire::Type::kWish, kAttached, 1, 1, &Server::HandleWish},
+      {wire::Type::kBinding, kAttached, 1, 1, &Server::HandleBinding},
       {wire::Type::kList, kFresh | kControl, 0, 0, &Server::HandleQuery},
       {wire::Type::kShow, kFresh | kControl, 0, 0, &Server::HandleQuery},
       {wire::Type::kSpd, kFresh | kControl, 0, 0, &Server::HandleFacts},
@@ -92,14 +96,12 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   if ((asked.flags & ~wire::kRequestNonblocking) != 0) return false;
   Session* session = sessions_.Find(connection.session);
   if (session == nullptr) return false;
-  Client client;
-  client.session = session->record.id;
-  client.policy = session->policy;
-  client.pid = request.pid;
-  client.program = session->record.program;
-  client.requester.uid = request.uid;
-  client.requester.grants = sessions_.GrantsOf(*session, request.uid);
+  Client client = ClientOf(*session, request);
   const int fd = request.descriptors[0];
+  if (!wishes_.empty()) {
+    const Result<SocketFacts> facts = kernel_.Inspect(fd);
+    if (auto wish = facts ? wishes_.Find(facts->cookie) : nullptr) client.policy = std::move(wish);
+  }
   Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0, 0};
   // Descriptors of his that do not close are held against a user before there are too many.
   const bool stalls = request.uid != 0 && offload_.Pending(request.uid) >= kMostPending;

@@ -18,13 +18,13 @@ namespace {
 using wire::Type;
 using wire::Verdict;
 
-constexpr Type kRequests[] = {Type::kOpen,   Type::kAttach,  Type::kConnect, Type::kListen,
-                              Type::kAccept, Type::kRelease, Type::kList,    Type::kShow,
-                              Type::kSpd,    Type::kSa,      Type::kWhy,     Type::kBreak,
-                              Type::kResume, Type::kWatch};
-constexpr Type kReplies[] = {Type::kOpened,   Type::kAttached, Type::kDecision,
-                             Type::kLatch,    Type::kSpdEntry, Type::kSaEntry,
-                             Type::kIncident, Type::kDone,     Type::kEvent};
+constexpr Type kRequests[] = {
+    Type::kOpen,   Type::kAttach, Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
+    Type::kList,   Type::kShow,   Type::kSpd,     Type::kSa,     Type::kWhy,    Type::kBreak,
+    Type::kResume, Type::kWatch,  Type::kInquire, Type::kWish,   Type::kBinding};
+constexpr Type kReplies[] = {Type::kOpened,   Type::kAttached, Type::kDecision, Type::kLatch,
+                             Type::kSpdEntry, Type::kSaEntry,  Type::kIncident, Type::kDone,
+                             Type::kEvent,    Type::kBound};
 
 // Once the server has closed what it is to close.
 size_t OpenDescriptors(const Rig& rig) {
@@ -291,7 +291,8 @@ TEST_CASE("The table's phases are those of docs/PROTOCOL.md") {
   const auto phases = [](Type type) { return RequestTable::Find(type)->phases; };
   CHECK(phases(Type::kOpen) == 1);
   CHECK(phases(Type::kAttach) == 1);
-  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease}) {
+  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
+                          Type::kInquire, Type::kWish, Type::kBinding}) {
     CHECK(phases(type) == 4);
   }
   for (const Type type : {Type::kList, Type::kShow, Type::kSpd, Type::kSa, Type::kWhy, Type::kBreak,
@@ -310,7 +311,8 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
     CHECK(Ends(rig, rig.Connect(), Message(type), {f}));
     CHECK(Ends(rig, rig.Connect(), Message(type), {f, g}));
   }
-  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease}) {
+  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
+                          Type::kInquire, Type::kWish, Type::kBinding}) {
     CHECK(Ends(rig, rig.Attached(), Message(type)));
     CHECK(Ends(rig, rig.Attached(), Message(type), {rig.kernel.NewSocket(), g}));
   }
@@ -324,7 +326,7 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
   CHECK(open(wire::kOpenNoPolicy, {f}));
   CHECK(open(wire::kOpenLauncher, {f}));
   CHECK(open(wire::kOpenLauncher | wire::kOpenNoPolicy, {}));
-  CHECK(rig.sessions->all().size() == 8);  // those of Attached()
+  CHECK(rig.sessions->all().size() == 14);  // those of Attached()
 }
 
 TEST_CASE("Bits and octets that mean nothing yet must be zero; texts must end") {
@@ -343,6 +345,18 @@ TEST_CASE("Bits and octets that mean nothing yet must be zero; texts must end") 
 
   std::vector<char> octets = Message(Type::kConnect);
   reinterpret_cast<wire::SocketRequest*>(octets.data())->flags = 2;
+  CHECK(Ends(rig, rig.Attached(), octets, {rig.kernel.NewSocket()}));
+
+  for (const Type type : {Type::kInquire, Type::kBinding}) {
+    octets = Message(type);
+    reinterpret_cast<wire::SocketRequest*>(octets.data())->flags = 1;
+    CHECK(Ends(rig, rig.Attached(), octets, {rig.kernel.NewSocket()}));
+  }
+  octets = Message(Type::kWish);
+  reinterpret_cast<wire::Wish*>(octets.data())->flags = 1;
+  CHECK(Ends(rig, rig.Attached(), octets, {rig.kernel.NewSocket()}));
+  octets = Message(Type::kWish);
+  std::memset(reinterpret_cast<wire::Wish*>(octets.data())->text, ' ', wire::kWishSize);
   CHECK(Ends(rig, rig.Attached(), octets, {rig.kernel.NewSocket()}));
 
   octets = Message(Type::kWatch);

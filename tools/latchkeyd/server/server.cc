@@ -84,7 +84,7 @@ void Server::OnReadable(int fd) {
   std::vector<int> descriptors;
   const int error = ReceiveRequest(fd, request, descriptors);
   const uint32_t uid = it->second.uid;
-  if (error == 0 && it->second.opening == 0 && !it->second.undecided) {
+  if (error == 0 && it->second.opening == 0 && !it->second.undecided && it->second.binding == 0) {
     const bool served = Serve(it->second, request);
     // What the handler took for itself is not there any more.
     descriptors.assign(request.descriptors, request.descriptors + request.descriptor_count);
@@ -152,6 +152,7 @@ void Server::Tick() {
   }
   for (const int fd : deaf) End(fd, "an answer nobody took");
   engine_->Tick();
+  PruneWishes();
   if (journal_.IsLong()) journal_.Compact(Snapshot());
   if (journal_.TakeFailure())
     log_("error: the journal cannot be written: a restart would lose latches");
@@ -184,9 +185,10 @@ JournalState Server::Snapshot() {
   state.last_id = engine_->database().last_id();
   for (const auto& [key, known] : engine_->sas().all()) {
     if (std::optional<Identity> identity = known.Vouching()) {
-      state.vouchers[key] = Voucher{known.sa, std::move(*identity)};
+      state.vouchers[key] = Voucher{known.sa, std::move(*identity), known.traffic};
     }
   }
+  state.wishes = wishes_.Records();
   return state;
 }
 

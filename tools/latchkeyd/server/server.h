@@ -21,6 +21,7 @@
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/offload.h"
 #include "tools/latchkeyd/server/session.h"
+#include "tools/latchkeyd/server/wishes.h"
 
 namespace latchkey::broker {
 
@@ -43,6 +44,8 @@ struct Connection {
   bool launcher = false;
   uint64_t opening = 0;  // ticket of the open that is under way; 0: none
   std::optional<Undecided> undecided;
+  uint64_t binding = 0;  // ticket of the one that is being looked for; 0: none
+  uint32_t binding_serial = 0;
 };
 
 // A connection that is told of every change of the latches its user may see.
@@ -127,6 +130,9 @@ class Server : public Observer {
   size_t session_count() { return sessions_.all().size(); }
   JournalState Snapshot();
 
+  // Takes over the requests of a broker before us; its sessions are there already.
+  void RestoreWishes(const JournalState& old);
+
   void OnState(const Entry& entry, State from) override;
   void OnStall(const Entry& entry, bool stalled) override;
   void OnMove(const Entry& entry) override;
@@ -134,6 +140,7 @@ class Server : public Observer {
   void OnVoucherEnd(const SaKey& key) override;
   void OnGuard(const Guard& guard, bool adding) override;
   void OnAnswer(uint64_t ticket, const Answer& answer) override;
+  void OnBinding(uint64_t ticket, const std::string& binding) override;
   void OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                  const std::string& detail) override;
   void OnSystem() override;
@@ -148,6 +155,13 @@ class Server : public Observer {
   bool HandleSocket(Connection& connection, wire::Received& request);
   bool HandleQuery(Connection& connection, wire::Received& request);
   bool HandleFacts(Connection& connection, wire::Received& request);
+  // inquiries.cc.
+  bool HandleInquire(Connection& connection, wire::Received& request);
+  bool HandleBinding(Connection& connection, wire::Received& request);
+  static bool ReplyBound(const Connection& connection, uint32_t serial, int error,
+                         const std::string& binding);
+  // requests_own.cc: requests of a program's own.
+  bool HandleWish(Connection& connection, wire::Received& request);
   // control.cc.
   bool HandleControl(Connection& connection, wire::Received& request);
   bool HandleWatch(Connection& connection, wire::Received& request);
@@ -163,6 +177,9 @@ class Server : public Observer {
   bool FinishOpen(Connection& connection, Opening opening, Result<PolicyTexts> text);
   void EndSession(uint64_t id);
   bool HasLatch(uint64_t session) const;
+  Client ClientOf(Session& session, const wire::Received& request) const;
+  Answer TakeWish(const Client& client, int fd, const std::string& text, int& error);
+  void PruneWishes();
   static bool Reply(const Connection& connection, const void* message, uint32_t size,
                     int descriptor = -1);
   void End(int fd, const char* why);
@@ -184,6 +201,8 @@ class Server : public Observer {
   std::shared_ptr<ReadTexts> texts_;
   std::map<uint64_t, Opening> openings_;
   uint64_t last_ticket_ = 0;
+  WishTable wishes_;
+  int64_t pruned_at_ = 0;
 };
 
 }  // namespace latchkey::broker

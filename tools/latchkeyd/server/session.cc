@@ -81,12 +81,17 @@ void SessionTable::UseSpd(const std::vector<SpdEntry>& spd) {
 }
 
 policy::Grants SessionTable::GrantsOf(Session& session, uint32_t uid) const {
+  policy::Grants grants = OwnGrantsOf(session, uid);
+  grants.Add(session.signer_grants);
+  return grants;
+}
+
+policy::Grants SessionTable::OwnGrantsOf(Session& session, uint32_t uid) const {
   auto [it, fresh] = session.user_grants.try_emplace(uid);
   if (fresh) it->second = admission_.GrantsOf(uid);
   policy::Grants grants = it->second;
   // The lesser of two authorities: who became root later does not speak with root's.
   if (uid == 0 && session.record.uid != 0) grants = {};
-  grants.Add(session.signer_grants);
   return grants;
 }
 

@@ -56,6 +56,8 @@ class SessionTable {
 
   // What a request of `uid` in a session is granted.
   policy::Grants GrantsOf(Session& session, uint32_t uid) const;
+  // Of those, the user's own, without what a signature brings.
+  policy::Grants OwnGrantsOf(Session& session, uint32_t uid) const;
 
   Session* Find(uint64_t id);
   // Finds by token, in constant time for each session.

@@ -110,7 +110,8 @@ std::optional<int> Width(const std::vector<TrafficSelector>& selectors, uint8_t 
     if (!ports) continue;
     if (!selector.dynamic && !Unknown(end.address) && !Within(selector, end.address)) continue;
     const uint32_t count = uint32_t{selector.ports.high} - selector.ports.low;
-    const int width = (selector.dynamic ? 0 : AddressBits(selector)) + std::bit_width(count) +
+    const int width = (selector.dynamic ? 0 : AddressBits(selector)) +
+                      static_cast<int>(std::bit_width(count)) +
                       (selector.protocol == 0 ? kProtocolBits : 0);
     if (!narrowest || width < *narrowest) narrowest = width;
   }

@@ -84,7 +84,7 @@ Section ConnMessage(const FakeConn& conn) {
   section.Add("remote_addrs", conn.remote_addresses);
   section.Add("version", "IKEv2");
   Section& local = section.AddSection("local-1");
-  local.Add("class", "public key");
+  local.Add("class", conn.local_class);
   local.Add("id", conn.local_id);
   local.Add("groups", List{});
   local.Add("certs", List{"CN=me.example"});
@@ -204,6 +204,17 @@ void FakeCharon::Take(Client& client, const Packet& packet) {
   } else if (packet.name == "list-conns") {
     for (const FakeConn& conn : conns) {
       (void)connection.Send({PacketType::kEvent, "list-conn", ConnMessage(conn)});
+    }
+    (void)connection.Send({PacketType::kResponse, "", {}});
+  } else if (packet.name == "list-certs") {
+    for (const FakeCert& cert : certs) {
+      if (cert.subject != packet.message.Value("subject")) continue;
+      Packet event{PacketType::kEvent, "list-cert", {}};
+      event.message.Add("type", cert.type);
+      if (!cert.flag.empty()) event.message.Add("flag", cert.flag);
+      if (cert.has_key) event.message.Add("has_privkey", "yes");
+      event.message.Add("data", cert.data);
+      (void)connection.Send(event);
     }
     (void)connection.Send({PacketType::kResponse, "", {}});
   } else if (packet.name == "load-conn" || packet.name == "unload-conn" ||

@@ -50,12 +50,22 @@ struct FakeConn {
   std::string remote_class = "public key";
   std::string remote_id = "alice.example";
   std::string local_id = "me.example";
+  std::string local_class = "public key";
   std::vector<std::string> remote_cacerts = {};
   std::vector<std::pair<std::string, std::string>> more = {};
   std::string child = "db";
   std::string mode = "TRANSPORT";
   std::vector<std::string> local_ts = {"dynamic"};
   std::vector<std::string> remote_ts = {"dynamic[tcp/5432]"};
+};
+
+// A certificate that charon shows for `subject`.
+struct FakeCert {
+  std::string subject;
+  std::string type;
+  std::string flag;
+  bool has_key = false;
+  std::string data;
 };
 
 // What is in a section named like the configuration, and whole messages.
@@ -102,6 +112,7 @@ class FakeCharon {
 
   std::vector<FakeIke> sas;
   std::vector<FakeConn> conns = {FakeConn{}};
+  std::vector<FakeCert> certs;
   std::vector<Initiate> initiates;
   std::set<std::string> unknown_events;  // answered EVENT_UNKNOWN
   bool holds_lists = false;              // list-sas: no answer until ReleaseLists()

@@ -145,8 +145,9 @@ Result<void> WriteSection(std::string& out, const Section& section, size_t depth
 std::optional<uint32_t> Number(std::optional<std::string_view> text, int base) {
   if (!text || text->empty()) return std::nullopt;
   uint32_t number = 0;
-  const char* end = text->data() + text->size();
-  const auto [stop, error] = std::from_chars(text->data(), end, number, base);
+  const char* begin = text->data();
+  const char* end = begin + text->size();
+  const auto [stop, error] = std::from_chars(begin, end, number, base);
   if (error != std::errc() || stop != end) return std::nullopt;
   return number;
 }

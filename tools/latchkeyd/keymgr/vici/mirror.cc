@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tools/latchkeyd/keymgr/vici/traffic.h"
+
 namespace latchkey::broker::vici {
 namespace {
 
@@ -54,11 +56,15 @@ void Mirror::Index() const {
   indexed_ = true;
 }
 
-Identified Mirror::Who(const Ike& ike, const ChildSa& child) const {
+Identified Mirror::Who(const Ike& ike, const Child& child, bool inbound) const {
   if (!ike.sa.authenticated() || !Plain(ike.sa.peer_id())) return Identified::Nobody();
   if (!ike.auth) return Identified::Pending();
-  Verified verified{{ike.sa.peer_id(), ike.sa.local_id, *ike.auth}, false, ike.sa.peering()};
-  const auto use = reqids_.find(child.reqid);
+  Verified verified{
+      {ike.sa.peer_id(), ike.sa.local_id, *ike.auth}, false, ike.sa.peering(), child.traffic};
+  if (inbound) {
+    for (Selector& selector : verified.traffic) selector = Mirrored(selector);
+  }
+  const auto use = reqids_.find(child.sa.reqid);
   const ConnConfig* conn = FindConn(conns_, ike.sa.name);
   verified.static_reqid = use != reqids_.end() && !use->second.several && conn != nullptr &&
                           conn->FixedRemoteId() == ike.sa.peer_id();
@@ -75,7 +81,7 @@ std::optional<Identified> Mirror::Look(const Sa& sa, bool inbound) const {
     if ((inbound ? child.sa.spi_in : child.sa.spi_out) != sa.key.spi) continue;
     const std::vector<Key> keys = KeysOf(child);
     if (std::ranges::find(keys, key) == keys.end()) continue;
-    Identified who = Who(ikes_.at(child.ike), child.sa);
+    Identified who = Who(ikes_.at(child.ike), child, inbound);
     if (!answer) {
       answer = std::move(who);
       continue;
@@ -86,6 +92,7 @@ std::optional<Identified> Mirror::Look(const Sa& sa, bool inbound) const {
       return Identified::Nobody(Reason::kAmbiguousPeer);
     }
     answer->verified.static_reqid &= who.verified.static_reqid;
+    if (answer->verified.traffic != who.verified.traffic) answer->verified.traffic.clear();
   }
   if (!answer && lost_.contains(key)) return Identified::Nobody(Reason::kKmLost);
   return answer;
@@ -130,7 +137,7 @@ void Mirror::Put(const ChildSa& sa, uint32_t ike_id) {
     changed_ = true;
     indexed_ = false;
   }
-  child = {sa, ike, now_};
+  child = {sa, Traffic(sa), ike, now_};
   if (!lost_.empty()) {
     for (const Key& key : KeysOf(child)) lost_.erase(key);
   }
@@ -241,6 +248,24 @@ bool Mirror::SetConns(std::vector<ConnConfig> conns) {
 bool Mirror::unsettled() const {
   return std::ranges::any_of(
       ikes_, [](const auto& each) { return !each.second.auth && each.second.sa.authenticated(); });
+}
+
+bool Mirror::ProvesByKey(const Identity& identity) const {
+  const auto by_key = [](const AuthConfig& round) { return round.auth == "pubkey"; };
+  bool any = false;
+  for (const auto& [id, ike] : ikes_) {
+    if (!ike.sa.authenticated() || ike.sa.peer_id() != identity.peer_id ||
+        ike.sa.local_id != identity.local_id) {
+      continue;
+    }
+    const auto conn = std::ranges::find(conns_, ike.sa.name, &ConnConfig::name);
+    if (ike.auth != "pubkey" || conn == conns_.end() || conn->local.empty() ||
+        !std::ranges::all_of(conn->local, by_key) || !std::ranges::all_of(conn->remote, by_key)) {
+      return false;
+    }
+    any = true;
+  }
+  return any;
 }
 
 std::optional<Identity> Mirror::PeerOf(uint32_t ike_id) const {

@@ -68,6 +68,9 @@ class Mirror {
 
   // The identity of an IKE_SA's peer; nothing for one that is not known.
   std::optional<Identity> PeerOf(uint32_t ike_id) const;
+  // True when there are IKE_SAs between the two of an identity and, by the configurations that they
+  // go by, both ends prove themselves by public keys alone.
+  bool ProvesByKey(const Identity& identity) const;
   // Where the IKE_SA ends, and the one address at which all IKE_SAs of a configuration end.
   std::optional<SocketAddress> RemoteOf(uint32_t ike_id) const;
   std::optional<Address> SolePeerOf(const std::string& ike) const;
@@ -83,6 +86,7 @@ class Mirror {
   };
   struct Child {
     ChildSa sa;
+    std::vector<Selector> traffic;  // going out
     uint64_t ike = 0;
     uint64_t touched = 0;
   };
@@ -99,7 +103,7 @@ class Mirror {
   std::vector<Key> KeysOf(const Child& child) const;
   Ike& Put(const IkeSa& sa);
   void Put(const ChildSa& sa, uint32_t ike_id);
-  Identified Who(const Ike& ike, const ChildSa& child) const;
+  Identified Who(const Ike& ike, const Child& child, bool inbound) const;
   void Index() const;
 
   std::map<uint64_t, Ike> ikes_;

@@ -73,6 +73,33 @@ TEST_CASE_METHOD(Fixture, "A list is all there is, and says whether it is new") 
   CHECK_FALSE(mirror.PeerOf(2));
 }
 
+TEST_CASE_METHOD(Fixture, "A tunnel's traffic, in the direction of the SA") {
+  IkeSa ike = Ike(1, 0x100);
+  ike.children[0].mode = Mode::kTunnel;
+  ike.children[0].local_ts = {"192.168.1.1/32"};
+  ike.children[0].remote_ts = {"192.168.2.0/24"};
+  List({ike});
+  const Sa in = Inbound(0x100);
+  Sa out = Inbound(0x101);
+  std::swap(out.source, out.key.destination);
+  const std::vector<Selector> coming = mirror.Look(in, true)->verified.traffic;
+  const std::vector<Selector> going = mirror.Look(out, false)->verified.traffic;
+  REQUIRE(coming.size() == 1);
+  REQUIRE(going.size() == 1);
+  CHECK(coming[0].source == Prefix::Parse("192.168.2.0/24").value());
+  CHECK(coming[0].destination == Prefix::Parse("192.168.1.1").value());
+  CHECK(going[0] == Mirrored(coming[0]));
+  // One SA of two children that are for something else is for nothing that is known.
+  IkeSa twin = ike;
+  twin.id = twin.children[0].id = 2;
+  twin.spis = "alice2";
+  twin.children[0].remote_ts = {"192.168.3.0/24"};
+  List({ike, twin});
+  mirror.SetConns({Conn()});
+  CHECK(mirror.Look(in, true)->known());
+  CHECK(mirror.Look(in, true)->verified.traffic.empty());
+}
+
 TEST_CASE_METHOD(Fixture, "What comes up while a list is under way is not swept away by it") {
   List({});
   mirror.BeginList();

@@ -56,6 +56,8 @@ std::optional<ChildSa> ReadChild(const Section& section) {
   const uint32_t bits = Decimal(section.Value("encr-keysize")).value_or(0);
   child.key_bits = static_cast<uint16_t>(std::min<uint32_t>(bits, UINT16_MAX));
   child.esn = section.Value("esn") == "1";
+  child.local_ts = section.Items("local-ts");
+  child.remote_ts = section.Items("remote-ts");
   return child;
 }
 

@@ -37,6 +37,8 @@ struct ChildSa {
   std::string integrity;
   uint16_t key_bits = 0;
   bool esn = false;
+  std::vector<std::string> local_ts;  // traffic selectors, as charon prints them
+  std::vector<std::string> remote_ts;
 
   bool operator==(const ChildSa&) const = default;
   // True when it has SAs in the kernel.

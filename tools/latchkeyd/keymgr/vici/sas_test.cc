@@ -20,6 +20,8 @@ Section Child() {
   child.Add("encr-keysize", "256");
   child.Add("integ-alg", "HMAC_SHA2_256_128");
   child.Add("esn", "1");
+  child.Add("local-ts", List{"10.1.0.0/16", "fd01::/64"});
+  child.Add("remote-ts", List{"10.2.0.0/16[tcp/5432]"});
   return child;
 }
 
@@ -70,8 +72,21 @@ TEST_CASE("An IKE_SA with a child") {
   CHECK(ike.nat_any);
   REQUIRE(ike.children.size() == 1);
   const ChildSa& child = ike.children[0];
-  CHECK(child == ChildSa{"db", 3, 70000, "INSTALLED", Mode::kTransport, SaProtocol::kEsp, true,
-                         0xc0ffee01, 2, "aes-cbc", "hmac-sha2-256", 256, true});
+  CHECK(child == ChildSa{"db",
+                         3,
+                         70000,
+                         "INSTALLED",
+                         Mode::kTransport,
+                         SaProtocol::kEsp,
+                         true,
+                         0xc0ffee01,
+                         2,
+                         "aes-cbc",
+                         "hmac-sha2-256",
+                         256,
+                         true,
+                         {"10.1.0.0/16", "fd01::/64"},
+                         {"10.2.0.0/16[tcp/5432]"}});
   CHECK(child.installed());
 }
 

@@ -25,7 +25,7 @@ constexpr int64_t kGreetingMs = 10'000;
 constexpr int64_t kFreshMs = 1'000;
 
 constexpr const char* kEventNames[] = {"child-updown", "child-rekey", "ike-updown", "ike-rekey",
-                                       "ike-update",   "log",         "list-conn"};
+                                       "ike-update",   "log",         "list-conn",  "list-cert"};
 
 int64_t MonotonicMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -125,6 +125,7 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
   retry_at_ = Now() + backoff_ms_;
   if (busy) return;
   negotiations_.Lose({"negotiate", why, LostReason()});
+  LoseQuestions();
   LoseOwn();
   for (const auto& [ticket, deferred] : std::exchange(deferred_, {})) {
     Acquired(ticket, {"acquire SA", why, LostReason()});

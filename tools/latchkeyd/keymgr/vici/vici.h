@@ -89,6 +89,7 @@ class ViciKeyManager : public KeyManager {
   // A unique demand is met by a connection of the flow's own (own.h), loaded into charon: it ends
   // here, with its IKE_SA. Those that a broker before us has left are known by their names.
   void Release(const Flow& flow) override;
+  uint64_t AskKeys(const Identity& identity) override;
   std::vector<KeyEvent> TakeEvents() override;
 
   bool connected() const { return link_ == Link::kUp; }
@@ -119,6 +120,12 @@ class ViciKeyManager : public KeyManager {
     std::string name;
     vici::Section message;
     std::string loads;  // load-conn: which Own
+    uint64_t keys = 0;  // list-certs: which question
+  };
+  // What is known of the answer to AskKeys(): list-certs is asked for the peer, then for us.
+  struct Keys {
+    bool peer_listed = false;
+    std::string peer;
   };
   // An IKE_SA that went down just now.
   struct Gone {
@@ -165,6 +172,10 @@ class ViciKeyManager : public KeyManager {
   void EndOwn(const std::string& name);
   void InheritOwn();
   void LoseOwn();
+
+  // vici_keys.cc.
+  void OnCerts(const Command& command);
+  void LoseQuestions();
 
   void Changed();
   void Acquired(uint64_t ticket, const Error& why);
@@ -218,6 +229,8 @@ class ViciKeyManager : public KeyManager {
   std::map<std::string, std::string> own_of_;  // by the flow's text
   std::set<std::string> early_;                // flows released before it was known what they have
   uint32_t next_own_ = 0;
+  std::map<uint64_t, Keys> questions_;  // by ticket
+  std::vector<vici::Section> certs_coming_;
   std::vector<KeyEvent> happened_;
 };
 

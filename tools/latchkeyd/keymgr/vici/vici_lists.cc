@@ -73,6 +73,10 @@ void ViciKeyManager::OnEvent(const Packet& packet) {
     if (conn && command_ == "list-conns") conns_coming_.push_back(std::move(*conn));
     return;
   }
+  if (packet.name == "list-cert") {
+    if (command_ == "list-certs") certs_coming_.push_back(message);
+    return;
+  }
   if (!TakeSaEvent(packet.name, message)) WantSas();  // a change that we do not understand
   if (mirror_.unsettled()) WantConns();
 }
@@ -213,6 +217,8 @@ void ViciKeyManager::OnResponse(const Packet& packet) {
   if (command == "list-conns") {
     OnConnsListed();
     AskSas();
+  } else if (command == "list-certs") {
+    OnCerts(std::exchange(asking_, {}));
   } else if (command != "version") {
     OnCommand(std::exchange(asking_, {}), packet.message);
   } else {

@@ -1,0 +1,53 @@
+#include "policy/request.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "policy/rule_reader.h"
+#include "policy/toml_reader.h"
+
+namespace latchkey::policy {
+namespace {
+
+constexpr char kFile[] = "request";
+
+}  // namespace
+
+std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view text,
+                                                            std::shared_ptr<const Policy> floor) {
+  TomlReader read(kFile);
+  RuleReader rules(read, /*floor=*/false);
+  Policy policy;
+  if (text.size() > kMaxRequest) {
+    read.WrongFile("a request of " + std::to_string(text.size()) + " octets: expected at most " +
+                   std::to_string(kMaxRequest));
+  } else if (const std::optional<toml::table> root = read.Load(text)) {
+    read.CheckKeys(*root, "a request", {"protection", "peer", "rule"});
+    read.Require(*root, "rule", "a request");
+    policy.rules = rules.Read(*root);
+    const toml::array* list = root->get_as<toml::array>("rule");
+    if (list != nullptr && list->size() != 1) {
+      read.Wrong(*list, "a request has " + std::to_string(list->size()) + " rules: expected one");
+    }
+    const toml::table* rule =
+        list != nullptr && !list->empty() ? list->get(0)->as_table() : nullptr;
+    if (rule != nullptr) {
+      for (const char* key : {"remote", "remote_port", "local", "local_port", "protocol"}) {
+        const toml::node* node = rule->get(key);
+        if (node == nullptr) continue;
+        read.Wrong(*node, std::string(key) +
+                              " says which flows are meant: a request is for its socket's own");
+      }
+      if (!rule->contains("name") && policy.rules.size() == 1) policy.rules[0].name = kFile;
+    }
+  }
+  if (!read.clean()) return std::unexpected(read.TakeErrors());
+  policy.application = floor->application;
+  policy.otherwise = Action::kDiscard;  // in a direction that the rule does not speak of
+  policy.request = text;
+  policy.floor = std::move(floor);
+  return policy;
+}
+
+}  // namespace latchkey::policy
