@@ -27,8 +27,9 @@ uint8_t FamilyOf(const Prefix& prefix) {
   return 0;
 }
 
-PageRule Make(const Prefix& remote, const PortRange& ports, Settle settle) {
+PageRule Make(const Prefix& remote, const PortRange& ports, uint8_t protocol, Settle settle) {
   PageRule rule{};
+  rule.protocol = protocol;
   rule.family = FamilyOf(remote);
   rule.prefix = remote.length;
   rule.settle = settle;
@@ -47,7 +48,9 @@ const Prefix kLoopbacks[] = {
 struct Strict {
   Prefix remote;  // of no family: both
   PortRange ports = kAnyPort;
+  uint8_t protocol = 0;          // 0: both
   bool discards_within = false;  // the host's own flows too: the SPD does not decide about those
+  bool by_rule = false;          // of the file: the kernel does not see to it by itself
 };
 
 bool Overlap(const Prefix& a, const Prefix& b) {
@@ -56,13 +59,21 @@ bool Overlap(const Prefix& a, const Prefix& b) {
 
 bool Overlap(const PortRange& a, const PortRange& b) { return a.low <= b.high && b.low <= a.high; }
 
+bool Overlap(uint8_t a, uint8_t b) { return a == 0 || b == 0 || a == b; }
+
+// True for what pages are about: TCP, UDP, or both (0).
+bool IsOurs(uint8_t protocol) {
+  return protocol == 0 || protocol == kProtocolTcp || protocol == kProtocolUdp;
+}
+
 void AddStrict(const SpdEntry& entry, std::vector<Strict>& strict) {
   if (entry.dir > 1 || entry.mark_mask != 0 || entry.if_id != 0) return;
   if (entry.bare && !entry.block) return;
   const Selector& s = entry.selector;
-  if (s.protocol != 0 && s.protocol != kProtocolTcp) return;
+  if (!IsOurs(s.protocol)) return;
   const bool out = entry.dir == 1;
   Strict region;
+  region.protocol = s.protocol;
   region.remote = out ? s.destination : s.source;
   if (region.remote.length == 0) region.remote.base = Address{s.family, {}};
   const uint16_t port = out ? s.destination_port : s.source_port;
@@ -74,13 +85,14 @@ void AddStrict(const SpdEntry& entry, std::vector<Strict>& strict) {
 
 void AddStrict(const Rule& rule, std::vector<Strict>& strict) {
   if (rule.direction == Direction::kIn || rule.action == Action::kBypass) return;
-  if (rule.protocol != 0 && rule.protocol != kProtocolTcp) return;
+  if (!IsOurs(rule.protocol)) return;
   const std::vector<Prefix> remotes = rule.remote.empty() ? std::vector{Prefix{}} : rule.remote;
   const std::vector<PortRange> ports =
       rule.remote_port.empty() ? std::vector{kAnyPort} : rule.remote_port;
   for (const Prefix& remote : remotes) {
     for (const PortRange& range : ports) {
-      strict.push_back({remote, range, rule.action == Action::kDiscard});
+      strict.push_back(
+          {remote, range, rule.protocol, rule.action == Action::kDiscard, /*by_rule=*/true});
     }
   }
 }
@@ -92,7 +104,7 @@ std::vector<Strict> StrictRegions(const System& system) {
   return strict;
 }
 
-// True when the system asks anything at all of some TCP flow, whoever begins it.
+// True when the system asks anything at all of some flow, whoever begins it.
 bool AsksAnything(const System& system) {
   return std::ranges::any_of(system.spd,
                              [](const SpdEntry& entry) {
@@ -109,22 +121,31 @@ class Compiler {
       : strict_(std::move(strict)), page_(page) {}
 
   void Add(const Rule& rule) {
-    if (rule.direction == Direction::kIn) return;
-    if (rule.protocol != 0 && rule.protocol != kProtocolTcp) return;
+    if (rule.direction == Direction::kIn || !IsOurs(rule.protocol)) return;
     std::vector<Prefix> remotes = rule.remote;
     if (remotes.empty()) remotes.push_back(Prefix{});
     std::vector<PortRange> ports = rule.remote_port;
     if (ports.empty()) ports.push_back(kAnyPort);
     // A local endpoint is not known before connect: only the broker can tell whether it fits.
     const bool unsure = !rule.local.empty() || !rule.local_port.empty();
-    Settle settle = Settle::kAsk;
-    if (!unsure && rule.action == Action::kBypass) settle = Settle::kBypass;
-    if (!unsure && rule.action == Action::kDiscard) settle = Settle::kDiscard;
+    Settle settle = rule.action == Action::kSystem ? Settle::kAsk : Settle::kProtect;
+    if (rule.action == Action::kBypass) settle = unsure ? Settle::kAsk : Settle::kBypass;
+    if (rule.action == Action::kDiscard && !unsure) settle = Settle::kDiscard;
     for (const Prefix& remote : remotes) {
       for (const PortRange& range : ports) {
-        if (!unsure && Protects(rule.action)) AddLoopback(remote, range);
-        const bool asked = settle == Settle::kBypass && AskedOf(remote, range);
-        Put(Make(remote, range, asked ? Settle::kAsk : settle));
+        if (!unsure && Protects(rule.action)) AddLoopback(remote, range, rule.protocol);
+        if (settle != Settle::kBypass) {
+          Put(Make(remote, range, rule.protocol, settle));
+          continue;
+        }
+        const Settle tcp = Floor(remote, range, kProtocolTcp);
+        const Settle udp = Floor(remote, range, kProtocolUdp);
+        if (rule.protocol != kProtocolUdp) {
+          Put(Make(remote, range, rule.protocol == 0 && tcp == udp ? 0 : kProtocolTcp, tcp));
+        }
+        if (rule.protocol == kProtocolUdp || (rule.protocol == 0 && tcp != udp)) {
+          Put(Make(remote, range, kProtocolUdp, udp));
+        }
       }
     }
   }
@@ -132,32 +153,42 @@ class Compiler {
   void Otherwise(Action action) {
     if (action == Action::kSystem) {
       for (const Strict& region : strict_) {
-        AddLoopback(region.remote, region.ports);
-        Put(Make(region.remote, region.ports, Settle::kAsk));
+        AddLoopback(region.remote, region.ports, region.protocol);
+        Put(Make(region.remote, region.ports, region.protocol,
+                 region.by_rule ? Settle::kProtect : Settle::kAsk));
       }
     }
     page_.otherwise = action == Action::kDiscard ? Settle::kDiscard : Settle::kBypass;
-    if (full_) page_.otherwise = Settle::kAsk;
+    if (full_) page_.otherwise = Settle::kProtect;  // by one of those that found no room, perhaps
   }
 
  private:
-  bool AskedOf(const Prefix& remote, const PortRange& range) const {
-    return std::ranges::any_of(strict_, [&](const Strict& region) {
-      return Overlap(region.remote, remote) && Overlap(region.ports, range);
-    });
+  // What becomes of a rule that bypasses, where the system may ask more.
+  Settle Floor(const Prefix& remote, const PortRange& range, uint8_t protocol) const {
+    Settle settle = Settle::kBypass;
+    for (const Strict& region : strict_) {
+      if (!Overlap(region.remote, remote) || !Overlap(region.ports, range) ||
+          !Overlap(region.protocol, protocol)) {
+        continue;
+      }
+      if (region.by_rule) return Settle::kProtect;
+      settle = Settle::kAsk;
+    }
+    return settle;
   }
 
   // Within the host nothing is ever latched: a protect rule lets loopback pass (decide.h).
-  void AddLoopback(const Prefix& remote, const PortRange& range) {
+  void AddLoopback(const Prefix& remote, const PortRange& range, uint8_t protocol) {
     for (const Prefix& loopback : kLoopbacks) {
       const bool discarded = std::ranges::any_of(strict_, [&](const Strict& region) {
         return region.discards_within && Overlap(region.remote, loopback);
       });
       if (discarded) continue;
       if (remote.base.family == Family::kNone) {
-        Put(Make(loopback, range, Settle::kBypass));
+        Put(Make(loopback, range, protocol, Settle::kBypass));
       } else if (loopback.Overlaps(remote)) {
-        Put(Make(remote.length > loopback.length ? remote : loopback, range, Settle::kBypass));
+        Put(Make(remote.length > loopback.length ? remote : loopback, range, protocol,
+                 Settle::kBypass));
       }
     }
   }
@@ -182,9 +213,9 @@ void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   page.generation.store(generation | 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);
   page.rule_count = 0;
-  Compiler compiler(
-      system != nullptr ? StrictRegions(*system) : std::vector{Strict{Prefix{}, kAnyPort, true}},
-      page);
+  Compiler compiler(system != nullptr ? StrictRegions(*system)
+                                      : std::vector{Strict{Prefix{}, kAnyPort, 0, true, false}},
+                    page);
   for (const Rule& rule : policy.rules) compiler.Add(rule);
   compiler.Otherwise(policy.otherwise);
   if (policy.otherwise == Action::kDiscard) {

@@ -24,10 +24,12 @@ const std::vector<SpdEntry> kNoSpd;
 const System kFree{kNoFile, kNoSpd};
 
 // Reads the page as page.h says, octet by octet: nothing of the compiler's own is used.
-Settle Ask(const wire::Page& page, const SocketAddress& remote) {
+Settle Ask(const wire::Page& page, const Flow& flow) {
+  const SocketAddress& remote = flow.remote;
   const bool v4 = remote.address.family == Family::kV4;
   for (uint32_t i = 0; i < page.rule_count; ++i) {
     const PageRule& rule = page.rules[i];
+    if (rule.protocol != 0 && rule.protocol != flow.protocol) continue;
     if (rule.family != 0 && rule.family != (v4 ? AF_INET : AF_INET6)) continue;
     if (remote.port < rule.port_low || remote.port > rule.port_high) continue;
     bool inside = true;
@@ -92,6 +94,8 @@ class Dice {
     return prefixes;
   }
 
+  uint8_t SomeProtocol() { return Below(2) == 0 ? kProtocolTcp : kProtocolUdp; }
+
   Policy SomePolicy() {
     Policy policy;
     policy.otherwise = Below(2) == 0 ? Action::kSystem : Action::kDiscard;
@@ -99,7 +103,7 @@ class Dice {
     for (uint32_t count = Below(20) == 0 ? 150 : Below(6); count > 0; --count) {
       Rule rule = Make(static_cast<Action>(Below(4)), SomePrefixes(4), SomePorts());
       rule.direction = static_cast<Direction>(1 + Below(3));
-      rule.protocol = Below(2) == 0 ? 0 : kProtocolTcp;
+      rule.protocol = Below(2) == 0 ? 0 : SomeProtocol();
       if (Below(8) == 0) rule.local = SomePrefixes(3);
       if (Below(8) == 0) rule.local_port = SomePorts();
       policy.rules.push_back(std::move(rule));
@@ -110,6 +114,8 @@ class Dice {
  private:
   std::mt19937 engine_;
 };
+
+bool IsAsked(Settle settle) { return settle == Settle::kAsk || settle == Settle::kProtect; }
 
 Outcome OutcomeOf(Settle settle) {
   return settle == Settle::kBypass ? Outcome::kBypass : Outcome::kRefuse;
@@ -124,9 +130,9 @@ TEST_CASE("A settled answer never differs from the decision: 100,000 random flow
     CompileInto(policy, &kFree, page);
     if (page.rule_count == wire::kPageRules) ++overflowed;
     for (int j = 0; j < 50; ++j) {
-      Flow flow{Direction::kOut, kProtocolTcp, dice.SomeLocal(), dice.SomeRemote()};
-      const Settle settle = Ask(page, flow.remote);
-      if (settle == Settle::kAsk) {
+      Flow flow{Direction::kOut, dice.SomeProtocol(), dice.SomeLocal(), dice.SomeRemote()};
+      const Settle settle = Ask(page, flow);
+      if (IsAsked(settle)) {
         ++asked;
         continue;
       }
@@ -150,10 +156,12 @@ TEST_CASE("Nor does it for loopback") {
     const Policy policy = dice.SomePolicy();
     CompileInto(policy, &kFree, page);
     for (const char* address : {"127.0.0.1", "127.0.0.2", "::1"}) {
-      const Flow flow{
-          Direction::kOut, kProtocolTcp, {}, S(address, static_cast<uint16_t>(dice.Below(12)))};
-      const Settle settle = Ask(page, flow.remote);
-      if (settle == Settle::kAsk) continue;
+      const Flow flow{Direction::kOut,
+                      dice.SomeProtocol(),
+                      {},
+                      S(address, static_cast<uint16_t>(dice.Below(12)))};
+      const Settle settle = Ask(page, flow);
+      if (IsAsked(settle)) continue;
       ++settled;
       const Verdict verdict = Decide(kFree, policy, {}, flow, /*same_host=*/true);
       const Outcome expected = settle == Settle::kBypass ? Outcome::kLocal : Outcome::kRefuse;
@@ -189,15 +197,16 @@ TEST_CASE("Nor where the system asks something, whoever it is: 100,000 random fl
         (entry.dir == 1 ? entry.selector.destination : entry.selector.source) = host;
         entry.selector.family = remote.address.family;
       }
+      if (dice.Below(2) == 0) entry.selector.protocol = dice.SomeProtocol();
       spd.push_back(entry);
     }
     const System system{file, spd};
     CompileInto(policy, &system, page);
     for (int j = 0; j < 50; ++j) {
-      Flow flow{Direction::kOut, kProtocolTcp, dice.SomeLocal(), dice.SomeRemote()};
-      const Settle settle = Ask(page, flow.remote);
+      Flow flow{Direction::kOut, dice.SomeProtocol(), dice.SomeLocal(), dice.SomeRemote()};
+      const Settle settle = Ask(page, flow);
       // To port 0 nobody connects; to a decision it is one not known yet.
-      if (settle == Settle::kAsk || flow.remote.port == 0) continue;
+      if (IsAsked(settle) || flow.remote.port == 0) continue;
       ++settled;
       if (settle == Settle::kBypass) ++bypassed;
       for (const bool root : {false, true}) {

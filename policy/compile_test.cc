@@ -31,10 +31,11 @@ std::unique_ptr<wire::Page> Compile(const Policy& policy) {
 }
 
 // Reads the page as page.h says, octet by octet: nothing of the compiler's own is used.
-Settle Ask(const wire::Page& page, const SocketAddress& remote) {
+Settle Ask(const wire::Page& page, const SocketAddress& remote, uint8_t protocol = kProtocolTcp) {
   const bool v4 = remote.address.family == Family::kV4;
   for (uint32_t i = 0; i < page.rule_count; ++i) {
     const PageRule& rule = page.rules[i];
+    if (rule.protocol != 0 && rule.protocol != protocol) continue;
     if (rule.family != 0 && rule.family != (v4 ? AF_INET : AF_INET6)) continue;
     if (remote.port < rule.port_low || remote.port > rule.port_high) continue;
     bool inside = true;
@@ -174,12 +175,14 @@ TEST_CASE("Each action is settled as far as it is the whole answer") {
       {"discard", Make(Action::kDiscard), Settle::kDiscard, Settle::kDiscard},
       {"system", Make(Action::kSystem), Settle::kAsk, Settle::kAsk},
       {"out", out, Settle::kDiscard, Settle::kDiscard},
-      {"protect", Make(Action::kProtect), Settle::kAsk, Settle::kBypass},
+      {"protect", Make(Action::kProtect), Settle::kProtect, Settle::kBypass},
       {"in: none of our business", in, Settle::kBypass, Settle::kBypass},
-      {"udp: none of our business", udp, Settle::kBypass, Settle::kBypass},
+      {"udp: none of TCP's business", udp, Settle::kBypass, Settle::kBypass},
       {"bypass by local address", with_local(Action::kBypass), Settle::kAsk, Settle::kAsk},
-      {"discard by local address", with_local(Action::kDiscard), Settle::kAsk, Settle::kAsk},
-      {"protect by local address", with_local(Action::kProtect), Settle::kAsk, Settle::kAsk},
+      {"discard by local address", with_local(Action::kDiscard), Settle::kProtect,
+       Settle::kProtect},
+      {"protect by local address", with_local(Action::kProtect), Settle::kProtect,
+       Settle::kProtect},
       {"bypass by local port", local_port, Settle::kAsk, Settle::kAsk},
   };
   for (const Row& row : rows) {
@@ -194,12 +197,53 @@ TEST_CASE("Each action is settled as far as it is the whole answer") {
   }
 }
 
+TEST_CASE("Of datagrams the page says where a rule protects, whoever's it is") {
+  Rule udp = Make(Action::kProtect, {}, {{53, 53}});
+  udp.protocol = kProtocolUdp;
+  udp.direction = Direction::kOut;
+  const auto page = [](std::vector<Rule> rules, std::vector<Rule> floor,
+                       std::vector<SpdEntry> spd) {
+    Policy policy;
+    policy.rules = std::move(rules);
+    SystemPolicy file;
+    file.rules = std::move(floor);
+    const System system{file, spd};
+    auto made = std::make_unique<wire::Page>();
+    CompileInto(policy, &system, *made);
+    return made;
+  };
+  const SocketAddress dns = S("10.9.0.1", 53);
+  const SocketAddress other = S("10.9.0.1", 54);
+  const auto by_rule = page({udp}, {}, {});
+  CHECK(Ask(*by_rule, dns, kProtocolUdp) == Settle::kProtect);
+  CHECK(Ask(*by_rule, dns) == Settle::kBypass);
+  CHECK(Ask(*by_rule, other, kProtocolUdp) == Settle::kBypass);
+  CHECK(Ask(*by_rule, S("::1", 53), kProtocolUdp) == Settle::kBypass);
+  const auto by_floor = page({}, {udp}, {});
+  CHECK(Ask(*by_floor, dns, kProtocolUdp) == Settle::kProtect);
+  CHECK(Ask(*by_floor, dns) == Settle::kBypass);
+  // A rule that bypasses both is bent for the one of them that the floor is about.
+  const auto bent = page({Make(Action::kBypass)}, {udp}, {});
+  CHECK(Ask(*bent, dns, kProtocolUdp) == Settle::kProtect);
+  CHECK(Ask(*bent, dns) == Settle::kBypass);
+  // What the SPD asks the kernel sees to, latched or not.
+  SpdEntry entry;
+  entry.dir = 1;
+  entry.bare = false;
+  entry.protocol = SaProtocol::kEsp;
+  entry.mode = Mode::kTransport;
+  entry.selector.protocol = kProtocolUdp;
+  const auto by_spd = page({}, {}, {entry});
+  CHECK(Ask(*by_spd, dns, kProtocolUdp) == Settle::kAsk);
+  CHECK(Ask(*by_spd, dns) == Settle::kBypass);
+}
+
 TEST_CASE("A question is not jumped over by a later answer") {
   Policy policy;
   policy.rules = {Make(Action::kProtect, {P("10.9.0.0/24")}, {{80, 90}}),
                   Make(Action::kBypass, {P("10.0.0.0/8")}), Make(Action::kDiscard)};
   const auto page = Compile(policy);
-  CHECK(Ask(*page, S("10.9.0.1", 80)) == Settle::kAsk);
+  CHECK(Ask(*page, S("10.9.0.1", 80)) == Settle::kProtect);
   CHECK(Ask(*page, S("10.9.0.1", 79)) == Settle::kBypass);
   CHECK(Ask(*page, S("10.9.1.1", 80)) == Settle::kBypass);
   CHECK(Ask(*page, S("11.9.0.1", 80)) == Settle::kDiscard);
@@ -228,7 +272,7 @@ TEST_CASE("What does not fit into the table is asked about") {
     policy.otherwise = otherwise;
     const auto page = Compile(policy);
     CHECK(page->rule_count == wire::kPageRules);
-    CHECK(page->otherwise == Settle::kAsk);
+    CHECK(page->otherwise == Settle::kProtect);
     CHECK(Ask(*page, S("10.0.0.1", 64)) == Settle::kBypass);
     CHECK(Ask(*page, S("10.0.0.1", 65)) == Settle::kAsk);
     CHECK(Ask(*page, S("192.0.2.1", 1)) == Settle::kAsk);

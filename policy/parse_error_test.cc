@@ -106,9 +106,14 @@ TEST_CASE("The process") {
 }
 
 TEST_CASE("Values that are not supported yet") {
-  const std::string yet = "\" is not supported yet: expected ";
+  const std::string yet =
+      "p:6:12: protocol = \"udp\" is not supported yet for datagrams that come in: expected "
+      "direction = \"out\" with it";
   Check({
-      {kRule + "protocol = \"udp\"", {"p:6:12: protocol = \"udp" + yet + "\"tcp\" or \"any\""}},
+      {kRule + "protocol = \"udp\"", {yet}},
+      {kRule + "protocol = \"udp\"\ndirection = \"in\"", {yet}},
+      {kRule + "protocol = \"sctp\"",
+       {"p:6:12: protocol is \"sctp\": expected \"tcp\", \"udp\" or \"any\""}},
   });
 }
 

@@ -128,6 +128,8 @@ TEST_CASE("Directions, protocols, actions") {
   CHECK(GoodRule("action = \"protect\"\ndirection = \"in\"").direction == Direction::kIn);
   CHECK(GoodRule("action = \"protect\"\nprotocol = \"any\"").protocol == 0);
   CHECK(GoodRule("action = \"protect\"\nprotocol = \"tcp\"").protocol == kProtocolTcp);
+  CHECK(GoodRule("action = \"protect\"\nprotocol = \"udp\"\ndirection = \"out\"").protocol ==
+        kProtocolUdp);
 }
 
 TEST_CASE("Limits of numbers, lists and durations still pass") {

@@ -50,4 +50,13 @@ std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view tex
   return policy;
 }
 
+std::shared_ptr<const Policy> HeldTo(const std::string& request,
+                                     std::shared_ptr<const Policy> floor) {
+  auto parsed = ParseRequest(request, std::move(floor));
+  if (parsed) return std::make_shared<const Policy>(std::move(*parsed));
+  Policy nothing;
+  nothing.otherwise = Action::kDiscard;
+  return std::make_shared<const Policy>(std::move(nothing));
+}
+
 }  // namespace latchkey::policy

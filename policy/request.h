@@ -5,6 +5,7 @@
 
 #include <expected>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +22,11 @@ inline constexpr size_t kMaxRequest = 2047;  // octets
 // rules. A rule without a name is "request".
 std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view text,
                                                             std::shared_ptr<const Policy> floor);
+
+// Parses a request that was taken before, under another floor. One that does not parse, which none
+// is, discards everything.
+std::shared_ptr<const Policy> HeldTo(const std::string& request,
+                                     std::shared_ptr<const Policy> floor);
 
 }  // namespace latchkey::policy
 

@@ -244,8 +244,15 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
   const std::optional<std::string> direction = read_.Word(table, "direction", {"out", "in"});
   if (direction == "out") rule.direction = Direction::kOut;
   if (direction == "in") rule.direction = Direction::kIn;
-  if (read_.Word(table, "protocol", {"tcp", "any"}, {"udp"}) == "tcp") {
-    rule.protocol = kProtocolTcp;
+  const std::optional<std::string> protocol = read_.Word(table, "protocol", {"tcp", "udp", "any"});
+  if (protocol == "tcp") rule.protocol = kProtocolTcp;
+  if (protocol == "udp") {
+    rule.protocol = kProtocolUdp;
+    if (rule.direction != Direction::kOut) {
+      read_.Wrong(*table.get("protocol"),
+                  "protocol = \"udp\" is not supported yet for datagrams that come in: expected "
+                  "direction = \"out\" with it");
+    }
   }
   rule.remote = Prefixes(table, "remote");
   rule.local = Prefixes(table, "local");

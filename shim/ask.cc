@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "shim/past.h"
 #include "shim/session.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -54,6 +55,7 @@ int TcpState(int fd) {
 
 Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote, uint32_t flags,
                     const Limits& limits) {
+  if (type != wire::Type::kRelease) NotePast(fd);
   wire::SocketRequest request{};
   request.header = wire::MakeHeader(type, NextSerial());
   request.flags = flags;

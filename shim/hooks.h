@@ -11,8 +11,12 @@
 
 namespace latchkey::shim {
 
-// True when a datagram to `address` (or a bind to it) must be refused: the policy's default is to
-// discard, and only TCP is latched so far. TCP sockets and other families: false.
+// True when a bind of a datagram socket must be refused: the policy's default is to discard, and
+// what would come in is not latched so far. TCP sockets and other families: false.
+bool BindRefused(int fd, const sockaddr* address, socklen_t length);
+
+// True when a datagram to `address` must be refused: a rule protects or discards it, or the default
+// discards, and its socket is not connected (only connected ones are latched so far).
 bool DatagramRefused(int fd, const sockaddr* address, socklen_t length);
 
 // True when a send would open a TCP connection that the broker would have to decide about first.

@@ -13,15 +13,18 @@
 #include "shim/latchkey.h"
 #include "shim/options.h"
 #include "shim/page_view.h"
+#include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/session.h"
 #include "shim/trouble.h"
+#include "shim/wire/raw_syscall.h"
 
 namespace latchkey::shim {
 namespace {
 
 constexpr int kTcpClose = 7;
+constexpr int kPageTries = 100;  // rewriting it takes microseconds
 
 union AnyAddress {
   sockaddr base;
@@ -46,22 +49,105 @@ bool DatagramsDenied() {
          (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
 }
 
-wire::Settle Settle(const wire::Endpoint& remote) {
+// True for a socket that may have a request of its own: the broker is asked whatever the page says.
+// While there is none in any session that costs no system call.
+bool MayHaveRequest(int fd) {
   const wire::Page* page = CurrentPage();
-  if (page != nullptr) return SettleConnect(*page, remote);
+  return page != nullptr &&
+         (page->flags.load(std::memory_order_acquire) & wire::kPageRequests) != 0 && IsGuarded(fd);
+}
+
+wire::Settle Settle(const wire::Endpoint& remote, uint8_t protocol) {
+  const wire::Page* page = CurrentPage();
+  if (page != nullptr) return SettleConnect(*page, remote, protocol);
   return IsLoopback(remote) ? wire::Settle::kBypass : wire::Settle::kAsk;
+}
+
+// The same for datagrams without a connection, whose answer must be the page's: kProtect when it
+// goes on being rewritten.
+wire::Settle SettleDatagram(const wire::Page& page, const wire::Endpoint& remote) {
+  for (int i = 0; i < kPageTries; ++i) {
+    const uint32_t before = page.generation.load(std::memory_order_acquire);
+    const wire::Settle settle = SettleConnect(page, remote, IPPROTO_UDP);
+    const bool steady = page.generation.load(std::memory_order_relaxed) == before;
+    if ((before & 1) == 0 && steady) return settle;
+    wire::RawSyscall(SYS_sched_yield);
+  }
+  return wire::Settle::kProtect;
+}
+
+bool IsUdp(int fd) {
+  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP &&
+         IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && IsInet(fd);
+}
+
+bool IsConnected(int fd) {
+  AnyAddress peer{};
+  socklen_t length = sizeof(peer);
+  return wire::RawSyscall(SYS_getpeername, fd, reinterpret_cast<long>(&peer),
+                          reinterpret_cast<long>(&length)) == 0;
+}
+
+// True for a UDP socket that may be, or have been, under a latch for another peer: what the policy
+// lets pass must be told to the broker then.
+bool HasPast(int fd) { return (IsGuarded(fd) || IsConnected(fd)) && IsUdp(fd); }
+
+// connect() on a UDP socket: decided like TCP's, but it may be made, and made anew, at any time,
+// and never waits for the peer.
+int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
+                     const wire::Endpoint& remote) {
+  const wire::Settle settle = Settle(remote, IPPROTO_UDP);
+  if (settle == wire::Settle::kDiscard) {
+    const Limits limits{.may_wait = false};
+    AskAbout(wire::Type::kConnect, fd, remote, 0, limits);
+    return Refuse(EACCES);
+  }
+  if (settle == wire::Settle::kBypass && !HasPast(fd)) return RealConnect(fd, address, length);
+  return LatchedConnect(fd, address, length, remote);
 }
 
 }  // namespace
 
-bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
+bool BindRefused(int fd, const sockaddr* address, socklen_t length) {
   if (address == nullptr || !DatagramsDenied()) return false;
-  wire::Endpoint remote;
+  wire::Endpoint local;
   // Sent to or bound, AF_UNSPEC means AF_INET to an IPv4 socket.
-  const bool inet = ReadEndpoint(address, length, remote);
+  const bool inet = ReadEndpoint(address, length, local);
   if (!inet && (length < sizeof(sa_family_t) || address->sa_family != AF_UNSPEC)) return false;
-  if (inet && CurrentPage() == nullptr && IsLoopback(remote)) return false;
+  if (inet && CurrentPage() == nullptr && IsLoopback(local)) return false;
   return IsInet(fd) && IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
+}
+
+bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
+  if (address == nullptr || length < sizeof(sa_family_t) || NothingToDo()) return false;
+  const wire::Page* page = CurrentPage();
+  const bool denied = DatagramsDenied();
+  AnyAddress copy{};
+  if (length > sizeof(copy) || !IsReadable(address, length)) return false;  // EINVAL, EFAULT
+  for (socklen_t i = 0; i < length; ++i) {
+    reinterpret_cast<char*>(&copy)[i] = reinterpret_cast<const char*>(address)[i];
+  }
+  const bool unspecified = copy.base.sa_family == AF_UNSPEC;
+  if (unspecified) copy.base.sa_family = AF_INET;
+  wire::Endpoint remote;
+  const bool inet = ReadEndpoint(&copy.base, length, remote);
+  if (!inet && !unspecified) return false;
+  if (page == nullptr) {
+    return !(inet && IsLoopback(remote)) && IsInet(fd) &&
+           IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
+  }
+  const wire::Settle settle = inet ? SettleDatagram(*page, remote) : wire::Settle::kAsk;
+  const bool ruled = settle == wire::Settle::kProtect || settle == wire::Settle::kDiscard;
+  if (!denied && !ruled) return false;
+  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
+  if (!IsInet(fd) || type == SOCK_STREAM) return false;
+  if (type < 0) return true;  // hidden by a sandbox: not known, so not passed
+  if (!IsUdp(fd)) return denied;
+  // What a latched one sends, wherever to, the kernel holds to its latch.
+  if (IsGuarded(fd)) return false;
+  // Connected, it takes in nobody else's.
+  if (settle == wire::Settle::kBypass && IsConnected(fd)) return false;
+  return true;
 }
 
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags) {
@@ -70,7 +156,7 @@ bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flag
   if (!ReadEndpoint(address, length, remote)) return false;
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   return (type == SOCK_STREAM || (type < 0 && IsInet(fd))) &&
-         Settle(remote) != wire::Settle::kBypass;
+         Settle(remote, IPPROTO_TCP) != wire::Settle::kBypass;
 }
 
 int HookConnect(int fd, const sockaddr* address, socklen_t length) {
@@ -95,15 +181,19 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
-  wire::Settle settle = Settle(remote);
+  wire::Settle settle = Settle(remote, IPPROTO_TCP);
   // One that bears the mark has something of its own for the broker to know: a request, or what an
-  // earlier latch left.
-  if (settle == wire::Settle::kBypass && CurrentPage() != nullptr && IsGuarded(fd)) {
-    settle = wire::Settle::kAsk;
-  }
-  if (settle == wire::Settle::kBypass && !DatagramsDenied()) {
+  // earlier latch left. Only of one that may bear it is that asked.
+  const bool may = MayHavePast(fd) || MayHaveRequest(fd);
+  const bool marked =
+      settle == wire::Settle::kBypass && may && CurrentPage() != nullptr && IsGuarded(fd);
+  if (settle == wire::Settle::kBypass && !marked && !DatagramsDenied() &&
+      Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass &&
+      (!may || NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
+  if (IsUdp(fd)) return ConnectDatagrams(fd, &copy.base, length, remote);
+  if (marked) settle = wire::Settle::kAsk;
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {
@@ -111,7 +201,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
     if (!IsInet(fd)) return RealConnect(fd, &copy.base, length);  // EBADF, ENOTSOCK, …
     if (type < 0) return Refuse(EACCES);
     if (type != SOCK_STREAM) {
-      if (DatagramRefused(fd, &copy.base, length)) return Refuse(EACCES);
+      if (BindRefused(fd, &copy.base, length)) return Refuse(EACCES);
       return RealConnect(fd, &copy.base, length);
     }
   }
@@ -129,13 +219,13 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookBind(int fd, const sockaddr* address, socklen_t length) {
-  if (DatagramRefused(fd, address, length)) return Refuse(EACCES);
+  if (BindRefused(fd, address, length)) return Refuse(EACCES);
   if (real.bind != nullptr) return real.bind(fd, address, length);
   return static_cast<int>(SystemCall(SYS_bind, fd, address, length));
 }
 
 int HookListen(int fd, int backlog) {
-  if ((NothingToDo() && !IsGuarded(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !MayHaveRequest(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);

@@ -94,20 +94,24 @@ ssize_t HookRecvmsg(int fd, msghdr* message, int flags) {
 
 int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
   const ssize_t result = DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
+  // Of a UDP socket that was shut down it gets an empty one.
+  if (result > 0 && messages[0].msg_len == 0 && AnyTrouble() && EndedWith(fd) != 0) {
+    return static_cast<int>(LookCloser(fd, 0));
+  }
   return static_cast<int>(Checked(fd, result, false));
 }
 
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) LATCHKEY_HOOK(send);
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
   const ssize_t result = DataCall(real.send, SYS_sendto, fd, data, size, flags);
-  return Checked(fd, result, false);
+  return CheckedSend(fd, result);
 }
 
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
                    socklen_t length) {
   if (SendRefused(fd, to, length, flags)) return -1;
   const ssize_t result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
-  return Checked(fd, result, false);
+  return CheckedSend(fd, result);
 }
 
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
@@ -115,7 +119,7 @@ ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
     return -1;
   }
   const ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
-  return Checked(fd, result, false);
+  return CheckedSend(fd, result);
 }
 
 int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
@@ -128,17 +132,17 @@ int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (messages != nullptr && allowed == 0 && count > 0) return -1;
   const unsigned number = messages == nullptr ? count : allowed;
   const ssize_t result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
-  return static_cast<int>(Checked(fd, result, false));
+  return static_cast<int>(CheckedSend(fd, result));
 }
 
 ssize_t HookWrite(int fd, const void* data, size_t size) {
   const ssize_t result = DataCall(real.write, SYS_write, fd, data, size);
-  return Checked(fd, result, false);
+  return CheckedSend(fd, result);
 }
 
 ssize_t HookWritev(int fd, const iovec* parts, int count) {
   const ssize_t result = DataCall(real.writev, SYS_writev, fd, parts, count);
-  return Checked(fd, result, false);
+  return CheckedSend(fd, result);
 }
 
 ssize_t HookSendfile(int to, int from, off_t* offset, size_t size) LATCHKEY_HOOK(sendfile);

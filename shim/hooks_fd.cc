@@ -8,6 +8,7 @@
 
 #include "shim/hooks.h"
 #include "shim/link.h"
+#include "shim/past.h"
 #include "shim/real.h"
 
 namespace latchkey::shim {
@@ -36,6 +37,12 @@ int CloseAround(unsigned first, unsigned last, int flags) {
   return RealCloseRange(first, last, flags);
 }
 
+// `to` is about to be what `from` is.
+void TakePlace(int from, int to) {
+  ForgetLink(to);
+  if (MayHavePast(from)) NotePast(to);
+}
+
 }  // namespace
 
 int HookClose(int fd) {
@@ -43,6 +50,7 @@ int HookClose(int fd) {
     errno = EBADF;  // to the program it does not exist
     return -1;
   }
+  ForgetPast(fd);
   if (real.close != nullptr) return real.close(fd);
   return static_cast<int>(SystemCall(SYS_close, fd));
 }
@@ -66,13 +74,13 @@ void HookClosefrom(int first) {
 }
 
 int HookDup2(int from, int to) {
-  if (from != to) ForgetLink(to);
+  if (from != to) TakePlace(from, to);
   if (real.dup2 != nullptr) return real.dup2(from, to);
   return static_cast<int>(SystemCall(SYS_dup2, from, to));
 }
 
 int HookDup3(int from, int to, int flags) {
-  if (from != to) ForgetLink(to);
+  if (from != to) TakePlace(from, to);
   if (real.dup3 != nullptr) return real.dup3(from, to, flags);
   return static_cast<int>(SystemCall(SYS_dup3, from, to, flags));
 }

@@ -20,7 +20,8 @@ bool Mapped(const uint8_t* octets) {
   return octets[10] == 0xff && octets[11] == 0xff;
 }
 
-bool Matches(const wire::PageRule& rule, const wire::Endpoint& remote) {
+bool Matches(const wire::PageRule& rule, const wire::Endpoint& remote, uint8_t protocol) {
+  if (rule.protocol != 0 && rule.protocol != protocol) return false;
   if (rule.port_low > remote.port || remote.port > rule.port_high) return false;
   if (rule.family == 0) return true;
   if (rule.family != remote.family) return false;
@@ -68,13 +69,13 @@ bool IsLoopback(const wire::Endpoint& endpoint) {
   return endpoint.family == AF_INET6 && endpoint.address[15] == 1;
 }
 
-wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote) {
+wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote, uint8_t protocol) {
   const uint32_t before = page.generation.load(std::memory_order_acquire);
   if ((before & 1) != 0) return wire::Settle::kAsk;
   const uint32_t count = page.rule_count < wire::kPageRules ? page.rule_count : wire::kPageRules;
   wire::Settle settle = page.otherwise;
   for (uint32_t i = 0; i < count; ++i) {
-    if (Matches(page.rules[i], remote)) {
+    if (Matches(page.rules[i], remote, protocol)) {
       settle = page.rules[i].settle;
       break;
     }

@@ -3,6 +3,7 @@
 #ifndef SHIM_PAGE_VIEW_H_
 #define SHIM_PAGE_VIEW_H_
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "shim/wire/page.h"
@@ -16,9 +17,10 @@ bool ReadEndpoint(const sockaddr* address, socklen_t length, wire::Endpoint& end
 // True for 127/8 and ::1.
 bool IsLoopback(const wire::Endpoint& endpoint);
 
-// Returns what the policy says of a connection to `remote`; kAsk while the rules are being
-// rewritten.
-wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote);
+// Returns what the policy says of a flow of `protocol` (IPPROTO_TCP, IPPROTO_UDP) to `remote`; kAsk
+// while the rules are being rewritten.
+wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote,
+                           uint8_t protocol = IPPROTO_TCP);
 
 struct Ailment {
   wire::Trouble trouble = wire::Trouble::kFree;

@@ -1,5 +1,8 @@
 #include "shim/trouble.h"
 
+#include <asm/ioctls.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -95,6 +98,18 @@ ssize_t LookCloser(int fd, ssize_t result) {
   }
   errno = error != 0 ? error : saved;
   return error != 0 ? -1 : result;
+}
+
+ssize_t LookForKeys(int fd) {
+  int waiting = -1;
+  // What a full buffer says EAGAIN about is under way; for want of an SA nothing is.
+  const bool lacks =
+      IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM &&
+      IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsGuarded(fd) &&
+      wire::RawSyscall(SYS_ioctl, fd, SIOCOUTQ, reinterpret_cast<long>(&waiting)) == 0 &&
+      waiting == 0;
+  errno = lacks ? ENOKEY : EAGAIN;
+  return -1;
 }
 
 }  // namespace latchkey::shim

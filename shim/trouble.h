@@ -7,6 +7,8 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
+
 namespace latchkey::shim {
 
 // Looks closer at a call on `fd` that returned `result`; returns what the program is to see. Only
@@ -32,6 +34,18 @@ inline ssize_t Checked(int fd, ssize_t result, bool eof) {
     return result;
   }
   return AnyTrouble() ? LookCloser(fd, result) : result;
+}
+
+// Says ENOKEY where a send on a latched UDP socket said EAGAIN for want of an SA; returns -1.
+ssize_t LookForKeys(int fd);
+
+// Passes a sending call's result on.
+inline ssize_t CheckedSend(int fd, ssize_t result) {
+  if (result >= 0) [[likely]] {
+    return result;
+  }
+  if (AnyTrouble()) result = LookCloser(fd, result);
+  return errno == EAGAIN ? LookForKeys(fd) : result;
 }
 
 }  // namespace latchkey::shim

@@ -37,7 +37,7 @@ static int known(const char *name, char **names, int count) {
 
 static void serve(int fd, char **names, int count) {
   char name[LATCHKEY_ID_MAX + 1];
-  char answer[LATCHKEY_ID_MAX + 64];
+  char answer[LATCHKEY_ID_MAX + 256];
   struct latchkey_info info = {0};
   socklen_t length = sizeof(info);
   if (peer_of(fd, name) < 0) {

@@ -170,7 +170,7 @@ TEST_CASE("a socket that bears the mark is asked about, whatever the page says")
   FakeBroker broker;
   Server server;
   broker.page().otherwise = wire::Settle::kBypass;
-  broker.page().flags = wire::kPageNoRules;
+  broker.page().flags = wire::kPageNoRules | wire::kPageRequests;
   broker.Set(Type::kConnect, {Verdict::kRefused, EKEYREJECTED});
   broker.Set(Type::kListen, {Verdict::kRefused, EPROTO});
   const std::string out = Run("marked", broker, server);

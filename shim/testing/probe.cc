@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
@@ -336,6 +337,9 @@ int main(int argc, char** argv) {
       {"request-bad", ProbeRequestBad},
       {"marked", ProbeMarked},
       {"datagrams", Datagrams},
+      {"udp-sends", ProbeUdpSends},
+      {"udp-again", ProbeUdpAgain},
+      {"udp-talks", ProbeUdpTalks},
       {"fast-open", FastOpen},
       {"disconnect", Disconnect},
       {"wait", WaitThenConnect},

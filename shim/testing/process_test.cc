@@ -158,7 +158,8 @@ TEST_CASE("datagrams go where the default is not to discard") {
   SECTION("free") { CHECK(Run("datagrams", broker, server) == "sendto 0\nconnect 0\n"); }
   SECTION("denied") {
     broker.page().flags = wire::kPageDenyDatagrams;
-    CHECK(Run("datagrams", broker, server) == Line("sendto", EACCES) + Line("connect", EACCES));
+    broker.Set(wire::Type::kConnect, {wire::Verdict::kRefused, EPROTO});
+    CHECK(Run("datagrams", broker, server) == Line("sendto", EACCES) + Line("connect", EPROTO));
   }
 }
 

@@ -25,6 +25,7 @@ enum class Settle : uint8_t {
   kAsk = 0,      // the broker decides
   kBypass = 1,   // go on without a latch
   kDiscard = 2,  // EACCES
+  kProtect = 3,  // the broker decides; a rule protects, so no datagram goes there without a latch
 };
 
 // One outgoing rule with one remote prefix; the first that matches counts.
@@ -32,7 +33,7 @@ struct PageRule {
   uint8_t family;  // AF_INET (v4-mapped too), AF_INET6; 0 = both
   uint8_t prefix;  // bits of `remote` that count
   Settle settle;
-  uint8_t reserved;
+  uint8_t protocol;   // IPPROTO_TCP, IPPROTO_UDP; 0 = both
   uint16_t port_low;  // remote port, host order, inclusive
   uint16_t port_high;
   uint8_t remote[16];  // v4 in the first four octets
@@ -54,9 +55,11 @@ struct PageSlot {
 };
 static_assert(sizeof(PageSlot) == 16);
 
-inline constexpr uint32_t kPageDenyDatagrams = 1;  // default = discard: UDP gets EACCES
-inline constexpr uint32_t kPageOverflow = 2;       // slots ran out: treat every failure as broken
-inline constexpr uint32_t kPageNoRules = 4;        // nothing can be latched or refused here
+inline constexpr uint32_t kPageDenyDatagrams =
+    1;                                        // default = discard: EACCES but to what is connected
+inline constexpr uint32_t kPageOverflow = 2;  // slots ran out: treat every failure as broken
+inline constexpr uint32_t kPageNoRules = 4;   // nothing can be latched or refused here
+inline constexpr uint32_t kPageRequests = 8;  // sockets with requests of their own exist
 
 struct Page {
   uint32_t magic;

@@ -50,7 +50,13 @@ class BenchKernel : public KernelPort {
   Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override {
     return real_->Abort(hint, fd, flow);
   }
-  Result<std::vector<LiveSocket>> LiveTcp() override { return real_->LiveTcp(); }
+  Result<std::vector<LiveSocket>> LiveSockets() override { return real_->LiveSockets(); }
+  void PushOut(int fd) override { real_->PushOut(fd); }
+  void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                        uint32_t scope) override {
+    real_->ConnectDatagrams(fd, facts, remote, scope);
+  }
+  void Drain(int fd) override { real_->Drain(fd); }
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override {
     return real_->HeldSocketInodes();
   }

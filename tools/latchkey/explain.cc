@@ -191,7 +191,7 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   Explanation answer;
   Flow& flow = answer.flow;
   flow.direction = options.in ? Direction::kIn : Direction::kOut;
-  flow.protocol = kProtocolTcp;
+  flow.protocol = options.protocol == "udp" ? kProtocolUdp : kProtocolTcp;
   flow.remote = {address, options.in ? uint16_t{0} : options.port};
   flow.local = {SourceFor(address).value_or(Address::AnyOf(address.family)),
                 options.in ? options.port : uint16_t{0}};
@@ -220,8 +220,8 @@ int Explain(const ExplainOptions& options) {
     return Report({kExitUsage, "explain: \"" + options.protocol + "\": expected tcp or udp"});
   }
   if (options.port == 0) return Report({kExitUsage, "explain: expected a port from 1 to 65535"});
-  if (options.protocol == "udp") {
-    return Report({kExitNo, "udp is not supported yet: nothing of it is latched"});
+  if (options.protocol == "udp" && options.in) {
+    return Report({kExitNo, "udp that comes in is not supported yet: nothing of it is latched"});
   }
   Facts facts;
   if (auto read = ReadSystem(options, facts); !read) return Report(read.error());

@@ -400,6 +400,41 @@ class Sockets:
         made.send(text.encode())
         return "ok"
 
+    def udp_from(self, address, port, local_port, text):
+        """One datagram from a port of its own choice."""
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("", int(local_port)))
+        made.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_bind(self, address, port):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.bind((address, int(port)))
+        self.connections[self.name] = made
+        return "ok"
+
+    def udp(self, address, port, local_port="0", blocking="1"):
+        """A connected socket, which the other commands then are about."""
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        if local_port != "0":
+            made.bind(("", int(local_port)))
+        made.setblocking(blocking == "1")
+        self.connections[self.name] = made
+        made.connect((address, int(port)))
+        made.setblocking(True)
+        return "ok"
+
+    def sendto(self, address, port, text):
+        """Without regard to a connection."""
+        self.socket.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def disconnect(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        nowhere = struct.pack("=H", socket.AF_UNSPEC) + bytes(14)
+        return "ok" if libc.connect(self.socket.fileno(), nowhere, 16) == 0 else name_of(ctypes.get_errno())
+
     def ping(self, address):
         """One echo request and its reply (needs CAP_NET_RAW)."""
         family = family_of(address)

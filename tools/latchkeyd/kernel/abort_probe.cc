@@ -12,6 +12,7 @@
 #include <string>
 
 #include "tools/latchkeyd/kernel/addresses.h"
+#include "tools/latchkeyd/kernel/datagrams.h"
 #include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/kernel/unique_fd.h"
 
@@ -75,6 +76,26 @@ bool IsAborted(const Victim& victim, int expected) {
   return recv(victim.socket.get(), &octet, 1, MSG_DONTWAIT) < 0 && errno == expected;
 }
 
+// SOCK_DESTROY disconnects a UDP socket, no more: it is connected anew, so that nobody else's
+// datagrams come in by a family that the block does not name.
+Result<void> AbortDatagrams(InetDiag& diag, const AbortMeans& means, const SocketHint& hint, int fd,
+                            const Flow& flow) {
+  Result<void> done = Fail(Reason::kUnsupported, "abort datagrams", "no descriptor at hand");
+  if (means.destroy) done = diag.Destroy(hint.cookie, flow);
+  if (fd < 0) return done;
+  if (CookieOf(fd) != hint.cookie) {
+    return Fail(Reason::kBadRequest, "abort datagrams", "the descriptor is another socket's");
+  }
+  if (!done) return ShutDownDatagrams(fd);
+  int domain = 0;
+  socklen_t length = sizeof(domain);
+  static_cast<void>(getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length));
+  sockaddr_storage address{};
+  length = ToSockaddr(flow.remote, domain == AF_INET6, 0, &address);
+  static_cast<void>(connect(fd, reinterpret_cast<const sockaddr*>(&address), length));
+  return done;
+}
+
 }  // namespace
 
 Result<void> Disconnect(int fd) {
@@ -109,6 +130,7 @@ Result<AbortMeans> ProbeAbortMeans(InetDiag& diag) {
 
 Result<void> AbortSocket(InetDiag& diag, const AbortMeans& means, const SocketHint& hint, int fd,
                          const Flow& flow) {
+  if (flow.protocol == kProtocolUdp) return AbortDatagrams(diag, means, hint, fd, flow);
   Result<void> done = Fail(Reason::kUnsupported, "abort connection", "no descriptor at hand");
   if (means.destroy) {
     done = diag.Destroy(hint.cookie, flow);

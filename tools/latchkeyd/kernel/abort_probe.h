@@ -23,7 +23,8 @@ Result<AbortMeans> ProbeAbortMeans(InetDiag& diag);
 // Disconnects the TCP socket behind `fd`: RST, ECONNRESET, and a listener stops to listen.
 Result<void> Disconnect(int fd);
 
-// Implements KernelPort::Abort() with the means there are.
+// Implements KernelPort::Abort() with the means there are. A UDP socket is destroyed (its calls
+// fail once, it stays blocked), or shut down where the kernel has no SOCK_DESTROY.
 Result<void> AbortSocket(InetDiag& diag, const AbortMeans& means, const SocketHint& hint, int fd,
                          const Flow& flow);
 

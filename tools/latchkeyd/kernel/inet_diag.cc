@@ -75,27 +75,32 @@ uint32_t MarkIn(std::span<const uint8_t> message) {
   return mark;
 }
 
+// A UDP socket that is connected is in this state, every other in that of CLOSE.
+constexpr uint32_t kConnected = StateBit(TCP_ESTABLISHED);
+
 // Dumps both families; every message's body goes to `visit`.
 template <typename Visit>
-std::expected<void, NetlinkError> DumpTcp(NetlinkSocket& socket, Visit visit) {
+std::expected<void, NetlinkError> DumpSockets(NetlinkSocket& socket, uint8_t protocol,
+                                              Visit visit) {
   for (const uint8_t family : {AF_INET, AF_INET6}) {
     inet_diag_req_v2 request{};
     request.sdiag_family = family;
-    request.sdiag_protocol = IPPROTO_TCP;
-    request.idiag_states = kLiveStates;
+    request.sdiag_protocol = protocol;
+    request.idiag_states = protocol == IPPROTO_UDP ? kConnected : kLiveStates;
     auto done = socket.Dump(Request(SOCK_DIAG_BY_FAMILY, request), visit);
-    // A kernel without IPv6 has none of its sockets either.
-    if (!done && family == AF_INET6 && done.error().number == ENOENT) continue;
+    // A kernel without IPv6 has none of its sockets either, and one without udp_diag tells nothing.
+    const bool spared = family == AF_INET6 || protocol == IPPROTO_UDP;
+    if (!done && spared && done.error().number == ENOENT) continue;
     if (!done) return done;
   }
   return {};
 }
 
-std::expected<void, NetlinkError> DestroyOne(NetlinkSocket& socket, uint8_t family,
-                                             const inet_diag_sockid& id) {
+std::expected<void, NetlinkError> DestroyOne(NetlinkSocket& socket, uint8_t protocol,
+                                             uint8_t family, const inet_diag_sockid& id) {
   inet_diag_req_v2 request{};
   request.sdiag_family = family;
-  request.sdiag_protocol = IPPROTO_TCP;
+  request.sdiag_protocol = protocol;
   request.idiag_states = ~0u;
   request.id = id;
   return socket.Request(Request(SOCK_DESTROY, request));
@@ -131,20 +136,26 @@ std::optional<LiveSocket> ParseDiag(std::span<const uint8_t> message) {
   return socket;
 }
 
-Result<std::vector<LiveSocket>> InetDiag::ListTcp() {
+Result<std::vector<LiveSocket>> InetDiag::ListSockets() {
   std::vector<LiveSocket> sockets;
   std::expected<void, NetlinkError> done;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     sockets.clear();
-    done = DumpTcp(socket_, [&](std::span<const uint8_t> message) {
+    uint8_t protocol = IPPROTO_TCP;
+    const auto keep = [&](std::span<const uint8_t> message) {
       std::optional<LiveSocket> socket = ParseDiag(message);
-      if (socket) sockets.push_back(*socket);
-      return socket.has_value();
-    });
+      if (!socket) return false;
+      socket->protocol = protocol;
+      sockets.push_back(*socket);
+      return true;
+    };
+    done = DumpSockets(socket_, protocol, keep);
+    protocol = IPPROTO_UDP;
+    if (done) done = DumpSockets(socket_, protocol, keep);
     if (done) return sockets;
     if (done.error().number != EINTR) break;
   }
-  return Fail(Reason::kKernelRefused, "list TCP sockets", done.error().ToString());
+  return Fail(Reason::kKernelRefused, "list sockets", done.error().ToString());
 }
 
 Result<void> InetDiag::Destroy(uint64_t cookie, const Flow& flow) {
@@ -158,7 +169,7 @@ Result<void> InetDiag::Destroy(uint64_t cookie, const Flow& flow) {
     id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
     id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
     const uint8_t family = flow.local.address.family == Family::kV4 ? AF_INET : AF_INET6;
-    auto done = DestroyOne(socket_, family, id);
+    auto done = DestroyOne(socket_, flow.protocol, family, id);
     if (done) return {};
     // Anything else may come of an address that changed, or of a socket bound to an interface.
     if (done.error().number == EOPNOTSUPP || done.error().number == EPERM) {
@@ -166,7 +177,7 @@ Result<void> InetDiag::Destroy(uint64_t cookie, const Flow& flow) {
     }
   }
   std::optional<inet_diag_msg> found;
-  auto dumped = DumpTcp(socket_, [&](std::span<const uint8_t> message) {
+  auto dumped = DumpSockets(socket_, flow.protocol, [&](std::span<const uint8_t> message) {
     const std::optional<inet_diag_msg> body = Body(message);
     if (body && CookieIn(body->id) == cookie) found = body;
     return body.has_value();
@@ -175,7 +186,7 @@ Result<void> InetDiag::Destroy(uint64_t cookie, const Flow& flow) {
     return Fail(Reason::kKernelRefused, "find socket by cookie", dumped.error().ToString());
   }
   if (!found) return Fail(Reason::kClosed, "SOCK_DESTROY", "no socket with this cookie");
-  auto done = DestroyOne(socket_, found->idiag_family, found->id);
+  auto done = DestroyOne(socket_, flow.protocol, found->idiag_family, found->id);
   if (done) return {};
   if (done.error().number == ENOENT || done.error().number == ESTALE) {
     return Fail(Reason::kClosed, "SOCK_DESTROY", "the socket went meanwhile");

@@ -1,4 +1,4 @@
-// The kernel's TCP sockets through sock_diag(7): list them, destroy one by its cookie.
+// The kernel's TCP and UDP sockets through sock_diag(7): list them, destroy one by its cookie.
 #ifndef TOOLS_LATCHKEYD_KERNEL_INET_DIAG_H_
 #define TOOLS_LATCHKEYD_KERNEL_INET_DIAG_H_
 
@@ -18,8 +18,9 @@ class InetDiag {
  public:
   static Result<InetDiag> Open();
 
-  // Implements KernelPort::LiveTcp(). The kernel loads tcp_diag by itself.
-  Result<std::vector<LiveSocket>> ListTcp();
+  // Implements KernelPort::LiveSockets(). The kernel loads tcp_diag and udp_diag by
+  // itself.
+  Result<std::vector<LiveSocket>> ListSockets();
 
   // Ends the socket with this cookie (SOCK_DESTROY; INET_DIAG_DESTROY in the kernel's
   // configuration). Its addresses are tried first, then those under which a dump shows the cookie.

@@ -28,7 +28,7 @@ TEST_CASE("Listeners and connections of both families are listed by cookie") {
     const SocketFacts listener = *InspectSocket(pair.listener.get(), std::nullopt);
     REQUIRE(ConnectTo(waiting.get(), domain, domain == AF_INET ? "127.0.0.1" : "::1",
                       listener.local.port) == 0);
-    const Result<std::vector<LiveSocket>> sockets = diag->ListTcp();
+    const Result<std::vector<LiveSocket>> sockets = diag->ListSockets();
     REQUIRE(sockets);
     const LiveSocket* found = Find(*sockets, pair.listener.get());
     REQUIRE(found);
@@ -55,7 +55,7 @@ TEST_CASE("A v4-mapped connection is listed as IPv4, and destroyed so") {
   const uint16_t port = ListenOn(listener.get(), AF_INET6, /*dual=*/true);
   const UniqueFd client = TcpSocket(AF_INET6);
   REQUIRE(ConnectTo(client.get(), AF_INET6, "::ffff:127.0.0.1", port) == 0);
-  const Result<std::vector<LiveSocket>> sockets = diag->ListTcp();
+  const Result<std::vector<LiveSocket>> sockets = diag->ListSockets();
   REQUIRE(sockets);
   const LiveSocket* found = Find(*sockets, client.get());
   REQUIRE(found);

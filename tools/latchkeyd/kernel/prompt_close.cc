@@ -10,7 +10,7 @@ namespace {
 
 constexpr long kPatienceNs = 20'000'000;
 
-bool IsPlainTcp(int fd) {
+bool IsPrompt(int fd) {
   int domain = 0;
   int protocol = 0;
   linger lingering{};
@@ -18,6 +18,7 @@ bool IsPlainTcp(int fd) {
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return false;
   if (domain != AF_INET && domain != AF_INET6) return false;
   if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) return false;
+  if (protocol == IPPROTO_UDP) return true;  // lingers for nobody
   size = sizeof(lingering);
   if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &lingering, &size) != 0) return false;
   // A time of nought is an abort at once.
@@ -43,7 +44,7 @@ PromptClose::~PromptClose() {
   if (timer_) timer_delete(*timer_);
 }
 
-bool PromptClose::Close(int fd) { return IsPlainTcp(fd) && CloseAnyway(fd); }
+bool PromptClose::Close(int fd) { return IsPrompt(fd) && CloseAnyway(fd); }
 
 bool PromptClose::CloseAnyway(int fd) {
   // Again and again: the first may come in the moment before the wait.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tools/latchkeyd/kernel/borrow.h"
+#include "tools/latchkeyd/kernel/datagrams.h"
 #include "tools/latchkeyd/kernel/modules.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
 #include "tools/latchkeyd/kernel/xfrm_parse.h"
@@ -196,7 +197,16 @@ Result<void> RealKernel::Abort(const SocketHint& hint, int fd, const Flow& flow)
   return AbortSocket(diag_, means_, hint, fd, flow);
 }
 
-Result<std::vector<LiveSocket>> RealKernel::LiveTcp() { return diag_.ListTcp(); }
+Result<std::vector<LiveSocket>> RealKernel::LiveSockets() { return diag_.ListSockets(); }
+
+void RealKernel::PushOut(int fd) { PushOutDatagrams(fd); }
+
+void RealKernel::ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                                  uint32_t scope) {
+  ConnectAndDrain(fd, facts.v6_socket, remote, scope);
+}
+
+void RealKernel::Drain(int fd) { DrainDatagrams(fd); }
 
 Result<std::unordered_set<uint64_t>> RealKernel::HeldSocketInodes() { return ListHeldSockets(); }
 

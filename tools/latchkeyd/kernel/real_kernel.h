@@ -63,7 +63,11 @@ class RealKernel : public KernelPort {
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
   Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override;
-  Result<std::vector<LiveSocket>> LiveTcp() override;
+  Result<std::vector<LiveSocket>> LiveSockets() override;
+  void PushOut(int fd) override;
+  void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                        uint32_t scope) override;
+  void Drain(int fd) override;
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;

@@ -286,7 +286,7 @@ TEST_CASE("A broken socket is borrowed, blocked and aborted") {
   char octet;
   CHECK(recv(pair.client.get(), &octet, 1, MSG_DONTWAIT) == -1);
   CHECK((errno == ECONNABORTED || errno == ECONNRESET));
-  const Result<std::vector<LiveSocket>> live = kernel->LiveTcp();
+  const Result<std::vector<LiveSocket>> live = kernel->LiveSockets();
   REQUIRE(live);
   CHECK(std::ranges::count(*live, facts->cookie, &LiveSocket::cookie) == 0);
 }

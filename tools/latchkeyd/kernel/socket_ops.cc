@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -44,6 +45,11 @@ Result<void> ReadInet(int fd, SocketFacts* facts) {
   if (!GetOption(fd, SOL_SOCKET, SO_TYPE, &type)) return Refused("getsockopt SO_TYPE");
   if (!GetOption(fd, SOL_SOCKET, SO_PROTOCOL, &protocol)) return Refused("getsockopt SO_PROTOCOL");
   facts->stream_tcp = type == SOCK_STREAM && protocol == IPPROTO_TCP;
+  facts->datagram_udp = type == SOCK_DGRAM && protocol == IPPROTO_UDP;
+  if (facts->datagram_udp) {
+    pollfd hung_up{fd, 0, 0};
+    facts->shut_down = poll(&hung_up, 1, 0) > 0 && (hung_up.revents & POLLHUP) != 0;
+  }
   if (facts->v6_socket) {
     int only = 0;
     if (!GetOption(fd, SOL_IPV6, IPV6_V6ONLY, &only)) return Refused("getsockopt IPV6_V6ONLY");

@@ -21,21 +21,45 @@ Answer Engine::Refuse(const Client& client, const Flow& flow, Reason reason,
   return Answer{wire::Verdict::kRefused, reason, 0, 0};
 }
 
-Result<SocketFacts> Engine::InspectTcp(int fd) {
+Result<SocketFacts> Engine::InspectInet(int fd) {
   Result<SocketFacts> facts = kernel_.Inspect(fd);
   if (!facts) return facts;
   if (!facts->inet) return Fail(Reason::kBadRequest, "inspect socket", "not an inet socket");
   if (!facts->own_netns) {
     return Fail(Reason::kForeignNetns, "inspect socket", "of a network namespace not guarded here");
   }
-  if (!facts->stream_tcp) return Fail(Reason::kUnsupported, "inspect socket", "not TCP");
+  return facts;
+}
+
+Result<SocketFacts> Engine::InspectTcp(int fd) {
+  Result<SocketFacts> facts = InspectInet(fd);
+  if (facts && !facts->stream_tcp) {
+    return Fail(Reason::kUnsupported, "inspect socket", "not TCP");
+  }
+  return facts;
+}
+
+// What can be connected under a latch.
+Result<SocketFacts> Engine::InspectFlow(int fd) {
+  Result<SocketFacts> facts = InspectInet(fd);
+  if (facts && !facts->stream_tcp && !facts->datagram_udp) {
+    return Fail(Reason::kUnsupported, "inspect socket", "neither TCP nor UDP");
+  }
+  if (facts && facts->shut_down) {
+    return Fail(Reason::kClosed, "inspect socket", "shut down, as a broken one may be");
+  }
   return facts;
 }
 
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                           policy::Outcome outcome) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
+  Supersede(facts.cookie);
   if ((facts.mark & options_.guard_mark) != 0) {
+    if (facts.datagram_udp) {  // and what it received: for a moment nothing comes in
+      Block(kernel_, fd, facts, flow.remote.address.family);
+      kernel_.Drain(fd);
+    }
     SocketPolicy clear;
     clear.kind = SocketPolicy::Kind::kClear;
     clear.family = flow.remote.address.family;
@@ -67,8 +91,9 @@ Answer Engine::Attempt(const Request& request, Waiting* waiting, const Error* fa
 Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Error* failure) {
   const Client& client = request.client;
   const SocketAddress& remote = request.remote;
-  Flow flow{Direction::kOut, kProtocolTcp, {}, remote};
-  Result<SocketFacts> facts = InspectTcp(request.fd);
+  Result<SocketFacts> facts = InspectFlow(request.fd);
+  const bool datagrams = facts && facts->datagram_udp;
+  Flow flow{Direction::kOut, datagrams ? kProtocolUdp : kProtocolTcp, {}, remote};
   if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
   if (remote.address.family == Family::kNone) {
     return Refuse(client, flow, Reason::kBadRequest, "no remote address");
@@ -84,15 +109,16 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
       return Refuse(client, flow, Reason::kBadRequest, "the socket listens");
     }
     // The socket was reset, or its first connect failed: this is a new flow. What lets it pass in
-    // clear ends with the old one.
-    if (old->latch.clear) {
+    // clear ends with the old one. (Datagrams: it is the latch until a new one is made, and stays
+    // it where none can be.)
+    if (!datagrams && old->latch.clear) {
       SocketPolicy clear;
       clear.kind = SocketPolicy::Kind::kClear;
       if (Result<void> done = kernel_.SetPolicy(request.fd, *facts, clear); !done) {
         return Refuse(client, flow, done.error().reason, done.error().ToString());
       }
     }
-    Close(old->latch.id, Reason::kClosed);
+    if (!datagrams) Close(old->latch.id, Reason::kClosed);
   }
   const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(remote.address);
   const policy::Verdict verdict =
@@ -103,11 +129,14 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     if (Result<void> bound = kernel_.BindAny(request.fd, *facts); !bound) {
       return Refuse(client, flow, bound.error().reason, bound.error().ToString());
     }
-    facts = InspectTcp(request.fd);
+    facts = InspectFlow(request.fd);
     if (!facts || facts->local.port == 0) {
       return Refuse(client, flow, Reason::kKernelRefused, "bound, and has no port");
     }
     return AttemptConnect(request, waiting, failure);
+  }
+  if (verdict.outcome == policy::Outcome::kProtect && IsManys(remote.address)) {
+    return Refuse(client, flow, Reason::kUnsupported, "a group has no SA of one peer");
   }
   switch (verdict.outcome) {
     case policy::Outcome::kProtect:
@@ -222,14 +251,22 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     }
     return Refuse(client, flow, why.reason, why.ToString());
   }
+  Supersede(facts.cookie);
+  if (facts.datagram_udp) kernel_.PushOut(request.fd);
   Result<void> pinned = Pin(request.fd, facts, flow, *choice);
+  Flow made = flow;
+  if (pinned && facts.datagram_udp) {
+    const Result<SocketFacts> connected = ConnectDatagrams(request.fd, facts, flow.remote);
+    if (!connected) pinned = std::unexpected(connected.error());
+    if (connected && connected->local.port != 0) made.local.port = connected->local.port;
+  }
   if (!pinned) {
     Block(kernel_, request.fd, facts, flow.remote.address.family);
     return Refuse(client, flow, pinned.error().reason, pinned.error().ToString());
   }
   Entry entry;
   entry.latch.state = State::kEstablished;
-  entry.latch.flow = flow;
+  entry.latch.flow = made;
   FillOwner(entry, client, facts, request.fd_hint, kernel_);
   Describe(entry, *choice, verdict);
   entry.latch.suspends = Suspends(verdict);
@@ -258,11 +295,14 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
+  Supersede(facts.cookie);
+  if (facts.datagram_udp) kernel_.PushOut(fd);
   Result<void> done = AllowClear(kernel_, fd, facts, flow, options_.guard_mark);
   if (!done) {
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
+  if (facts.datagram_udp) kernel_.ConnectDatagrams(fd, facts, flow.remote, 0);
   Entry entry;
   entry.latch.state = State::kEstablished;
   entry.latch.flow = flow;
@@ -280,9 +320,10 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
 
 Answer Engine::Release(const Client& client, int fd) {
   Result<SocketFacts> facts = kernel_.Inspect(fd);
-  if (!facts || !facts->own_netns || !facts->stream_tcp) {
+  if (!facts || !facts->own_netns || (!facts->stream_tcp && !facts->datagram_udp)) {
     return Refuse(client, Flow{}, Reason::kBadRequest, "nothing to release");
   }
+  if (facts->datagram_udp) return ReleaseDatagrams(client, fd, *facts);
   // The policies stay on the socket until it is connected anew: closed is the safe side.
   if (const Entry* entry = database_.FindByCookie(facts->cookie)) {
     if (entry->latch.state != State::kListener && facts->tcp_state == kTcpClose) {

@@ -164,7 +164,13 @@ class Engine {
 
   // engine.cc: requests.
   Answer Refuse(const Client& client, const Flow& flow, Reason reason, const std::string& detail);
+  Result<SocketFacts> InspectInet(int fd);
   Result<SocketFacts> InspectTcp(int fd);
+  Result<SocketFacts> InspectFlow(int fd);
+  void Supersede(uint64_t cookie);
+  Result<SocketFacts> ConnectDatagrams(int fd, const SocketFacts& facts,
+                                       const SocketAddress& remote);
+  Answer ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     policy::Outcome outcome);
   Answer Attempt(const Request& request, Waiting* waiting, const Error* failure);
@@ -201,7 +207,7 @@ class Engine {
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   const Entry* ListenerOf(const Flow& flow) const;
-  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Flow& flow);
+  Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
 
   // engine_peers.cc: whom listeners may answer.
   static bool KeepsClearOut(const Entry& listener, const Address& remote);

@@ -37,7 +37,7 @@ struct Larval : Broker {
   }
 
   Guard Held(uint16_t port = 443) const {
-    return LarvalGuard(At("10.9.0.2", port), kPlaceholder, Options{}.guard_mark);
+    return LarvalGuard(At("10.9.0.2", port), kProtocolTcp, kPlaceholder, Options{}.guard_mark);
   }
 
   // Nothing of any LARVAL latch is left, in the kernel, the journal or the key manager.

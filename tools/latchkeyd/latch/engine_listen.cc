@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "policy/request.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/listener_plan.h"
 #include "tools/latchkeyd/latch/protect.h"
@@ -118,7 +119,9 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
 // The request that a flow's listener made, which holds for its children; null: it made none. Of
 // several that share its place (SO_REUSEPORT) nobody can say whose child it is: one that made no
 // request takes the others'.
-Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Flow& flow) {
+Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Client& client,
+                                                                 const Flow& flow) {
+  if (client.policy->floor != nullptr) return nullptr;  // it is held to it already
   for (const bool reaped : {false, true}) {
     // A listener that was closed a moment ago may still be there.
     if (reaped) Reap(/*thorough=*/false);
@@ -131,33 +134,20 @@ Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Flow& flo
           other.latch.flow.local != listener->latch.flow.local) {
         continue;
       }
-      several = several || (found != nullptr && (found->request != other.policy->request ||
-                                                 found->floor != other.policy->floor));
+      several = several || (found != nullptr && found->request != other.policy->request);
       found = other.policy;
     }
-    if (!several) return found;
+    if (several) continue;
+    // Whoever accepts is held to the policy of his own session.
+    if (found != nullptr && found->floor != client.policy) {
+      return policy::HeldTo(found->request, client.policy);
+    }
+    return found;
   }
   return Fail(Reason::kUnsupported, "accept", "listeners of one port made different requests");
 }
 
 Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Error* failure) {
-  if (request.client.policy->floor == nullptr) {
-    const Result<SocketFacts> child = InspectTcp(request.fd);
-    if (child && child->remote.address.family != Family::kNone) {
-      Result<std::shared_ptr<const policy::Policy>> wish =
-          RequestFor({Direction::kIn, kProtocolTcp, child->local, child->remote});
-      if (!wish) {
-        Block(kernel_, request.fd, *child, child->local.address.family);
-        return Refuse(request.client, {Direction::kIn, kProtocolTcp, child->local, child->remote},
-                      wish.error().reason, wish.error().ToString());
-      }
-      if (*wish != nullptr) {
-        Request held = request;
-        held.client.policy = *wish;
-        return AttemptAccept(held, waiting, failure);
-      }
-    }
-  }
   const Client& client = request.client;
   const int fd = request.fd;
   Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
@@ -171,6 +161,12 @@ Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Err
     answer = Refuse(client, flow, Reason::kClosed, "the peer is gone");
   } else if (const Entry* old = database_.FindByCookie(facts->cookie)) {
     return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id, 0};
+  } else if (Result<std::shared_ptr<const policy::Policy>> wish = RequestFor(client, flow); !wish) {
+    answer = Refuse(client, flow, wish.error().reason, wish.error().ToString());
+  } else if (*wish != nullptr) {
+    Request held = request;
+    held.client.policy = *wish;
+    return AttemptAccept(held, waiting, failure);
   } else {
     const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
     const policy::Verdict verdict =

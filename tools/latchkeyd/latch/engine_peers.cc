@@ -303,7 +303,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
 
 // Optional peers that just came by an SA: what waits to be accepted may have come in clear.
 void Engine::NoteClearChildren(Entry& entry) {
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
     entry.blind = true;
@@ -325,7 +325,7 @@ void Engine::NoteClearChildren(Entry& entry) {
 // that wait no more. False where it is not known what waits.
 bool Engine::NoteQueued(const Entry& entry, const std::set<Prefix>& remotes,
                         std::set<uint64_t>& noted) {
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
     return false;

@@ -22,7 +22,7 @@ Result<void> Engine::Start(Legacy legacy) {
   database_.SkipIds(legacy.last_id);
   const int entries = legacy.incomplete ? RemoveUnknownGuards() : 0;
   if (!legacy.latches.empty() || legacy.incomplete) {
-    Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+    Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
     if (!live) return std::unexpected(live.error());
     Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
     if (!held) return std::unexpected(held.error());
@@ -80,7 +80,7 @@ int Engine::CutOffUnknown(const std::vector<LiveSocket>& live) {
   for (const LiveSocket& socket : live) {
     if ((socket.mark & options_.guard_mark) == 0) continue;
     if (database_.FindByCookie(socket.cookie) != nullptr) continue;
-    const Flow flow{Direction::kBoth, kProtocolTcp, socket.local, socket.remote};
+    const Flow flow{Direction::kBoth, socket.protocol, socket.local, socket.remote};
     // What its listener has queued is refused at accept.
     if (socket.inode == 0 && socket.tcp_state != kTcpListen && ListenerOf(flow) != nullptr) {
       continue;

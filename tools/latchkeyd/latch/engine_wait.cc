@@ -157,10 +157,16 @@ void Engine::GoLarval(uint64_t ticket) {
   const uint32_t reqid = PlaceholderReqid();
   Entry entry;
   const Family family = request.remote.address.family;
-  const Result<SocketFacts> facts = InspectTcp(request.fd);
-  const Guard guard = LarvalGuard(request.remote, reqid, options_.guard_mark);
+  const Result<SocketFacts> facts = InspectFlow(request.fd);
+  const bool datagrams = facts && facts->datagram_udp;
+  const uint8_t protocol = datagrams ? kProtocolUdp : kProtocolTcp;
+  const Guard guard = LarvalGuard(request.remote, protocol, reqid, options_.guard_mark);
   Result<void> done;
   if (!facts) done = std::unexpected(facts.error());
+  if (datagrams) {
+    Supersede(facts->cookie);
+    kernel_.PushOut(request.fd);
+  }
   if (done) done = kernel_.SetMark(request.fd, *facts, options_.guard_mark, options_.guard_mark);
   SocketPolicy policy;
   policy.kind = SocketPolicy::Kind::kClear;  // what an earlier flow of the socket left
@@ -176,10 +182,25 @@ void Engine::GoLarval(uint64_t ticket) {
     return in_place;
   });
   if (done) done = guards_.Hold(guard);
+  SocketAddress local;
+  if (done) {
+    // From here on packets are held back instead of being lost.
+    if (larvals_.empty()) kernel_.HoldPackets(true);
+    local = facts->local;
+    if (datagrams) {
+      const Result<SocketFacts> connected = ConnectDatagrams(request.fd, *facts, request.remote);
+      if (connected) local = connected->local;
+      if (!connected) done = std::unexpected(connected.error());
+    }
+    if (!done) {
+      guards_.Drop(guard);
+      if (larvals_.empty()) kernel_.HoldPackets(false);
+    }
+  }
   if (!done) {
     if (facts) Block(kernel_, request.fd, *facts, family);
     const Answer refused =
-        Refuse(request.client, Flow{Direction::kOut, kProtocolTcp, {}, request.remote},
+        Refuse(request.client, Flow{Direction::kOut, protocol, {}, request.remote},
                done.error().reason, done.error().ToString());
     Cancel(ticket);
     observer_.OnAnswer(ticket, refused);
@@ -187,7 +208,7 @@ void Engine::GoLarval(uint64_t ticket) {
   }
   entry.guards.push_back(guard);
   entry.latch.state = State::kLarval;
-  entry.latch.flow = Flow{Direction::kOut, kProtocolTcp, facts->local, request.remote};
+  entry.latch.flow = Flow{Direction::kOut, protocol, local, request.remote};
   entry.latch.reqid = reqid;
   FillOwner(entry, request.client, *facts, request.fd_hint, kernel_);
   entry.deadline = it->second.deadline;
@@ -198,13 +219,13 @@ void Engine::GoLarval(uint64_t ticket) {
   if (stored == nullptr) {
     guards_.Drop(guard);
     Block(kernel_, request.fd, *facts, family);
-    answer = Refuse(request.client, Flow{Direction::kOut, kProtocolTcp, {}, request.remote},
+    if (larvals_.empty()) kernel_.HoldPackets(false);
+    answer = Refuse(request.client, Flow{Direction::kOut, protocol, {}, request.remote},
                     Reason::kBadRequest, "the socket is latched already");
   } else {
     answer.latch = stored->latch.id;
     it->second.negotiation = 0;  // the latch has it now
     it->second.asked.reset();
-    if (larvals_.empty()) kernel_.HoldPackets(true);
     larvals_.insert(stored->latch.id);
   }
   Cancel(ticket);
@@ -218,7 +239,7 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
     if (failure != nullptr) Break(entry, failure->reason);
     return;
   }
-  Result<SocketFacts> facts = InspectTcp(*fd);
+  Result<SocketFacts> facts = InspectFlow(*fd);
   Flow flow = entry.latch.flow;
   if (facts && facts->local.address.family == flow.remote.address.family &&
       !facts->local.address.IsAny()) {

@@ -252,7 +252,7 @@ void Engine::Reap(bool thorough) {
   const int64_t now = kernel_.NowMs();
   last_reap_ = now;
   if (database_.entries().empty()) return;
-  Result<std::vector<LiveSocket>> live = kernel_.LiveTcp();
+  Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
     return;

@@ -24,6 +24,24 @@ int FakeKernel::AddSocket(SocketAddress local, SocketAddress remote, bool v6, ui
   return fd;
 }
 
+int FakeKernel::AddUdp(bool v6) {
+  const int fd = AddSocket({Address::AnyOf(v6 ? Family::kV6 : Family::kV4), 0}, {}, v6);
+  sockets.at(fd).facts.stream_tcp = false;
+  sockets.at(fd).facts.datagram_udp = true;
+  return fd;
+}
+
+void FakeKernel::ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                                  uint32_t) {
+  Socket& socket = sockets.at(fd);
+  socket.steps.emplace_back("connect");
+  socket.steps.emplace_back("drain");
+  socket.facts.remote = remote;
+  socket.facts.tcp_state = 1;
+  socket.facts.local.address = *SourceAddress(remote.address, 0);
+  if (facts.local.port == 0) socket.facts.local.port = static_cast<uint16_t>(50'000 + fd);
+}
+
 std::vector<Sa> FakeKernel::AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits) {
   const Address peer = Address::Parse(remote).value();
   const Address us = Address::Parse(peer.family == Family::kV4 ? "10.9.0.1" : "fd00::1").value();
@@ -72,6 +90,7 @@ Result<SocketFacts> FakeKernel::Inspect(int fd) {
 Result<void> FakeKernel::SetPolicy(int fd, const SocketFacts&, const SocketPolicy& policy) {
   if (Faulty()) return Fail(Reason::kKernelRefused, "set policy", "injected");
   sockets.at(fd).policy = policy;
+  sockets.at(fd).steps.emplace_back("policy");
   return {};
 }
 
@@ -171,7 +190,7 @@ Result<void> FakeKernel::Abort(const SocketHint& hint, int fd, const Flow&) {
   return {};
 }
 
-Result<std::vector<LiveSocket>> FakeKernel::LiveTcp() {
+Result<std::vector<LiveSocket>> FakeKernel::LiveSockets() {
   if (no_list) return Fail(Reason::kKernelRefused, "list connections", "injected");
   std::vector<LiveSocket> live;
   for (const auto& [fd, socket] : sockets) {

@@ -20,6 +20,8 @@ class FakeKernel : public KernelPort {
     bool live = true;  // in the kernel's tables
     bool held = true;  // by a process
     uint32_t queued = 0;
+    // UDP: what was done, in order: "push", "policy", "connect", "drain".
+    std::vector<std::string> steps;
   };
 
   Result<SocketFacts> Inspect(int fd) override;
@@ -41,15 +43,21 @@ class FakeKernel : public KernelPort {
   std::optional<int> Borrow(const SocketHint& hint) override;
   void GiveBack(int fd) override;
   Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) override;
-  Result<std::vector<LiveSocket>> LiveTcp() override;
+  Result<std::vector<LiveSocket>> LiveSockets() override;
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
+  void PushOut(int fd) override { sockets.at(fd).steps.emplace_back("push"); }
+  void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                        uint32_t scope) override;
+  void Drain(int fd) override { sockets.at(fd).steps.emplace_back("drain"); }
   int64_t NowMs() override { return now; }
   uint64_t WallSeconds() override { return 1'700'000'000; }
 
   // Makes a TCP socket and returns its descriptor.
   int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
+  // Makes a UDP socket, not connected.
+  int AddUdp(bool v6 = false);
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
   // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and

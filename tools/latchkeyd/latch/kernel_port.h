@@ -22,9 +22,11 @@ struct SocketFacts {
   bool inet = false;       // AF_INET or AF_INET6
   bool v6_socket = false;  // AF_INET6: options go to the IPv6 level
   bool v6_only = false;
-  bool stream_tcp = false;  // SOCK_STREAM and IPPROTO_TCP
-  bool own_netns = false;   // SO_NETNS_COOKIE equals the broker's
-  uint8_t tcp_state = 0;    // TCP_ESTABLISHED = 1 … (TCP_INFO)
+  bool stream_tcp = false;    // SOCK_STREAM and IPPROTO_TCP
+  bool datagram_udp = false;  // SOCK_DGRAM and IPPROTO_UDP
+  bool shut_down = false;     // UDP: both ways, for good
+  bool own_netns = false;     // SO_NETNS_COOKIE equals the broker's
+  uint8_t tcp_state = 0;      // TCP_ESTABLISHED = 1 … (TCP_INFO)
   uint32_t mark = 0;
   SocketAddress local;
   SocketAddress remote;  // kNone when not connected
@@ -109,6 +111,7 @@ struct LiveSocket {
   SocketAddress remote;
   uint64_t inode = 0;  // 0: no program holds it, or none has accepted it yet
   uint32_t mark = 0;   // SO_MARK
+  uint8_t protocol = kProtocolTcp;
 };
 
 struct KernelEvent {
@@ -170,8 +173,9 @@ class KernelPort {
   virtual Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) = 0;
 
   // Lists all TCP sockets of the namespace but TIME_WAIT and CLOSE ones, v4 and v6, listeners
-  // included (inet_diag; addresses unmapped).
-  virtual Result<std::vector<LiveSocket>> LiveTcp() = 0;
+  // included, and the connected UDP sockets (inet_diag; addresses unmapped). Those are left out
+  // where the kernel cannot list them.
+  virtual Result<std::vector<LiveSocket>> LiveSockets() = 0;
 
   // Returns the inodes of all sockets that any process holds (one pass over /proc/PID/fd).
   virtual Result<std::unordered_set<uint64_t>> HeldSocketInodes() = 0;
@@ -183,6 +187,18 @@ class KernelPort {
   // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
   // has, or any, as listen() would do by itself.
   virtual Result<void> BindAny(int fd, const SocketFacts& facts) = 0;
+
+  // Sends what a UDP socket keeps back until its program adds more (MSG_MORE, UDP_CORK): it was
+  // meant for the peer, and takes the way, that the socket had until now.
+  virtual void PushOut(int fd) = 0;
+  // Connects a UDP socket and then throws away all that it has received until then. Its policy must
+  // be in force: then nothing else than the peer's comes in any more, whatever the program reads
+  // next. `scope`: interface of a link-local IPv6 address, else 0. A connect that fails is the
+  // program's to see: its own will too.
+  virtual void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                                uint32_t scope) = 0;
+  // Throws away what a UDP socket has received.
+  virtual void Drain(int fd) = 0;
 
   // Monotonic time in milliseconds, and seconds since 1970.
   virtual int64_t NowMs() = 0;

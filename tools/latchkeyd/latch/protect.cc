@@ -190,7 +190,7 @@ Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow) {
   return guard;
 }
 
-Guard LarvalGuard(const SocketAddress& remote, uint32_t reqid, uint32_t mark) {
+Guard LarvalGuard(const SocketAddress& remote, uint8_t protocol, uint32_t reqid, uint32_t mark) {
   Guard guard;
   guard.action = Guard::Action::kEsp;
   guard.reqid = reqid;
@@ -198,10 +198,17 @@ Guard LarvalGuard(const SocketAddress& remote, uint32_t reqid, uint32_t mark) {
   guard.selector.family = remote.address.family;
   guard.selector.source = Prefix{Address::AnyOf(remote.address.family), 0};
   guard.selector.destination = Prefix{remote.address, static_cast<uint8_t>(remote.address.Bits())};
-  guard.selector.protocol = kProtocolTcp;
+  guard.selector.protocol = protocol;
   guard.selector.destination_port = remote.port;
   guard.selector.destination_mask = 0xffff;
   return guard;
+}
+
+bool IsManys(const Address& address) {
+  const uint8_t first = address.octets[0];
+  if (address.family == Family::kV6) return first == 0xff;
+  const Address broadcast{Family::kV4, {0xff, 0xff, 0xff, 0xff}};
+  return address.family == Family::kV4 && ((first >> 4) == 0xe || address == broadcast);
 }
 
 bool IsLack(Reason reason) {

@@ -65,7 +65,10 @@ Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow = false);
 
 // Returns the outgoing SPD entry that keeps the first packets of a non-blocking connect back: the
 // server's address and port, whatever our own, and a reqid that no SA has.
-Guard LarvalGuard(const SocketAddress& remote, uint32_t reqid, uint32_t mark);
+Guard LarvalGuard(const SocketAddress& remote, uint8_t protocol, uint32_t reqid, uint32_t mark);
+
+// True for an address of many: a group, or the broadcast address. No SA has one as its peer's.
+bool IsManys(const Address& address);
 
 // True for the reasons that say no more than that there is nobody to protect a flow with.
 bool IsLack(Reason reason);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "policy/model/latch.h"
+#include "policy/request.h"
 
 namespace latchkey::broker {
 
@@ -88,6 +89,7 @@ bool Server::HandleAttach(Connection& connection, wire::Received& request) {
   session->idle_since = 0;
   session->checked_in = true;
   session->launched.Reset();
+  MarkPages();
   return Reply(connection, &reply, sizeof(reply), page.get());
 }
 
@@ -100,7 +102,12 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   const int fd = request.descriptors[0];
   if (!wishes_.empty()) {
     const Result<SocketFacts> facts = kernel_.Inspect(fd);
-    if (auto wish = facts ? wishes_.Find(facts->cookie) : nullptr) client.policy = std::move(wish);
+    auto wish = facts ? wishes_.Find(facts->cookie) : nullptr;
+    // Whoever uses the socket is held to the policy of his own session.
+    if (wish != nullptr && wish->floor != client.policy) {
+      wish = policy::HeldTo(wish->request, client.policy);
+    }
+    if (wish != nullptr) client.policy = std::move(wish);
   }
   Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0, 0};
   // Descriptors of his that do not close are held against a user before there are too many.

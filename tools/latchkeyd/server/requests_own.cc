@@ -5,7 +5,6 @@
 
 #include "policy/request.h"
 #include "tools/latchkeyd/server/server.h"
-#include "tools/latchkeyd/server/takeover.h"
 
 namespace latchkey::broker {
 namespace {
@@ -59,6 +58,7 @@ Answer Server::TakeWish(const Client& client, int fd, const std::string& text, i
   // Written down before it is answered: a broker that comes after us must know.
   journal_.Add(record);
   wishes_.Put(std::move(record), std::make_shared<const policy::Policy>(std::move(*parsed)));
+  MarkPages();
   return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }
 
@@ -77,14 +77,19 @@ bool Server::HandleWish(Connection& connection, wire::Received& request) {
 }
 
 void Server::RestoreWishes(const JournalState& old) {
-  policy::Policy nothing;
-  nothing.otherwise = policy::Action::kDiscard;
-  const auto orphaned = std::make_shared<const policy::Policy>(std::move(nothing));
+  const auto nothing = std::make_shared<const policy::Policy>();
   for (const auto& [cookie, record] : old.wishes) {
     const Session* session = sessions_.Find(record.session);
     wishes_.Put(record,
-                HeldTo(record.text, session != nullptr ? session->policy : orphaned, orphaned));
+                policy::HeldTo(record.text, session != nullptr ? session->policy : nothing));
   }
+  MarkPages();
+}
+
+// A socket can be handed from any session to any other.
+void Server::MarkPages() {
+  if (wishes_.empty()) return;
+  for (auto& [id, session] : sessions_.all()) session.page.page().flags |= wire::kPageRequests;
 }
 
 void Server::PruneWishes() {

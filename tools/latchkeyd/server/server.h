@@ -180,6 +180,7 @@ class Server : public Observer {
   Client ClientOf(Session& session, const wire::Received& request) const;
   Answer TakeWish(const Client& client, int fd, const std::string& text, int& error);
   void PruneWishes();
+  void MarkPages();
   static bool Reply(const Connection& connection, const void* message, uint32_t size,
                     int descriptor = -1);
   void End(int fd, const char* why);

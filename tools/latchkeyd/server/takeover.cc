@@ -2,18 +2,10 @@
 
 #include <algorithm>
 #include <memory>
-#include <utility>
 
 #include "policy/request.h"
 
 namespace latchkey::broker {
-
-std::shared_ptr<const policy::Policy> HeldTo(const std::string& request,
-                                             std::shared_ptr<const policy::Policy> floor,
-                                             std::shared_ptr<const policy::Policy> otherwise) {
-  auto parsed = policy::ParseRequest(request, std::move(floor));
-  return parsed ? std::make_shared<const policy::Policy>(std::move(*parsed)) : otherwise;
-}
 
 Legacy TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
                 const std::function<void(const std::string&)>& warn) {
@@ -46,7 +38,7 @@ Legacy TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
     const Session* session = sessions.Find(entry.session);
     entry.policy = session != nullptr ? session->policy : orphaned;
     if (const auto held = old.held.find(id); held != old.held.end()) {
-      entry.policy = HeldTo(held->second, entry.policy, orphaned);
+      entry.policy = policy::HeldTo(held->second, entry.policy);
     }
     const auto& rules = entry.policy->rules;
     const auto rule = std::ranges::find(rules, entry.latch.rule, &policy::Rule::name);

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "tools/latchkeyd/latch/legacy.h"
@@ -20,11 +19,6 @@ namespace latchkey::broker {
 // hears of each of those, and once of lines that cannot be read.
 Legacy TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
                 const std::function<void(const std::string&)>& warn);
-
-// Returns the policy of a program's own request under `floor`; `otherwise` where it does not parse.
-std::shared_ptr<const policy::Policy> HeldTo(const std::string& request,
-                                             std::shared_ptr<const policy::Policy> floor,
-                                             std::shared_ptr<const policy::Policy> otherwise);
 
 }  // namespace latchkey::broker
 

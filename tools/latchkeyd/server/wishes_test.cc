@@ -188,15 +188,39 @@ TEST_CASE("Requests outlive the broker, those of latches too") {
   CHECK(Wish(rig, again, waits, kAlice)->error == EALREADY);
 }
 
-TEST_CASE("A request whose session cannot be had back lets nothing pass") {
+TEST_CASE("A request goes with its socket: who uses it is held to his own policy as well") {
   Rig rig;
   Peer peer = rig.Attached(kNothing);
-  const int waits = rig.kernel.NewSocket();
-  REQUIRE(Wish(rig, peer, waits, kAlice)->verdict == Verdict::kBypass);
+  const int socket = rig.kernel.NewSocket();
+  REQUIRE(Wish(rig, peer, socket, kAlice)->verdict == Verdict::kBypass);
+  Peer other = rig.Attached(std::string(kNothing) + "[default]\naction = \"discard\"\n");
+  CHECK(Connect(rig, other, socket)->reason == Reason::kPolicyDiscard);
+  const int second = rig.kernel.NewSocket();
+  REQUIRE(Wish(rig, peer, second, kCarol)->verdict == Verdict::kBypass);
   rig.journal->EndSession(rig.sessions->all().begin()->first);
   rig.Start();
   Peer again = rig.Attached(kNothing);
-  CHECK(Connect(rig, again, waits)->reason == Reason::kPolicyDiscard);
+  CHECK(Connect(rig, again, second)->error == EKEYREJECTED);
+}
+
+TEST_CASE("Pages say that there are requests, those of other sessions too") {
+  Rig rig;
+  Peer first = rig.Attached(kNothing);
+  Peer peer = rig.Attached(kNothing);
+  const auto flagged = [&rig] {
+    size_t count = 0;
+    for (auto& [id, session] : rig.sessions->all()) {
+      count += (session.page.page().flags & wire::kPageRequests) != 0 ? 1 : 0;
+    }
+    return count;
+  };
+  CHECK(flagged() == 0);
+  REQUIRE(Wish(rig, peer, rig.kernel.NewSocket(), kAlice)->verdict == Verdict::kBypass);
+  CHECK(flagged() == 2);
+  rig.Attached(kNothing);
+  CHECK(flagged() == 3);
+  rig.Start();
+  CHECK(flagged() == 3);
 }
 
 TEST_CASE("Sockets that are gone take their requests with them") {

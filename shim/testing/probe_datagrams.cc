@@ -1,0 +1,66 @@
+#include "shim/testing/probe_datagrams.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "shim/testing/probe_tools.h"
+
+namespace latchkey::testing {
+namespace {
+
+int Udp() { return socket(AF_INET, SOCK_DGRAM, 0); }
+
+}  // namespace
+
+void ProbeUdpSends() {
+  sockaddr_in address = Loopback(port);
+  const auto to = reinterpret_cast<const sockaddr*>(&address);
+  const int fd = Udp();
+  Outcome("sendto", sendto(fd, "x", 1, 0, to, sizeof(address)));
+  char octet = 'x';
+  iovec part{&octet, 1};
+  mmsghdr messages[2] = {};
+  for (mmsghdr& each : messages) {
+    each.msg_hdr.msg_name = &address;
+    each.msg_hdr.msg_namelen = sizeof(address);
+    each.msg_hdr.msg_iov = &part;
+    each.msg_hdr.msg_iovlen = 1;
+  }
+  Outcome("sendmsg", sendmsg(fd, &messages[0].msg_hdr, 0));
+  Outcome("sendmmsg", sendmmsg(fd, messages, 2, 0));
+  address.sin_family = AF_UNSPEC;
+  Outcome("unspecified", sendto(fd, "x", 1, 0, to, sizeof(address)));
+  Outcome("connect", Connect(fd));
+  Outcome("send", send(fd, "x", 1, 0));
+}
+
+void ProbeUdpAgain() {
+  const int fd = Udp();
+  errno = 77;
+  const int result = Connect(fd);
+  if (result == 0) Print("errno", errno);
+  Outcome("first", result);
+  Outcome("second", Connect(fd, static_cast<uint16_t>(port + 1)));
+  sockaddr none{};
+  none.sa_family = AF_UNSPEC;
+  Outcome("disconnect", connect(fd, &none, sizeof(none)));
+}
+
+void ProbeUdpTalks() {
+  const int fd = Udp();
+  Outcome("connect", Connect(fd));
+  char text[8];
+  iovec part{text, sizeof(text)};
+  mmsghdr message{};
+  message.msg_hdr.msg_iov = &part;
+  message.msg_hdr.msg_iovlen = 1;
+  Outcome("recv", recv(fd, text, sizeof(text), MSG_DONTWAIT));
+  Outcome("recvmsg", recvmsg(fd, &message.msg_hdr, MSG_DONTWAIT));
+  shutdown(fd, SHUT_RDWR);
+  Outcome("read", read(fd, text, sizeof(text)));
+  Outcome("recvmmsg", recvmmsg(fd, &message, 1, 0, nullptr));
+  Outcome("send", send(fd, "x", 1, MSG_NOSIGNAL));
+  Outcome("write", writev(fd, &part, 1));
+}
+
+}  // namespace latchkey::testing

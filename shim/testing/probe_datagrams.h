@@ -1,0 +1,16 @@
+// Probes of UDP sockets.
+#ifndef SHIM_TESTING_PROBE_DATAGRAMS_H_
+#define SHIM_TESTING_PROBE_DATAGRAMS_H_
+
+namespace latchkey::testing {
+
+// Every way to send without a connection, then a connection and a send on it.
+void ProbeUdpSends();
+// Connects, connects anew, disconnects.
+void ProbeUdpAgain();
+// Connects, then receives and sends.
+void ProbeUdpTalks();
+
+}  // namespace latchkey::testing
+
+#endif  // SHIM_TESTING_PROBE_DATAGRAMS_H_

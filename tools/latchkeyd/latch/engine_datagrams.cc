@@ -1,0 +1,46 @@
+// Connected UDP (RFC 5660, 5.2): a latch is made, moved and dissolved with the connection, and
+// nothing that came under another is taken for the peer's.
+
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+
+// The socket's flow is another now. (Of TCP the old one is over before it is asked about the new.)
+void Engine::Supersede(uint64_t cookie) {
+  if (const Entry* old = database_.FindByCookie(cookie)) Close(old->latch.id, Reason::kClosed);
+}
+
+// Connects the socket before its program does, and throws away what it has received until then.
+// With the policy alone in force others could still get something into the queue between our
+// draining and the program's connect: what has the same SAs, or comes by the other family.
+Result<SocketFacts> Engine::ConnectDatagrams(int fd, const SocketFacts& facts,
+                                             const SocketAddress& remote) {
+  kernel_.ConnectDatagrams(fd, facts, remote, 0);
+  return InspectFlow(fd);
+}
+
+// connect(AF_UNSPEC) was called: no peer, no latch, and nothing left of what came under it.
+Answer Engine::ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts) {
+  const Answer nothing{wire::Verdict::kBypass, Reason::kNone, 0, 0};
+  if (facts.remote.address.family != Family::kNone) return nothing;  // connected anew meanwhile
+  const Entry* entry = database_.FindByCookie(facts.cookie);
+  const bool guarded = (facts.mark & options_.guard_mark) != 0;
+  if (entry == nullptr && !guarded) return nothing;
+  const Flow flow = entry != nullptr ? entry->latch.flow : Flow{};
+  const Family own = facts.v6_socket ? Family::kV6 : Family::kV4;
+  Block(kernel_, fd, facts,
+        flow.remote.address.family == Family::kNone ? own : flow.remote.address.family);
+  kernel_.Drain(fd);
+  Supersede(facts.cookie);
+  SocketPolicy clear;
+  clear.kind = SocketPolicy::Kind::kClear;
+  Result<void> done = kernel_.SetPolicy(fd, facts, clear);
+  if (done) done = kernel_.SetMark(fd, facts, 0, options_.guard_mark);
+  if (!done) return Refuse(client, flow, done.error().reason, done.error().ToString());
+  return nothing;
+}
+
+}  // namespace latchkey::broker
