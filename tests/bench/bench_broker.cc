@@ -51,7 +51,7 @@ int Main(const std::string& directory, const Address& local, const Address& remo
   Bob keys;
   Engine engine(kernel, keys, server, {});
   server.Use(engine);
-  if (Result<void> started = engine.Start({}, {}); !started) {
+  if (Result<void> started = engine.Start({}); !started) {
     return Fatal(started.error().ToString());
   }
   bool handed_over = false;

@@ -36,8 +36,8 @@ class BenchKernel : public KernelPort {
     return real_->RenewGuard(from, to);
   }
   void HoldPackets(bool on) override { real_->HoldPackets(on); }
-  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
-                  uint32_t reqid, uint32_t mark) override {
+  void DropLarval(const Address& local, const Address& remote, SaProtocol protocol, uint32_t reqid,
+                  uint32_t mark) override {
     real_->DropLarval(local, remote, protocol, reqid, mark);
   }
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override {

@@ -60,7 +60,7 @@ class Bench {
     client_.policy = MakePolicy({rule});
     client_.requester.uid = 1000;
     engine_ = std::make_unique<Engine>(kernel_, keys_, observer_, Options{});
-    if (!engine_->Start({}, {})) std::abort();
+    if (!engine_->Start({})) std::abort();
     for (int i = 0; i < listeners; ++i) {
       const int fd =
           kernel_.AddSocket(At("0.0.0.0", static_cast<uint16_t>(8000 + i)), {}, /*v6=*/false);

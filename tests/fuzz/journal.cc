@@ -19,6 +19,8 @@ std::string Write(const JournalState& state) {
   for (const auto& [id, session] : state.sessions) text += latchkey::broker::JournalLine(session);
   for (const auto& [id, entry] : state.latches) text += latchkey::broker::JournalLine(entry);
   for (const auto& guard : state.guards) text += latchkey::broker::JournalLine(guard);
+  for (const auto& [key, voucher] : state.vouchers) text += latchkey::broker::JournalLine(voucher);
+  text += latchkey::broker::JournalLastIdLine(state.last_id);
   return text;
 }
 

@@ -169,11 +169,13 @@ class Broker {
     engine_options.system = system;
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);
-    std::vector<Entry> latches = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
+    Legacy legacy = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
     server.RestoreWishes(old);
-    if (Result<void> started =
-            engine.Start({old.guards.begin(), old.guards.end()}, std::move(latches));
-        !started) {
+    if (legacy.incomplete && OtherBrokers(arguments_.run_dir)) {
+      Log("error: what the journal lacks may be another broker's, and is left alone");
+      legacy.incomplete = false;
+    }
+    if (Result<void> started = engine.Start(std::move(legacy)); !started) {
       return Fatal(started.error());
     }
     if (!journal->Compact(server.Snapshot())) {
@@ -199,7 +201,8 @@ class Broker {
     if (!handed_over) unlink(arguments_.socket.c_str());
     // What still lives is written down for the next broker: programs keep their tokens.
     server.EndIdleSessions();
-    if (sessions.all().empty() && engine.database().entries().empty()) {
+    // Of a private broker nothing stays; of another the ids that it gave.
+    if (arguments_.is_private && sessions.all().empty() && engine.database().entries().empty()) {
       unlink((arguments_.run_dir + "/journal").c_str());
     } else if (!journal->Compact(server.Snapshot())) {
       Log("error: the journal cannot be written anew");

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -52,6 +53,26 @@ SocketAddress AddressIn(uint8_t family, const uint32_t (&octets)[4], uint16_t po
   address.address = family == AF_INET ? Address::FromV4(octets) : Address::FromV6(octets);
   address.port = ntohs(port);
   return address;
+}
+
+// The kernel tells it to CAP_NET_ADMIN alone, and not at all where it is 0.
+uint32_t MarkIn(std::span<const uint8_t> message) {
+  nlmsghdr header;
+  std::memcpy(&header, message.data(), sizeof(header));
+  std::span<const uint8_t> rest =
+      message.subspan(NLMSG_HDRLEN + sizeof(inet_diag_msg),
+                      header.nlmsg_len - NLMSG_HDRLEN - sizeof(inet_diag_msg));
+  uint32_t mark = 0;
+  nlattr attribute;
+  while (rest.size() >= sizeof(attribute)) {
+    std::memcpy(&attribute, rest.data(), sizeof(attribute));
+    if (attribute.nla_len < NLA_HDRLEN || attribute.nla_len > rest.size()) break;
+    if (attribute.nla_type == INET_DIAG_MARK && attribute.nla_len == NLA_HDRLEN + sizeof(mark)) {
+      std::memcpy(&mark, rest.data() + NLA_HDRLEN, sizeof(mark));
+    }
+    rest = rest.subspan(std::min<size_t>(NLA_ALIGN(attribute.nla_len), rest.size()));
+  }
+  return mark;
 }
 
 // A UDP socket that is connected is in this state, every other in that of CLOSE.
@@ -110,6 +131,8 @@ std::optional<LiveSocket> ParseDiag(std::span<const uint8_t> message) {
   socket.local = AddressIn(body->idiag_family, body->id.idiag_src, body->id.idiag_sport);
   socket.remote = AddressIn(body->idiag_family, body->id.idiag_dst, body->id.idiag_dport);
   if (socket.remote.port == 0) socket.remote = SocketAddress{};
+  socket.inode = body->idiag_inode;
+  socket.mark = MarkIn(message);
   return socket;
 }
 
@@ -118,13 +141,17 @@ Result<std::vector<LiveSocket>> InetDiag::ListSockets() {
   std::expected<void, NetlinkError> done;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     sockets.clear();
+    uint8_t protocol = IPPROTO_TCP;
     const auto keep = [&](std::span<const uint8_t> message) {
       std::optional<LiveSocket> socket = ParseDiag(message);
-      if (socket) sockets.push_back(*socket);
-      return socket.has_value();
+      if (!socket) return false;
+      socket->protocol = protocol;
+      sockets.push_back(*socket);
+      return true;
     };
-    done = DumpSockets(socket_, IPPROTO_TCP, keep);
-    if (done) done = DumpSockets(socket_, IPPROTO_UDP, keep);
+    done = DumpSockets(socket_, protocol, keep);
+    protocol = IPPROTO_UDP;
+    if (done) done = DumpSockets(socket_, protocol, keep);
     if (done) return sockets;
     if (done.error().number != EINTR) break;
   }

@@ -150,6 +150,7 @@ bool ReadSaInfo(const xfrm_usersa_info& info, Sa* sa) {
   sa->key.protocol = ReadProtocol(info.id.proto);
   sa->source = FromXfrm(info.family, info.saddr);
   sa->reqid = info.reqid;
+  sa->added = info.curlft.add_time;
   sa->protection.protocol = sa->key.protocol;
   sa->protection.mode = ReadMode(info.mode);
   sa->protection.replay = info.replay_window > 0;
@@ -239,22 +240,33 @@ std::optional<Sa> ReadSa(Octets payload, size_t header) {
   return sa;
 }
 
+// True when the kernel never took a packet in under an incoming SA. It notes the time of use before
+// it decrypts, and counts after; what a card decrypts for it may be counted elsewhere.
+bool Unused(const xfrm_usersa_info& info, const Sa& sa) {
+  const xfrm_lifetime_cur& used = info.curlft;
+  return used.use_time == 0 && used.packets == 0 && used.bytes == 0 && sa.offload == Offload::kNone;
+}
+
 // DELSA begins with the SA's id; the rest of it is the attribute XFRMA_SA.
-std::optional<Sa> ReadDeletedSa(Octets payload) {
+std::optional<KernelEvent> ReadDeletedSa(Octets payload) {
   xfrm_usersa_id id;
   if (!Take(payload, &id) || FromAf(id.family) == Family::kNone) return std::nullopt;
   Sa sa;
+  std::optional<xfrm_usersa_info> told;
   const Octets attributes = Rest(payload, sizeof(id));
   const bool whole = ForEachAttribute(attributes, [&](int type, Octets value) {
     xfrm_usersa_info info;
     if (type != XFRMA_SA) return true;
-    return Take(value, &info) && ReadSaInfo(info, &sa);
+    if (!Take(value, &info) || !ReadSaInfo(info, &sa)) return false;
+    told = info;
+    return true;
   });
   sa.key.destination = FromXfrm(id.family, id.daddr);
   sa.key.spi = ntohl(id.spi);
   sa.key.protocol = ReadProtocol(id.proto);
   if (!whole || !ReadSaAttributes(attributes, &sa)) return std::nullopt;
-  return sa;
+  const bool unused = told && Unused(*told, sa);
+  return KernelEvent{KernelEvent::Kind::kSaDeleted, std::move(sa), unused};
 }
 
 std::optional<KernelEvent> SaEvent(KernelEvent::Kind kind, std::optional<Sa> sa) {
@@ -351,13 +363,15 @@ std::optional<KernelEvent> ParseEvent(Octets octets) {
     case XFRM_MSG_UPDSA:
       return SaEvent(KernelEvent::Kind::kSaAdded, ParseSa(octets));
     case XFRM_MSG_DELSA:
-      return SaEvent(KernelEvent::Kind::kSaDeleted, ReadDeletedSa(message->payload));
+      return ReadDeletedSa(message->payload).value_or(overrun);
     case XFRM_MSG_EXPIRE: {
       xfrm_user_expire expire;
       if (!Take(message->payload, &expire)) return overrun;
       if (expire.hard == 0) return std::nullopt;
-      return SaEvent(KernelEvent::Kind::kSaDeleted,
-                     ReadSa(message->payload, sizeof(xfrm_user_expire)));
+      std::optional<KernelEvent> gone = SaEvent(KernelEvent::Kind::kSaDeleted,
+                                                ReadSa(message->payload, sizeof(xfrm_user_expire)));
+      gone->unused = gone->kind == KernelEvent::Kind::kSaDeleted && Unused(expire.state, gone->sa);
+      return gone;
     }
     case XFRM_MSG_FLUSHSA:
       return KernelEvent{KernelEvent::Kind::kSaFlushed, {}};

@@ -223,6 +223,34 @@ TEST_CASE("A deleted SA is known by its id, and whole from the SA inside") {
   CHECK(bare->sa.key == event->sa.key);
 }
 
+TEST_CASE("When an SA was made, and whether it was ever used when it goes") {
+  xfrm_usersa_id id{};
+  id.family = AF_INET;
+  xfrm_usersa_info info = Info();
+  info.curlft.add_time = 1'700'000'000;
+  CHECK(ParseSa(Message(XFRM_MSG_NEWSA).Fixed(info).Done())->added == 1'700'000'000);
+  const auto unused = [&](const xfrm_usersa_info& told, uint8_t offload = 0) {
+    Message message(XFRM_MSG_DELSA);
+    message.Fixed(id).Attribute(XFRMA_SA, told);
+    if (offload != 0) message.Attribute(XFRMA_OFFLOAD_DEV, xfrm_user_offload{2, offload});
+    const bool deleted = ParseEvent(message.Done())->unused;
+    if (offload == 0) {
+      CHECK(ParseEvent(Message(XFRM_MSG_EXPIRE).Fixed(xfrm_user_expire{told, 1}).Done())->unused ==
+            deleted);
+    }
+    return deleted;
+  };
+  CHECK(unused(info));
+  CHECK_FALSE(unused(info, 2));
+  xfrm_usersa_info used = info;
+  used.curlft.packets = 1;
+  CHECK_FALSE(unused(used));
+  used = info;
+  used.curlft.use_time = 1;  // being decrypted
+  CHECK_FALSE(unused(used));
+  CHECK_FALSE(ParseEvent(Message(XFRM_MSG_DELSA).Fixed(id).Done())->unused);
+}
+
 TEST_CASE("Only a hard expiry ends an SA") {
   xfrm_user_expire expire{};
   expire.state = Info();

@@ -23,6 +23,12 @@ bool MayMove(State from, State to) {
 Entry* Database::Insert(Entry entry) {
   const State birth = entry.latch.state;
   if (birth == State::kClosed || birth == State::kBroken) return nullptr;
+  return Restore(std::move(entry));
+}
+
+Entry* Database::Restore(Entry entry) {
+  const State birth = entry.latch.state;
+  if (birth == State::kClosed) return nullptr;
   if (entry.hint.cookie == 0 || FindByCookie(entry.hint.cookie) != nullptr) return nullptr;
   if (entry.latch.id == 0) entry.latch.id = next_id_;
   if (entry.latch.id >= next_id_) next_id_ = entry.latch.id + 1;

@@ -3,6 +3,7 @@
 #ifndef TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 #define TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -24,6 +25,9 @@ class Database {
   // CLOSED (RFC 5660 item: a latch that exists is not created again) or the birth state is none.
   Entry* Insert(Entry entry);
 
+  // Puts a latch of a broker before us back in the state it was in, BROKEN included.
+  Entry* Restore(Entry entry);
+
   // Changes the state: checks the move against the table, records the reason, counts it and tells
   // the observer. False, and nothing changed, for a move that the table does not have.
   bool SetState(Entry& entry, State to, wire::Reason reason);
@@ -43,6 +47,10 @@ class Database {
   std::map<uint64_t, Entry>& entries() { return entries_; }
   const std::map<uint64_t, Entry>& entries() const { return entries_; }
   uint64_t Count(wire::Reason reason) const;
+
+  // The greatest id that a latch ever had, here or before: it is not given again.
+  uint64_t last_id() const { return next_id_ - 1; }
+  void SkipIds(uint64_t last) { next_id_ = std::max(next_id_, last + 1); }
 
  private:
   Observer& observer_;

@@ -152,36 +152,6 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
   return Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
 }
 
-void Engine::IdentifyAgain(const Flow& flow) {
-  // The key manager may have learnt, or unlearnt, who is behind an SA since the SA's own event.
-  std::vector<KnownSa> changed;
-  for (const bool inbound : {false, true}) {
-    for (const KnownSa* known : sas_.Carrying(flow, inbound)) {
-      Identified who = keys_.Identify(known->sa, inbound);
-      if (who == known->who) continue;
-      changed.push_back(*known);
-      changed.back().who = std::move(who);
-    }
-  }
-  for (KnownSa& known : changed) {
-    sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
-  }
-  if (changed.empty()) return;
-  // What a new flow finds out counts for the old ones at once.
-  for (auto& [id, entry] : database_.entries()) {
-    if (entry.latch.flow.remote.address == flow.remote.address) CheckLatch(entry);
-  }
-}
-
-bool Engine::Pending(const Flow& flow) const {
-  for (const bool inbound : {false, true}) {
-    for (const KnownSa* known : sas_.Carrying(flow, inbound)) {
-      if (known->who.pending()) return true;
-    }
-  }
-  return false;
-}
-
 Result<Engine::Choice> Engine::ChooseSa(const Flow& flow, const policy::Demand& demand) {
   IdentifyAgain(flow);
   const std::vector<const KnownSa*> out = sas_.Carrying(flow, /*inbound=*/false);
@@ -257,10 +227,13 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   if (!choice) {
     const bool pending = Pending(flow);
     const bool lacking = choice.error().reason == Reason::kNoSa;
-    const bool negotiable = lacking && !request.accept && failure == nullptr;
+    // Only SAs that nobody can speak for: whoever is asked for others may make some.
+    const bool forgotten = choice.error().reason == Reason::kKmLost;
+    const bool negotiable = (lacking || forgotten) && !request.accept && failure == nullptr;
     Error why = choice.error();
-    // What an SA that is there says of itself counts more than how a negotiation ended.
-    if (failure != nullptr && lacking) {
+    // What an SA that is there says of itself counts more than how a negotiation ended; and one of
+    // some peer's is no lack of an SA.
+    if (failure != nullptr && (lacking || (forgotten && !IsLack(failure->reason)))) {
       why = *failure;
       if (verdict.demand.unique && why.reason == Reason::kNoSa) {
         why.value += "; " + choice.error().value;
@@ -269,7 +242,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     if (MayWait(waiting) && (pending || negotiable)) {
       const Result<void> waits = Wait(*waiting, flow, verdict, pending);
       if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
-      why = waits.error();
+      if (!forgotten) why = waits.error();
     }
     // Only where there is nobody to protect it with: an SA of the wrong peer, or a peer that fails
     // to prove who it is, is no reason to go clear.

@@ -22,6 +22,7 @@
 #include "tools/latchkeyd/latch/guard_set.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 #include "tools/latchkeyd/latch/key_manager.h"
+#include "tools/latchkeyd/latch/legacy.h"
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
@@ -35,6 +36,7 @@ struct Options {
   int64_t inline_ms = 100;           // how long a non-blocking connect is kept for its SA
   int64_t identify_ms = 2'000;       // how long accept waits for the key manager's word
   int64_t km_grace_ms = 15'000;  // how long a latch may have SAs that nobody vouches for any more
+  int64_t name_ms = 15'000;      // how long an SA that serves a latch may go without a name
   int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
   bool shared_guards = false;  // another broker's standing guards may serve us too
@@ -48,10 +50,9 @@ class Engine {
   Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options options);
 
   // Reads SAD and SPD (the caller has joined the event groups), takes over what a broker before
-  // left behind (`guards` and `latches` of its journal: each latch is found again by its cookie and
-  // verified anew, or broken; what nothing needs any more is removed) and puts up the standing
-  // guards.
-  Result<void> Start(const std::vector<Guard>& guards, std::vector<Entry> latches);
+  // left behind (each latch is found again by its cookie and verified anew, or broken; what nothing
+  // needs any more is removed) and puts up the standing guards.
+  Result<void> Start(Legacy legacy);
 
   // The requests of docs/PROTOCOL.md. `fd` is the program's socket, passed to us; the caller closes
   // it. `fd_hint` is its number in the program. A refused accept leaves the child blocked.
@@ -148,8 +149,10 @@ class Engine {
   struct Standing {
     bool conflict = false;
     bool pending = false;          // the key manager is being asked about one
+    bool unnamed = false;          // and the socket's policy lets it in
     bool lost = false;             // nobody can vouch any more for one that serves it
     bool forgotten = false;        // and nobody is being asked about it
+    bool orphaned = false;         // nobody can, and nobody wrote down that anybody could
     bool strange = false;          // nobody ever did, and the socket's policy lets it in
     const KnownSa* out = nullptr;  // the pair that fits best
     const KnownSa* in = nullptr;
@@ -180,8 +183,6 @@ class Engine {
                  const Flow& flow, const policy::Verdict& verdict,
                  const policy::ClearPermit& permit);
   Result<Choice> ChooseSa(const Flow& flow, const policy::Demand& demand);
-  void IdentifyAgain(const Flow& flow);
-  bool Pending(const Flow& flow) const;
   bool Suspends(const policy::Verdict& verdict) const;
 
   // engine_wait.cc: what waits for keys.
@@ -224,13 +225,26 @@ class Engine {
   bool NoteQueued(const Entry& entry, const std::set<Prefix>& remotes, std::set<uint64_t>& noted);
 
   // engine_watch.cc: what happens without being asked.
-  bool Direct(const Sa& sa, bool& inbound);
-  void LearnSa(const Sa& sa);
   void CheckAll();
   bool CheckTouched(const std::vector<Sa>& sas, std::set<Address>* peers = nullptr);
   void CheckListeners(const std::set<Address>* peers = nullptr);
   void CheckSystem();
+
+  // engine_sas.cc: the SAs, and who is behind them.
+  bool Direct(const Sa& sa, bool& inbound);
+  void LearnSa(const Sa& sa);
+  void PutSa(const Sa& sa, bool inbound, Identified who);
+  void EraseSa(const SaKey& key, bool unused = false);
+  Result<void> Resynchronise();
   void IdentifyAll();
+  void IdentifyAgain(const Flow& flow);
+  bool Pending(const Flow& flow) const;
+
+  // engine_takeover.cc: what a broker before us left.
+  int RemoveUnknownGuards();
+  int CutOffUnknown(const std::vector<LiveSocket>& live);
+  void Adopt(Entry entry, const std::vector<LiveSocket>& live,
+             const std::unordered_set<uint64_t>& held);
 
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
@@ -247,11 +261,8 @@ class Engine {
   void Close(uint64_t id, Reason reason);
   void ReleaseKeys(const Entry& entry);
   void DropLingering(int64_t until);
-  Result<void> Resynchronise();
   Result<void> ReadSpd();
   void Reap(bool thorough);
-  void Adopt(Entry entry, const std::vector<LiveSocket>& live,
-             const std::unordered_set<uint64_t>& held);
   Guard StandingBlock(Family family) const;
 
   KernelPort& kernel_;

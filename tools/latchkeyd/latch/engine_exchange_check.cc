@@ -169,6 +169,7 @@ void Side::Describe(std::string& out, const std::map<uint32_t, int>& ranks) cons
     rank(key.spi);
     out += static_cast<char>('0' + static_cast<int>(known.who.kind));
     out += known.vouched ? known.vouched->peer_id[0] : '-';
+    since(known.who.pending() ? known.pending_since : 0);
   }
   out += '|';
   for (const KernelEvent& event : events) {

@@ -203,10 +203,10 @@ TEST_CASE("whatever happens next, no latch serves another peer, and nothing is l
     policy::OnBreak on_break;
     size_t states, steps;
   };
-  const Case c = GENERATE(Case{Pin::kSpi, policy::OnBreak::kReset, 37'532, 83'473},
-                          Case{Pin::kSpi, policy::OnBreak::kSuspend, 41'277, 93'673},
-                          Case{Pin::kReqid, policy::OnBreak::kReset, 37'051, 82'892},
-                          Case{Pin::kReqid, policy::OnBreak::kSuspend, 40'776, 93'080});
+  const Case c = GENERATE(Case{Pin::kSpi, policy::OnBreak::kReset, 38'878, 85'241},
+                          Case{Pin::kSpi, policy::OnBreak::kSuspend, 42'675, 95'509},
+                          Case{Pin::kReqid, policy::OnBreak::kReset, 38'420, 84'647},
+                          Case{Pin::kReqid, policy::OnBreak::kSuspend, 42'236, 94'955});
   Enumeration all(c.pin, c.on_break);
   for (const Beginning& beginning : Beginnings()) all.From(beginning.steps, beginning.depth);
   CAPTURE(c.pin, c.on_break);

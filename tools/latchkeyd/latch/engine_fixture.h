@@ -47,21 +47,25 @@ struct Broker {
     client.requester.uid = 1000;
     client.pid = 4321;
     client.program = "/usr/bin/app";
-    Restart(std::move(guards), std::move(latches));
+    Restart(Legacy{std::move(guards), std::move(latches)});
   }
 
   void Restart(std::vector<Guard> guards, std::vector<Entry> latches) {
+    Restart(Legacy{std::move(guards), std::move(latches)});
+  }
+  void Restart(Legacy legacy) {
     engine = std::make_unique<Engine>(kernel, keys, observer, options);
-    started = engine->Start(guards, std::move(latches));
+    started = engine->Start(std::move(legacy));
   }
 
   // As if the broker had been killed: what the journal knows is all that its successor has.
-  void Crash() {
-    std::vector<Entry> latches;
-    for (const auto& [id, entry] : engine->database().entries()) latches.push_back(entry);
-    std::vector<Guard> guards;
-    for (const auto& [guard, count] : observer.journal) guards.push_back(guard);
-    Restart(std::move(guards), std::move(latches));
+  void Crash() { Restart(Left()); }
+  Legacy Left() const {
+    Legacy legacy;
+    for (const auto& [id, entry] : engine->database().entries()) legacy.latches.push_back(entry);
+    for (const auto& [guard, count] : observer.journal) legacy.guards.push_back(guard);
+    for (const auto& [key, voucher] : observer.vouchers) legacy.vouchers.push_back(voucher);
+    return legacy;
   }
 
   // Lets the engine hear of an SA that is in the SAD, and of the end of one.

@@ -33,6 +33,8 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
       if (wider && (!known->vouched || *known->vouched == latch.identity)) continue;
       if (OtherProtection(*known, latch) || (known->vouched && *known->vouched != latch.identity)) {
         standing.conflict = true;
+      } else if (known->orphan() && !known->vouched) {
+        standing.orphaned = true;
       } else if (known->doubtful()) {
         // Under pin = "spi" a strange SA cannot carry anything of the latch.
         if (latch.pin != Pin::kSpi || admitted) {
@@ -42,6 +44,8 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
         if (admitted && !known->vouched) standing.strange = true;
       } else if (known->who.pending()) {
         standing.pending = true;
+        const bool late = kernel_.NowMs() - known->pending_since >= options_.name_ms;
+        if (admitted) (late ? standing.conflict : standing.unnamed) = true;
       } else if (Conflicts(*known, latch)) {
         standing.conflict = true;
       } else if (known->sa.reqid != 0 && known->sa.mark_mask == 0) {
@@ -83,7 +87,7 @@ Reason Engine::Obstacle(const Entry& entry, const Standing& standing) const {
   if (entry.admin_broken) return Reason::kAdmin;
   if (stale_) return Reason::kSuspectGap;
   if (standing.conflict) return Reason::kConflictSa;
-  if (standing.lost) return Reason::kKmLost;
+  if (standing.orphaned || standing.lost) return Reason::kKmLost;
   if (standing.pending || !standing.whole()) return Reason::kNoSa;
   return SystemAllows(entry) ? Reason::kNone : Reason::kConflictSpd;
 }
@@ -99,6 +103,9 @@ void Engine::CheckLatch(Entry& entry) {
     return;
   }
   if (standing.conflict) return Break(entry, Reason::kConflictSa);
+  // There is no telling what came under it before us, nor what will.
+  if (standing.orphaned) return Break(entry, Reason::kKmLost);
+  entry.unnamed = standing.unnamed;
   const int64_t now = kernel_.NowMs();
   const uint32_t before = latch.spi_out;
   const bool served = standing.whole() && Move(entry, standing);
@@ -111,7 +118,9 @@ void Engine::CheckLatch(Entry& entry) {
   } else if (entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
-  if (standing.forgotten && (entry.rekindled_at == 0 || now - entry.rekindled_at >= kRekindleMs)) {
+  // Once begun it goes on while there is none, be the old ones forgotten or gone.
+  const bool wanted = standing.forgotten || (entry.rekindled_at != 0 && !standing.whole());
+  if (wanted && (entry.rekindled_at == 0 || now - entry.rekindled_at >= kRekindleMs)) {
     entry.rekindled_at = now;
     Rekindle(entry);
   }
@@ -210,6 +219,7 @@ bool Engine::Repin(Entry& entry, const Standing& standing, uint32_t spi_in) {
   latch.spi_in = spi_in;
   latch.spi_out = standing.out->sa.key.spi;
   latch.reqid = policy.reqid;
+  observer_.OnMove(entry);
   // Other flows to the same server lean on the same entry.
   const Guard guard = FlowGuard(latch, options_.guard_mark, entry.own_sa);
   const std::vector<Guard> held = entry.guards;
@@ -252,6 +262,7 @@ bool Engine::SystemAllows(const Entry& entry) const {
 
 void Engine::Break(Entry& entry, Reason reason) {
   const bool larval = entry.latch.state == State::kLarval;
+  entry.refused = larval;
   if (!database_.SetState(entry, State::kBroken, reason)) return;  // the page knows from here on
   entry.broken_since = kernel_.NowMs();
   if (larval) EndLarval(entry, std::nullopt);

@@ -343,7 +343,7 @@ TEST_CASE("one user cannot have more latches than allowed") {
   options.latches_per_uid = 1;
   broker.engine = std::make_unique<Engine>(broker.kernel, broker.keys, broker.observer, options);
   broker.kernel.guards.clear();
-  REQUIRE(broker.engine->Start({}, {}));
+  REQUIRE(broker.engine->Start({}));
   broker.Keyed(7, "bob", "10.9.0.2");
   CHECK(broker.Connect(broker.Socket()).verdict == Verdict::kLatched);
   CHECK(broker.Connect(broker.Socket()).reason == Reason::kLimit);

@@ -97,53 +97,6 @@ void Engine::RetryWaiting() {
   }
 }
 
-void Engine::OnKeys() {
-  bool changed = false;
-  for (const KeyEvent& event : keys_.TakeEvents()) {
-    switch (event.kind) {
-      case KeyEvent::Kind::kChanged:
-        changed = true;
-        break;
-      case KeyEvent::Kind::kPeerDead:
-        for (auto& [id, entry] : database_.entries()) {
-          const Latch& latch = entry.latch;
-          const bool at = latch.protection.mode != Mode::kTransport ||
-                          latch.flow.remote.address == event.remote;
-          if (latch.state != State::kEstablished || latch.identity != event.peer || !at) continue;
-          entry.peer_dead_at = kernel_.NowMs();
-          CheckLatch(entry);
-        }
-        break;
-      case KeyEvent::Kind::kKeys:
-        TellBinding(event);
-        break;
-      case KeyEvent::Kind::kAcquired: {
-        changed = true;
-        IdentifyAll();
-        Error why{"acquire SA", "negotiated, but no SA is as asked", Reason::kNoSa};
-        if (event.reason != Reason::kNone) why = Error{"acquire SA", event.detail, event.reason};
-        std::vector<uint64_t> tickets;
-        for (auto& [ticket, waiting] : waiting_) {
-          if (waiting.negotiation != event.ticket) continue;
-          waiting.negotiation = 0;
-          tickets.push_back(ticket);
-        }
-        for (const uint64_t ticket : tickets) Deliver(ticket, &why);
-        for (const uint64_t id : std::set(larvals_)) {
-          Entry* entry = database_.Find(id);
-          if (entry == nullptr || entry->negotiation != event.ticket) continue;
-          entry->negotiation = 0;
-          TryLarval(*entry, &why);
-        }
-        break;
-      }
-    }
-  }
-  if (!changed) return;
-  IdentifyAll();
-  CheckAll();
-}
-
 std::optional<int64_t> Engine::NextDue() const {
   std::optional<int64_t> due;
   const auto at = [&due](int64_t when) {
@@ -301,11 +254,12 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
       std::unexpected(Error{"decide", DescribeRule(verdict.rule), verdict.reason});
   if (verdict.outcome == policy::Outcome::kProtect) choice = ChooseSa(flow, verdict.demand);
   const bool lacking = !choice && choice.error().reason == Reason::kNoSa;
+  const bool forgotten = !choice && choice.error().reason == Reason::kKmLost;
   const bool pending = verdict.outcome == policy::Outcome::kProtect && !choice && Pending(flow) &&
                        kernel_.NowMs() < entry.deadline;
-  if (pending || (lacking && failure == nullptr)) return kernel_.GiveBack(*fd);
+  if (pending || ((lacking || forgotten) && failure == nullptr)) return kernel_.GiveBack(*fd);
   Reason why = choice ? Reason::kNone : choice.error().reason;
-  if (lacking) why = failure->reason;
+  if (lacking || (forgotten && !IsLack(failure->reason))) why = failure->reason;
   Result<void> done;
   if (!facts) done = std::unexpected(facts.error());
   if (done && choice) done = Pin(*fd, *facts, flow, *choice);

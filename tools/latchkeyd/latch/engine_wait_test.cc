@@ -205,6 +205,7 @@ TEST_CASE("an SA whose peer is still being asked for is waited for, without a ne
     CHECK(broker.RefusalOf(wait.ticket) == Reason::kPeerUnknown);
   }
   SECTION("whoever knew is gone") {
+    broker.keys.negotiates = false;
     broker.keys.by_reqid[7] = Identified::Nobody(Reason::kKmLost);
     broker.KeysChanged();
     CHECK(broker.RefusalOf(wait.ticket) == Reason::kKmLost);
@@ -235,6 +236,43 @@ TEST_CASE("a pending SA beside a known one: no latch before both are known") {
   broker.keys.Name(9, "mallory");
   broker.KeysChanged();
   CHECK(broker.RefusalOf(wait.ticket) == Reason::kAmbiguousPeer);
+}
+
+TEST_CASE("an accept that waits is over when its listener is") {
+  Waiter broker;
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.keys.by_reqid[7] = Identified::Pending();
+  broker.Hear(broker.kernel.AddPair(7, "10.9.0.2"));
+  broker.engine->Tick(/*reap_now=*/true);  // its socket is seen
+  const int child = broker.Child(listener);
+  const Answer wait = broker.Accept(child);
+  REQUIRE(wait.verdict == Verdict::kWait);
+  broker.CloseSocket(listener);
+  broker.Pass(500);
+  CHECK(broker.RefusalOf(wait.ticket) == Reason::kUnlatchedListener);
+  CHECK(broker.SocketOf(child).policy->kind == Kind::kBlock);
+}
+
+TEST_CASE("an SA that went before it had a name counts for a listener if it carried anything") {
+  Waiter broker;
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.keys.by_reqid[9] = Identified::Pending();
+  const std::vector<Sa> stranger = broker.kernel.AddPair(9, "10.9.0.2");
+  broker.Hear(stranger);
+  const bool unused = GENERATE(true, false);
+  broker.kernel.RemoveSas(9);
+  for (const Sa& sa : stranger) {
+    broker.engine->OnEvents({{KernelEvent::Kind::kSaDeleted, sa, unused}});
+  }
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const Answer answer = broker.Accept(broker.Child(listener));
+  if (unused) {
+    CHECK(answer.verdict == Verdict::kLatched);
+  } else {
+    CHECK(answer.reason == Reason::kAmbiguousPeer);
+  }
 }
 
 TEST_CASE("an accept waits for a name, not for keys") {

@@ -43,100 +43,6 @@ Guard Engine::StandingBlock(Family family) const {
   return guard;
 }
 
-Result<void> Engine::Start(const std::vector<Guard>& guards, std::vector<Entry> latches) {
-  for (const Guard& guard : guards) guards_.Inherit(guard);
-  for (const Family family : {Family::kV4, Family::kV6}) {
-    if (Result<void> held = guards_.Hold(StandingBlock(family), options_.shared_guards); !held) {
-      return held;
-    }
-  }
-  if (Result<void> done = Resynchronise(); !done) return done;
-  if (!latches.empty()) {
-    Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
-    if (!live) return std::unexpected(live.error());
-    Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
-    if (!held) return std::unexpected(held.error());
-    for (Entry& entry : latches) Adopt(std::move(entry), *live, *held);
-  }
-  guards_.Sweep();
-  if (Result<void> done = ReadSpd(); !done) return done;
-  observer_.OnSystem();
-  CheckSystem();
-  CheckAll();
-  return {};
-}
-
-void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
-                   const std::unordered_set<uint64_t>& held) {
-  const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
-  // What SAs it has, and whether one was made for it alone, only the SAs tell: the very one that it
-  // was made with, or after a rekey one of the same reqid.
-  entry.own_sa = false;
-  for (const KnownSa* known : sas_.Carrying(entry.latch.flow, /*inbound=*/false)) {
-    if (known->sa.reqid != entry.latch.reqid) continue;
-    const bool own = known->sa.selector.OfOneFlow();
-    if (known->sa.key.spi == entry.latch.spi_out) {
-      entry.own_sa = own;
-      break;
-    }
-    entry.own_sa = entry.own_sa || (own && entry.latch.pin == Pin::kSpi);
-  }
-  if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
-    return ReleaseKeys(entry);
-  }
-  const bool was_broken = entry.latch.state == State::kBroken;
-  const Reason reason = entry.latch.reason;
-  if (was_broken) entry.latch.state = State::kEstablished;
-  entry.seen = socket != live.end();
-  entry.silenced = false;
-  std::vector<Guard> wanted = std::exchange(entry.guards, {});
-  bool open = false;  // to fragments in clear
-  entry.sa_guards.clear();
-  if (entry.latch.state == State::kListener && entry.seen) {
-    entry.suspect_children = socket->queued;
-    for (const Guard& guard : wanted) {
-      if (Result<void> done = guards_.Hold(guard); done) {
-        entry.guards.push_back(guard);
-      } else {
-        observer_.OnWarning("a listener's guard is missing: " + done.error().ToString());
-      }
-    }
-  } else if (entry.latch.state == State::kEstablished && !was_broken && !entry.latch.clear) {
-    const Guard guard = FlowGuard(entry.latch, options_.guard_mark, entry.own_sa);
-    if (guards_.Hold(guard)) {
-      entry.guards.push_back(guard);
-    } else {
-      open = guard.mode == Mode::kTunnel;
-    }
-  }
-  Entry* stored = database_.Insert(std::move(entry));
-  if (stored == nullptr) {
-    observer_.OnWarning("a latch of the journal could not be taken over");
-    return;
-  }
-  if (stored->latch.state == State::kListener) {
-    RefreshListener(*stored);
-  } else if (was_broken || open) {
-    stored->admin_broken = was_broken && reason == Reason::kAdmin;
-    Break(*stored, open ? Reason::kSuspectGap : reason);
-  } else if (stored->latch.state == State::kLarval) {
-    Break(*stored, Reason::kSuspectGap);  // whoever negotiated for it is gone
-  }
-}
-
-bool Engine::Direct(const Sa& sa, bool& inbound) {
-  const bool to_us = kernel_.IsLocalAddress(sa.key.destination);
-  if (!to_us && !kernel_.IsLocalAddress(sa.source)) return false;
-  inbound = to_us;
-  return true;
-}
-
-void Engine::LearnSa(const Sa& sa) {
-  bool inbound = false;
-  if (sa.larval || !Direct(sa, inbound)) return;
-  sas_.Put(sa, inbound, keys_.Identify(sa, inbound), kernel_.NowMs());
-}
-
 Result<void> Engine::ReadSpd() {
   Result<std::vector<SpdEntry>> spd = kernel_.DumpSpd();
   if (!spd) return std::unexpected(spd.error());
@@ -170,16 +76,6 @@ Result<void> Engine::ReadSpd() {
   return {};
 }
 
-Result<void> Engine::Resynchronise() {
-  Result<std::vector<Sa>> sad = kernel_.DumpSad();
-  if (!sad) return std::unexpected(sad.error());
-  std::set<SaKey> keys;
-  for (const Sa& sa : *sad) keys.insert(sa.key);
-  sas_.KeepOnly(keys, kernel_.NowMs());
-  for (const Sa& sa : *sad) LearnSa(sa);
-  return ReadSpd();
-}
-
 void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   bool spd = false;
   bool all = stale_;
@@ -201,7 +97,7 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
         // What came and goes within one reading was there all the same.
         CheckTouched(std::exchange(unchecked, {}));
         touch(event.sa.key);
-        sas_.Erase(event.sa.key, kernel_.NowMs());
+        EraseSa(event.sa.key, event.unused);
         break;
       case KernelEvent::Kind::kSaFlushed:
       case KernelEvent::Kind::kOverrun:
@@ -289,19 +185,6 @@ void Engine::CheckSystem() {
   }
 }
 
-void Engine::IdentifyAll() {
-  std::vector<KnownSa> changed;
-  for (const auto& [key, known] : sas_.all()) {
-    Identified who = keys_.Identify(known.sa, known.inbound);
-    if (who == known.who) continue;
-    changed.push_back(known);
-    changed.back().who = std::move(who);
-  }
-  for (KnownSa& known : changed) {
-    sas_.Put(known.sa, known.inbound, std::move(known.who), kernel_.NowMs());
-  }
-}
-
 void Engine::Close(uint64_t id, Reason reason) {
   Entry* entry = database_.Find(id);
   if (entry == nullptr) return;
@@ -348,7 +231,7 @@ void Engine::Tick(bool reap_now) {
                now - entry.doubt_since >= options_.km_grace_ms) {
       Break(entry, Reason::kKmLost);
     } else if (established &&
-               (entry.stalled_since != 0 || entry.rekindled_at != 0 ||
+               (entry.stalled_since != 0 || entry.rekindled_at != 0 || entry.unnamed ||
                 (entry.moved_out_at != 0 && now - entry.moved_out_at >= options_.overlap_ms))) {
       CheckLatch(entry);  // pins that could not follow at first may now
     } else if (entry.latch.state == State::kBroken && !entry.silenced) {
@@ -357,7 +240,9 @@ void Engine::Tick(bool reap_now) {
   }
   const std::set<Address> peers = std::exchange(unserved_, {});
   if (!peers.empty()) CheckListeners(&peers);
-  if (reap_now || now - last_reap_ >= options_.reap_ms) {
+  const bool accepting =
+      std::ranges::any_of(waiting_, [](const auto& each) { return each.second.request.accept; });
+  if (reap_now || accepting || now - last_reap_ >= options_.reap_ms) {
     guards_.KeepBans();
     Reap(reap_now);
   }
@@ -403,7 +288,10 @@ void Engine::Reap(bool thorough) {
     if (Lingers(*entry) && held->contains(entry->hint.inode)) continue;
     gone.push_back(entry->latch.id);
   }
+  const size_t listeners = database_.listeners().size();
   for (const uint64_t id : gone) Close(id, Reason::kClosed);
+  // Whoever waits for a child's name has nobody left to accept it.
+  if (database_.listeners().size() != listeners) RetryWaiting();
 }
 
 wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {

@@ -51,6 +51,8 @@ struct Entry {
   int64_t created = 0;        // NowMs()
   bool seen = false;          // its socket was once in the kernel's tables
   int64_t broken_since = 0;   // NowMs() when it broke
+  bool unnamed = false;       // an SA serves it whose name is awaited: looked at again in time
+  bool refused = false;       // kBroken: it was LARVAL, and to its program connect() failed
   bool silenced = false;      // kBroken: BLOCK set or socket aborted
   int64_t doubt_since = 0;    // NowMs() when nobody could vouch for its SAs any more; 0 = fine
   int64_t rekindled_at = 0;   // NowMs() when new SAs were asked for because of that last; 0 = not

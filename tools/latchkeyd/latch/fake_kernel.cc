@@ -196,7 +196,8 @@ Result<std::vector<LiveSocket>> FakeKernel::LiveSockets() {
   for (const auto& [fd, socket] : sockets) {
     if (!socket.live || socket.facts.tcp_state == 7) continue;
     live.push_back(LiveSocket{socket.facts.cookie, socket.facts.tcp_state, socket.queued,
-                              socket.facts.local, socket.facts.remote});
+                              socket.facts.local, socket.facts.remote,
+                              socket.held ? socket.facts.inode : 0, socket.facts.mark});
   }
   return live;
 }

@@ -15,13 +15,16 @@ class FakeObserver : public Observer {
   void OnState(const Entry& entry, State from) override {
     const State to = entry.latch.state;
     log.push_back(std::string("latch ") + std::to_string(entry.latch.id) + " " +
-                  (from == to ? "new" : StateName(from)) + " -> " + StateName(to) + ": " +
-                  wire::ReasonWord(entry.latch.reason));
+                  (from == to && to != State::kBroken ? "new" : StateName(from)) + " -> " +
+                  StateName(to) + ": " + wire::ReasonWord(entry.latch.reason));
     if (from != to) ++told[{entry.latch.id, to}];
   }
   void OnStall(const Entry& entry, bool stalled) override {
     log.push_back("latch " + std::to_string(entry.latch.id) + (stalled ? " stalls" : " moves"));
   }
+  void OnMove(const Entry&) override { ++moves; }
+  void OnVoucher(const Voucher& voucher) override { vouchers[voucher.sa.key] = voucher; }
+  void OnVoucherEnd(const SaKey& key) override { vouchers.erase(key); }
   void OnGuard(const Guard& guard, bool adding) override {
     if (adding) {
       ++journal[guard];
@@ -45,6 +48,8 @@ class FakeObserver : public Observer {
   std::map<uint64_t, Answer> answers;              // by ticket
   std::map<std::pair<uint64_t, State>, int> told;  // how often each end was told
   std::map<Guard, int> journal;
+  std::map<SaKey, Voucher> vouchers;
+  int moves = 0;
   wire::Reason last_refusal = wire::Reason::kNone;
   int warnings = 0;
   int systems = 0;

@@ -109,6 +109,9 @@ struct LiveSocket {
   uint32_t queued = 0;  // of a listener: children nobody has accepted yet (idiag_rqueue)
   SocketAddress local;
   SocketAddress remote;
+  uint64_t inode = 0;  // 0: no program holds it, or none has accepted it yet
+  uint32_t mark = 0;   // SO_MARK
+  uint8_t protocol = kProtocolTcp;
 };
 
 struct KernelEvent {
@@ -120,7 +123,8 @@ struct KernelEvent {
     kOverrun,     // events were lost: dump again
   };
   Kind kind = Kind::kOverrun;
-  Sa sa;  // kSaAdded: whole. kSaDeleted: key (and the rest when the kernel sent it)
+  Sa sa;                // kSaAdded: whole. kSaDeleted: key (and the rest when the kernel sent it)
+  bool unused = false;  // kSaDeleted: the kernel says that no packet was ever taken in under it
 };
 
 class KernelPort {

@@ -63,6 +63,7 @@ struct KeyEvent {
   enum class Kind : uint8_t {
     kChanged,   // who is behind SAs may have changed: identify them again
     kAcquired,  // `ticket` is done: kNone, an SA was made (or is there); else why not
+    kReturned,  // it can be asked, for the first time or again, and has told what it has
     kPeerDead,  // the peer does not answer any more (DPD): `peer`, at `remote`
     kKeys,      // the answer to AskKeys(): `own_key`, `peer_key`
   };

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/voucher.h"
 
 namespace latchkey::broker {
 
@@ -14,12 +15,16 @@ class Observer {
   virtual ~Observer() = default;
 
   // A latch changed its state; `from` equals the new state when it was just made, and when a BROKEN
-  // one has another reason. For kBroken it is
-  // called before the kernel is told, so that the page says so first (DESIGN: page, BLOCK, abort,
-  // log).
+  // one has another reason, or was taken over (none is made BROKEN). For kBroken it is called
+  // before the kernel is told, so that the page says so first (DESIGN: page, BLOCK, abort, log).
   virtual void OnState(const Entry& entry, State from) = 0;
   // The latch has lost its last SA, or has one again.
   virtual void OnStall(const Entry& entry, bool stalled) = 0;
+  // The pins of a latch moved: its reqid, SPIs, or ends.
+  virtual void OnMove(const Entry& entry) = 0;
+  // Somebody vouches for an SA, or nobody does any more.
+  virtual void OnVoucher(const Voucher& voucher) = 0;
+  virtual void OnVoucherEnd(const SaKey& key) = 0;
   // An SPD entry of ours is about to be added, or has been taken away.
   virtual void OnGuard(const Guard& guard, bool adding) = 0;
   // A request that was told to wait is decided: never kWait again.

@@ -45,7 +45,7 @@ Result<SaPair> ChoosePair(const std::vector<const KnownSa*>& out,
       // One that its key manager has forgotten since: still of whom it was, and nobody's choice.
       const bool forgotten = known->doubtful() && known->vouched && !known->who.pending();
       if (!known->who.known() && !forgotten) {
-        if (known->who.why == Reason::kKmLost) {
+        if (known->doubtful() && !known->who.pending()) {
           return Fail(Reason::kKmLost, "identify peer", "whoever knew cannot be asked");
         }
         return Fail(out.size() + in.size() > 2 ? Reason::kAmbiguousPeer : Reason::kPeerUnknown,

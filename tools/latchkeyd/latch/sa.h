@@ -31,6 +31,7 @@ struct Sa {
   uint32_t if_id = 0;
   Offload offload = Offload::kNone;
   bool larval = false;  // SPI 0 or no algorithm: no SA yet
+  uint64_t added = 0;   // when it was made, by the kernel's clock: seconds since 1970; 0 = not said
 
   auto operator<=>(const Sa&) const = default;
 

@@ -6,6 +6,9 @@
 namespace latchkey::broker {
 namespace {
 
+// How those prove who they are whom an administrator wrote down (policy/pad.cc).
+constexpr const char* kManualAuth = "manual";
+
 // One whose peer cannot be asked is who it was.
 std::optional<Identity> IdentityOf(const KnownSa& known) {
   if (known.who.known()) return known.who.verified.identity;
@@ -51,6 +54,27 @@ void KeepCovering(std::vector<const KnownSa*>& sas, const Flow& flow, uint32_t r
 
 }  // namespace
 
+std::optional<Identity> KnownSa::Vouching() const {
+  std::optional<Identity> identity = IdentityOf(*this);
+  if (identity && identity->auth == kManualAuth) return std::nullopt;
+  return identity;
+}
+
+void SaTable::BeginInheriting(const std::vector<Voucher>& vouchers) {
+  inheriting_ = true;
+  for (const Voucher& voucher : vouchers) vouchers_.insert_or_assign(voucher.sa.key, voucher);
+}
+
+void SaTable::EndInheriting() {
+  inheriting_ = false;
+  vouchers_.clear();
+}
+
+const KnownSa* SaTable::Find(const SaKey& key) const {
+  const auto it = sas_.find(key);
+  return it == sas_.end() ? nullptr : &it->second;
+}
+
 SaTable::Ends SaTable::EndsOf(const Sa& sa) {
   if (sa.protection.mode != Mode::kTransport) return {};
   return {sa.source, sa.key.destination};
@@ -62,7 +86,7 @@ SaTable::Ends SaTable::EndsOf(const Flow& flow, bool inbound) {
 }
 
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
-  KnownSa known{sa, inbound, std::move(who), next_order_, {}};
+  KnownSa known{sa, inbound, std::move(who), next_order_};
   if (sa.protection.mode == Mode::kTunnel && known.who.known()) {
     known.who.verified.peering.local.address = known.local();
     known.who.verified.peering.remote.address = known.remote();
@@ -71,9 +95,16 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
     known.vouched = known.who.verified.identity;
     known.traffic = known.who.verified.traffic;
   }
+  if (known.who.pending()) known.pending_since = now;
   auto it = sas_.find(sa.key);
   if (it == sas_.end()) {
     ++next_order_;
+    known.inherited = inheriting_ && !known.who.known();
+    const auto voucher = vouchers_.find(sa.key);
+    if (known.inherited && voucher != vouchers_.end() && voucher->second.sa == sa) {
+      known.vouched = voucher->second.identity;
+      known.traffic = voucher->second.traffic;
+    }
     it = sas_.emplace(sa.key, std::move(known)).first;
     by_ends_[EndsOf(sa)].push_back(sa.key);
     return;
@@ -83,6 +114,10 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   if (!known.who.known() && old.sa == sa) {
     known.vouched = old.vouched;
     known.traffic = old.traffic;
+    known.inherited = old.inherited;
+  }
+  if (known.who.pending() && old.who.pending() && old.sa == sa) {
+    known.pending_since = old.pending_since;
   }
   // To learn who it was all along is no change.
   const bool changed = !Unasked(old) && IdentityOf(old) != IdentityOf(known);
@@ -96,10 +131,10 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   old = std::move(known);
 }
 
-void SaTable::Erase(const SaKey& key, int64_t now) {
+void SaTable::Erase(const SaKey& key, int64_t now, bool unused) {
   auto it = sas_.find(key);
   if (it == sas_.end()) return;
-  Remember(it->second, now);
+  if (!unused || IdentityOf(it->second)) Remember(it->second, now);
   auto ends = by_ends_.find(EndsOf(it->second.sa));
   std::erase(ends->second, key);
   if (ends->second.empty()) by_ends_.erase(ends);

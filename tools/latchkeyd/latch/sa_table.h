@@ -32,6 +32,7 @@
 #include "policy/model/flow.h"
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/latch/sa.h"
+#include "tools/latchkeyd/latch/voucher.h"
 
 namespace latchkey::broker {
 
@@ -42,13 +43,23 @@ struct KnownSa {
   uint64_t order = 0;  // greater = newer
   // Who was known to be behind it last; it counts while nobody can be asked, or has not answered.
   std::optional<Identity> vouched = {};
+  bool inherited = false;     // it was there before this broker was, which never heard its name
+  int64_t pending_since = 0;  // `now` of the Put() since which its name is awaited; 0: it is not
   // What it is for, as its key manager said last (key_manager.h); empty: not known.
   std::vector<Selector> traffic = {};
 
+  // A key manager that does not know what was there before us may have forgotten it: of those that
+  // came later its word is that they are nobody's.
+  bool orphan() const {
+    return inherited && who.kind == Identified::Kind::kNobody && who.why == Reason::kPeerUnknown;
+  }
   // True while who it was known to be can be neither confirmed nor denied.
   bool doubtful() const {
-    return !who.known() && (who.why == Reason::kKmLost || (who.pending() && vouched));
+    return !who.known() && (who.why == Reason::kKmLost || orphan() || (who.pending() && vouched));
   }
+  // Who stands behind it as far as we know, for the broker after us; nothing where nobody does.
+  // What an administrator wrote down he can be asked for again at any time.
+  std::optional<Identity> Vouching() const;
   // True for one that the kernel holds to its traffic by policies of its reqid alone.
   bool by_reqid() const {
     return sa.protection.mode == Mode::kTunnel && sa.selector.family == Family::kNone &&
@@ -64,10 +75,17 @@ struct KnownSa {
 
 class SaTable {
  public:
+  // What is put in until EndInheriting() was there before us. Where it is in every respect the SA
+  // of a voucher, that one vouches for it.
+  void BeginInheriting(const std::vector<Voucher>& vouchers);
+  void EndInheriting();
+
   // Puts an SA in, or replaces what was known of it; what it was before, if it differs in identity,
   // counts as past. Where a tunnel ends, the SA itself says. `now` in milliseconds.
   void Put(const Sa& sa, bool inbound, Identified who, int64_t now);
-  void Erase(const SaKey& key, int64_t now);
+  // With `unused`, the kernel says that no packet was ever taken in under it: an SA that never had
+  // a name then has no past.
+  void Erase(const SaKey& key, int64_t now, bool unused = false);
   // Erases every SA that is not in `keys`: after a dump.
   void KeepOnly(const std::set<SaKey>& keys, int64_t now);
 
@@ -88,6 +106,7 @@ class SaTable {
   void ForgetBefore(int64_t time);
 
   const std::map<SaKey, KnownSa>& all() const { return sas_; }
+  const KnownSa* Find(const SaKey& key) const;
 
  private:
   struct Past {
@@ -106,6 +125,8 @@ class SaTable {
   std::map<Ends, std::vector<SaKey>> by_ends_;
   std::map<Ends, std::vector<Past>> past_;  // incoming ones
   uint64_t next_order_ = 1;
+  std::map<SaKey, Voucher> vouchers_;  // while inheriting_
+  bool inheriting_ = false;
   uint64_t turn_ = 0;
 };
 

@@ -93,5 +93,36 @@ TEST_CASE("after a dump only what it showed is left") {
   CHECK(table.Carrying(kFlow, true).empty());
 }
 
+TEST_CASE("a voucher is for the very SA, and says what it is for") {
+  FakeKernel kernel;
+  Sa sa = kernel.AddPair(7, "10.9.0.2")[1];
+  sa.protection.mode = Mode::kTunnel;
+  sa.added = 1'700'000'000;
+  Selector traffic;
+  traffic.family = Family::kV4;
+  traffic.source = *Prefix::Parse("192.168.2.0/24");
+  traffic.destination = *Prefix::Parse("192.168.1.0/24");
+  const Voucher voucher{sa, {"bob", "me", "pubkey"}, {traffic}};
+  const bool same = GENERATE(true, false);
+  if (!same) ++sa.added;
+  SaTable table;
+  table.BeginInheriting({voucher});
+  table.Put(sa, true, Identified::Pending(), 1);
+  table.EndInheriting();
+  const KnownSa& known = *table.Find(sa.key);
+  CHECK(known.inherited);
+  CHECK(known.vouched.has_value() == same);
+  CHECK(known.doubtful() == same);
+  CHECK(known.by_reqid() == same);
+  CHECK(known.traffic.empty() != same);
+  table.Put(sa, true, Identified::Nobody(), 2);
+  CHECK(table.Find(sa.key)->orphan());
+  CHECK(table.Find(sa.key)->Vouching().has_value() == same);
+  // What came later it was not there for.
+  sa.key.spi += 100;
+  table.Put(sa, true, Identified::Nobody(), 3);
+  CHECK_FALSE(table.Find(sa.key)->orphan());
+}
+
 }  // namespace
 }  // namespace latchkey::broker

@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -61,6 +63,56 @@ Prefix PrefixFrom(const Json& json) {
   return json.is_null() ? Prefix{} : Prefix::Parse(json.get<std::string>()).value();
 }
 
+Selector SelectorFrom(const Json& json) {
+  Selector s;
+  s.family = EnumFrom(json.at("family"), Family::kV6);
+  s.source = PrefixFrom(json.at("source"));
+  s.destination = PrefixFrom(json.at("destination"));
+  s.protocol = NumberFrom<uint8_t>(json.at("protocol"));
+  s.source_port = NumberFrom<uint16_t>(json.at("ports").at(0));
+  s.source_mask = NumberFrom<uint16_t>(json.at("ports").at(1));
+  s.destination_port = NumberFrom<uint16_t>(json.at("ports").at(2));
+  s.destination_mask = NumberFrom<uint16_t>(json.at("ports").at(3));
+  return s;
+}
+
+Identity IdentityFrom(const Json& json) {
+  return Identity{StringFrom(json.at(0)), StringFrom(json.at(1)), StringFrom(json.at(2))};
+}
+
+Protection ProtectionFrom(const Json& p) {
+  return Protection{EnumFrom(p.at(0), SaProtocol::kAh),
+                    EnumFrom(p.at(1), Mode::kUnknown),
+                    StringFrom(p.at(2)),
+                    StringFrom(p.at(3)),
+                    NumberFrom<uint16_t>(p.at(4)),
+                    p.at(5).get<bool>(),
+                    p.at(6).get<bool>()};
+}
+
+SaKey KeyFrom(const Json& json) {
+  return SaKey{AddressFrom(json.at("to")).address, NumberFrom<uint32_t>(json.at("spi")),
+               EnumFrom(json.at("sa_protocol"), SaProtocol::kAh)};
+}
+
+Voucher VoucherFrom(const Json& json) {
+  Voucher voucher;
+  Sa& sa = voucher.sa;
+  sa.key = KeyFrom(json);
+  sa.source = AddressFrom(json.at("from")).address;
+  sa.reqid = NumberFrom<uint32_t>(json.at("reqid"));
+  sa.mark = NumberFrom<uint32_t>(json.at("mark").at(0));
+  sa.mark_mask = NumberFrom<uint32_t>(json.at("mark").at(1));
+  sa.if_id = NumberFrom<uint32_t>(json.at("if_id"));
+  sa.offload = EnumFrom(json.at("offload"), Offload::kPacket);
+  sa.added = NumberFrom<uint64_t>(json.at("added"));
+  sa.selector = SelectorFrom(json);
+  sa.protection = ProtectionFrom(json.at("protection"));
+  voucher.identity = IdentityFrom(json.at("identity"));
+  for (const Json& each : json.at("traffic")) voucher.traffic.push_back(SelectorFrom(each));
+  return voucher;
+}
+
 Guard GuardFrom(const Json& json) {
   Guard guard;
   guard.out = json.at("out").get<bool>();
@@ -73,15 +125,7 @@ Guard GuardFrom(const Json& json) {
     guard.ends = {AddressFrom(json.at("outer_local")).address,
                   AddressFrom(json.at("outer_remote")).address};
   }
-  Selector& s = guard.selector;
-  s.family = EnumFrom(json.at("family"), Family::kV6);
-  s.source = PrefixFrom(json.at("source"));
-  s.destination = PrefixFrom(json.at("destination"));
-  s.protocol = NumberFrom<uint8_t>(json.at("protocol"));
-  s.source_port = NumberFrom<uint16_t>(json.at("ports").at(0));
-  s.source_mask = NumberFrom<uint16_t>(json.at("ports").at(1));
-  s.destination_port = NumberFrom<uint16_t>(json.at("ports").at(2));
-  s.destination_mask = NumberFrom<uint16_t>(json.at("ports").at(3));
+  guard.selector = SelectorFrom(json);
   return guard;
 }
 
@@ -100,17 +144,8 @@ Entry EntryFrom(const Json& json) {
     latch.peering = {AddressFrom(json.at("outer_local")), AddressFrom(json.at("outer_remote")),
                      json.at("nat").at(0).get<bool>(), json.at("nat").at(1).get<bool>()};
   }
-  const Json& identity = json.at("identity");
-  latch.identity =
-      Identity{StringFrom(identity.at(0)), StringFrom(identity.at(1)), StringFrom(identity.at(2))};
-  const Json& p = json.at("protection");
-  latch.protection = Protection{EnumFrom(p.at(0), SaProtocol::kAh),
-                                EnumFrom(p.at(1), Mode::kUnknown),
-                                StringFrom(p.at(2)),
-                                StringFrom(p.at(3)),
-                                NumberFrom<uint16_t>(p.at(4)),
-                                p.at(5).get<bool>(),
-                                p.at(6).get<bool>()};
+  latch.identity = IdentityFrom(json.at("identity"));
+  latch.protection = ProtectionFrom(json.at("protection"));
   latch.pin = EnumFrom(json.at("pin"), Pin::kSpi);
   latch.reqid = NumberFrom<uint32_t>(json.at("reqid"));
   latch.spi_in = NumberFrom<uint32_t>(json.at("spi").at(0));
@@ -131,6 +166,7 @@ Entry EntryFrom(const Json& json) {
   latch.implicit = json.at("implicit").get<bool>();
   latch.clear = json.at("clear").get<bool>();
   latch.suspends = json.at("suspends").get<bool>();
+  if (json.contains("refused")) entry.refused = json.at("refused").get<bool>();
   entry.requester =
       policy::Requester{latch.uid, policy::Grants::Of(NumberFrom<uint8_t>(json.at("grants")))};
   if (json.contains("own")) {
@@ -170,11 +206,23 @@ void Apply(const Json& line, JournalState& state) {
   } else if (kind == "latch") {
     Entry entry = EntryFrom(what);
     const uint64_t id = entry.latch.id;
+    state.last_id = std::max(state.last_id, id);
+    state.suspects.erase(id);
     if (what.contains("wish")) state.held[id] = StringFrom(what.at("wish"));
     state.latches[id] = std::move(entry);
   } else if (kind == "latch-end") {
-    state.latches.erase(NumberFrom<uint64_t>(what));
-    state.held.erase(NumberFrom<uint64_t>(what));
+    const auto id = NumberFrom<uint64_t>(what);
+    state.suspects.erase(id);
+    state.latches.erase(id);
+    state.held.erase(id);
+  } else if (kind == "last-id") {
+    state.last_id = std::max(state.last_id, NumberFrom<uint64_t>(what));
+  } else if (kind == "voucher") {
+    Voucher voucher = VoucherFrom(what);
+    const SaKey key = voucher.sa.key;
+    state.vouchers[key] = std::move(voucher);
+  } else if (kind == "voucher-end") {
+    state.vouchers.erase(KeyFrom(what));
   } else if (kind == "wish") {
     WishRecord wish = WishFrom(what);
     state.wishes[wish.cookie] = std::move(wish);
@@ -186,6 +234,31 @@ void Apply(const Json& line, JournalState& state) {
     state.guards.erase(GuardFrom(what));
   } else {
     throw std::out_of_range("kind");
+  }
+}
+
+// What a garbled line says is lost. That somebody vouches may have been taken back in it, so nobody
+// does. The latch that it was about may have been broken in it; where it cannot be seen which that
+// was, or that it was about none, any that only suspends may: the sockets of others are cut off for
+// good when they break.
+void Suspect(std::string_view line, JournalState& state) {
+  state.vouchers.clear();
+  constexpr std::string_view kBegin = "{\"kind\":\"latch\",\"what\":{\"id\":";
+  if (line.starts_with(kBegin)) {
+    line.remove_prefix(kBegin.size());
+    uint64_t id = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), id);
+    if (error == std::errc() && end != line.data() + line.size() && *end == ',') {
+      state.last_id = std::max(state.last_id, id);
+      state.suspects.insert(id);
+      return;
+    }
+  }
+  for (const std::string_view kind : {"session", "guard", "voucher", "last-id", "wish"}) {
+    if (line.starts_with(std::string("{\"kind\":\"").append(kind))) return;
+  }
+  for (const auto& [id, entry] : state.latches) {
+    if (entry.latch.suspends) state.suspects.insert(id);
   }
 }
 
@@ -204,6 +277,7 @@ JournalState ReadJournal(std::string_view text) {
       Apply(Json::parse(line), state);
     } catch (const std::exception&) {
       ++state.garbled;
+      Suspect(line, state);
     }
   }
   return state;
@@ -247,6 +321,8 @@ void Journal::Add(const Entry& entry) { Write(JournalLine(entry)); }
 void Journal::EndLatch(uint64_t id) { Write(JournalEndLine("latch", id)); }
 void Journal::Add(const Guard& guard) { Write(JournalLine(guard)); }
 void Journal::EndGuard(const Guard& guard) { Write(JournalEndLine(guard)); }
+void Journal::Add(const Voucher& voucher) { Write(JournalLine(voucher)); }
+void Journal::EndVoucher(const SaKey& key) { Write(JournalEndLine(key)); }
 
 void Journal::Add(const WishRecord& wish) { Write(JournalLine(wish)); }
 void Journal::EndWish(uint64_t cookie) { Write(JournalEndLine("wish", cookie)); }
@@ -256,6 +332,8 @@ bool Journal::Compact(const JournalState& state) {
   for (const auto& [id, session] : state.sessions) text += JournalLine(session);
   for (const auto& [id, entry] : state.latches) text += JournalLine(entry);
   for (const Guard& guard : state.guards) text += JournalLine(guard);
+  for (const auto& [key, voucher] : state.vouchers) text += JournalLine(voucher);
+  if (state.last_id != 0) text += JournalLastIdLine(state.last_id);
   for (const auto& [cookie, wish] : state.wishes) text += JournalLine(wish);
   compacted_ = text.size();
   const std::string fresh = path_ + ".new";

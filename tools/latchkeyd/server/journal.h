@@ -1,4 +1,5 @@
-// What a broker that comes after a crash must know: sessions, latches, and the SPD entries of ours.
+// What a broker that comes after a crash must know: sessions, latches, the SPD entries of ours, and
+// who was known to be behind the SAs.
 //
 // One JSON object a line, appended with one write before the thing is done or answered; the file is
 // in the run directory, so it does not survive a reboot (RFC 5660: nothing of a latch may). A torn
@@ -16,6 +17,7 @@
 #include "policy/model/error.h"
 #include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/voucher.h"
 #include "tools/latchkeyd/server/journal_line.h"
 
 namespace latchkey::broker {
@@ -26,6 +28,9 @@ struct JournalState {
   std::map<uint64_t, SessionRecord> sessions;
   std::map<uint64_t, Entry> latches;
   std::set<Guard> guards;
+  std::map<SaKey, Voucher> vouchers;
+  uint64_t last_id = 0;                   // the greatest that a latch ever had
+  std::set<uint64_t> suspects;            // of the latches: a later line about them is garbled
   std::map<uint64_t, WishRecord> wishes;  // by the socket's cookie
   std::map<uint64_t, std::string> held;   // the request that a latch was made under, by its id
   int garbled = 0;                        // lines that were left out, other than a torn last one
@@ -45,6 +50,8 @@ class Journal {
   void EndLatch(uint64_t id);
   void Add(const Guard& guard);
   void EndGuard(const Guard& guard);
+  void Add(const Voucher& voucher);
+  void EndVoucher(const SaKey& key);
   void Add(const WishRecord& wish);
   void EndWish(uint64_t cookie);
 

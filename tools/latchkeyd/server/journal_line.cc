@@ -60,8 +60,56 @@ void PutPrefix(Text& text, std::string_view name, const Prefix& prefix) {
   }
 }
 
+void PutSelector(Text& text, const Selector& s) {
+  PutPrefix(text, "source", s.source);
+  PutPrefix(text, "destination", s.destination);
+  Put(text, FMT_COMPILE(",\"family\":{},\"protocol\":{},\"ports\":[{},{},{},{}]"), Number(s.family),
+      s.protocol, s.source_port, s.source_mask, s.destination_port, s.destination_mask);
+}
+
+void PutIdentity(Text& text, const Identity& identity) {
+  Put(text, FMT_COMPILE(",\"identity\":["));
+  PutString(text, identity.peer_id);
+  text.push_back(',');
+  PutString(text, identity.local_id);
+  text.push_back(',');
+  PutString(text, identity.auth);
+  text.push_back(']');
+}
+
+void PutProtection(Text& text, const Protection& p) {
+  Put(text, FMT_COMPILE(",\"protection\":[{},{},"), Number(p.protocol), Number(p.mode));
+  PutString(text, p.encryption);
+  text.push_back(',');
+  PutString(text, p.integrity);
+  Put(text, FMT_COMPILE(",{},{},{}]"), p.key_bits, p.replay, p.esn);
+}
+
+// Begins an object, whose first member it is.
+void PutKey(Text& text, const SaKey& key) {
+  Put(text, FMT_COMPILE("{{\"spi\":{},\"sa_protocol\":{}"), key.spi, Number(key.protocol));
+  PutAddress(text, "to", {key.destination, 0});
+}
+
+void PutVoucher(Text& text, const Voucher& voucher) {
+  const Sa& sa = voucher.sa;
+  PutKey(text, sa.key);
+  PutAddress(text, "from", {sa.source, 0});
+  Put(text, FMT_COMPILE(",\"reqid\":{},\"mark\":[{},{}],\"if_id\":{},\"offload\":{},\"added\":{}"),
+      sa.reqid, sa.mark, sa.mark_mask, sa.if_id, Number(sa.offload), sa.added);
+  PutSelector(text, sa.selector);
+  PutProtection(text, sa.protection);
+  PutIdentity(text, voucher.identity);
+  Put(text, FMT_COMPILE(",\"traffic\":["));
+  for (size_t i = 0; i < voucher.traffic.size(); ++i) {
+    Put(text, FMT_COMPILE("{}{{\"of\":{}"), i > 0 ? "," : "", i);
+    PutSelector(text, voucher.traffic[i]);
+    text.push_back('}');
+  }
+  Put(text, FMT_COMPILE("]}}"));
+}
+
 void PutGuard(Text& text, const Guard& guard) {
-  const Selector& s = guard.selector;
   Put(text, FMT_COMPILE("{{\"out\":{},\"action\":{},\"reqid\":{},\"priority\":{},\"mark\":{}"),
       guard.out, Number(guard.action), guard.reqid, guard.priority, guard.mark);
   if (guard.mode != Mode::kTransport || guard.ends != TunnelEnds{}) {
@@ -69,16 +117,12 @@ void PutGuard(Text& text, const Guard& guard) {
     PutAddress(text, "outer_local", {guard.ends.local, 0});
     PutAddress(text, "outer_remote", {guard.ends.remote, 0});
   }
-  PutPrefix(text, "source", s.source);
-  PutPrefix(text, "destination", s.destination);
-  Put(text, FMT_COMPILE(",\"family\":{},\"protocol\":{},\"ports\":[{},{},{},{}]}}"),
-      Number(s.family), s.protocol, s.source_port, s.source_mask, s.destination_port,
-      s.destination_mask);
+  PutSelector(text, guard.selector);
+  text.push_back('}');
 }
 
 void PutEntry(Text& text, const Entry& entry) {
   const Latch& latch = entry.latch;
-  const Protection& p = latch.protection;
   Put(text, FMT_COMPILE("{{\"id\":{},\"state\":{},\"reason\":{},\"direction\":{},\"protocol\":{}"),
       latch.id, Number(latch.state), Number(latch.reason), Number(latch.flow.direction),
       latch.flow.protocol);
@@ -87,18 +131,10 @@ void PutEntry(Text& text, const Entry& entry) {
   PutAddress(text, "outer_local", latch.peering.local);
   PutAddress(text, "outer_remote", latch.peering.remote);
   Put(text, FMT_COMPILE(",\"nat\":[{},{}]"), latch.peering.nat_local, latch.peering.nat_remote);
-  Put(text, FMT_COMPILE(",\"identity\":["));
-  PutString(text, latch.identity.peer_id);
-  text.push_back(',');
-  PutString(text, latch.identity.local_id);
-  text.push_back(',');
-  PutString(text, latch.identity.auth);
-  Put(text, FMT_COMPILE("],\"protection\":[{},{},"), Number(p.protocol), Number(p.mode));
-  PutString(text, p.encryption);
-  text.push_back(',');
-  PutString(text, p.integrity);
-  Put(text, FMT_COMPILE(",{},{},{}],\"pin\":{},\"reqid\":{},\"spi\":[{},{}]"), p.key_bits, p.replay,
-      p.esn, Number(latch.pin), latch.reqid, latch.spi_in, latch.spi_out);
+  PutIdentity(text, latch.identity);
+  PutProtection(text, latch.protection);
+  Put(text, FMT_COMPILE(",\"pin\":{},\"reqid\":{},\"spi\":[{},{}]"), Number(latch.pin), latch.reqid,
+      latch.spi_in, latch.spi_out);
   PutNamed(text, "program", latch.program);
   PutNamed(text, "policy", latch.policy);
   PutNamed(text, "rule", latch.rule);
@@ -109,9 +145,9 @@ void PutEntry(Text& text, const Entry& entry) {
   Put(text,
       FMT_COMPILE(
           ",\"v6\":{},\"static\":{},\"created\":{},\"implicit\":{},\"clear\":{},\"suspends\":{},"
-          "\"grants\":{},\"guards\":["),
+          "\"refused\":{},\"grants\":{},\"guards\":["),
       entry.v6_socket, entry.static_reqid, entry.created, latch.implicit, latch.clear,
-      latch.suspends, entry.requester.grants.Bits());
+      latch.suspends, entry.refused, entry.requester.grants.Bits());
   for (size_t i = 0; i < entry.guards.size(); ++i) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);
@@ -159,6 +195,14 @@ std::string JournalLine(const Guard& guard) {
   return Line("guard", [&](Text& text) { PutGuard(text, guard); });
 }
 
+std::string JournalLine(const Voucher& voucher) {
+  return Line("voucher", [&](Text& text) { PutVoucher(text, voucher); });
+}
+
+std::string JournalLastIdLine(uint64_t id) {
+  return fmt::format(FMT_COMPILE("{{\"kind\":\"last-id\",\"what\":{}}}\n"), id);
+}
+
 std::string JournalLine(const WishRecord& wish) {
   return Line("wish", [&](Text& text) {
     Put(text, FMT_COMPILE("{{\"cookie\":{},\"inode\":{},\"session\":{},\"uid\":{}"), wish.cookie,
@@ -174,6 +218,13 @@ std::string JournalEndLine(std::string_view kind, uint64_t id) {
 
 std::string JournalEndLine(const Guard& guard) {
   return Line("guard-end", [&](Text& text) { PutGuard(text, guard); });
+}
+
+std::string JournalEndLine(const SaKey& key) {
+  return Line("voucher-end", [&](Text& text) {
+    PutKey(text, key);
+    text.push_back('}');
+  });
 }
 
 }  // namespace latchkey::broker

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/voucher.h"
 
 namespace latchkey::broker {
 
@@ -38,12 +39,16 @@ struct WishRecord {
 std::string JournalLine(const SessionRecord& session);
 std::string JournalLine(const Entry& entry);
 std::string JournalLine(const Guard& guard);
+std::string JournalLine(const Voucher& voucher);
+// Ids up to this one have been given to latches.
+std::string JournalLastIdLine(uint64_t id);
 std::string JournalLine(const WishRecord& wish);
 
 // Returns the line that says that something is there no more. `kind`: "session", "latch" or
 // "wish".
 std::string JournalEndLine(std::string_view kind, uint64_t id);
 std::string JournalEndLine(const Guard& guard);
+std::string JournalEndLine(const SaKey& key);
 
 }  // namespace latchkey::broker
 

@@ -89,6 +89,7 @@ Entry MakeEntry(uint64_t id) {
   entry.hint = SocketHint{~uint64_t{0} - 1, 77, 99, 5};
   entry.v6_socket = true;
   entry.static_reqid = true;
+  entry.refused = true;
   entry.created = 12'345;
   entry.requester = policy::Requester{1000, policy::Grants::All()};
   entry.guards = {MakeGuard(1), MakeGuard(2)};
@@ -138,6 +139,7 @@ void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.hint.fd == b.hint.fd);
   CHECK(a.v6_socket == b.v6_socket);
   CHECK(a.static_reqid == b.static_reqid);
+  CHECK(a.refused == b.refused);
   CHECK(a.created == b.created);
   CHECK(a.requester.uid == b.requester.uid);
   CHECK(a.requester.grants == b.requester.grants);
@@ -166,6 +168,86 @@ TEST_CASE("What was written comes back, octet for octet") {
   struct stat status {};
   REQUIRE(stat(directory.File().c_str(), &status) == 0);
   CHECK((status.st_mode & 07777) == 0600);
+}
+
+Voucher MakeVoucher(uint32_t spi) {
+  Voucher voucher;
+  Sa& sa = voucher.sa;
+  sa.key = {*Address::Parse("10.9.0.2"), spi, SaProtocol::kEsp};
+  sa.source = *Address::Parse("10.9.0.1");
+  sa.reqid = 65'600;
+  sa.selector = MakeGuard(7).selector;
+  sa.protection = {SaProtocol::kEsp, Mode::kTunnel, "aes-cbc", "hmac-sha2-256", 128, true, true};
+  sa.mark = 4;
+  sa.mark_mask = 12;
+  sa.if_id = 3;
+  sa.offload = Offload::kCrypto;
+  sa.added = 1'700'000'001;
+  voucher.traffic = {MakeGuard(3).selector, Selector{}};
+  voucher.identity = {"CN=\xff\"b\"", "a.lab", "pubkey"};
+  return voucher;
+}
+
+TEST_CASE("Who vouched for an SA comes back in every respect, and is taken back") {
+  const Directory directory;
+  JournalState state;
+  Result<Journal> journal = Journal::Open(directory.File(), state);
+  REQUIRE(journal);
+  for (const uint32_t spi : {1u, 0xffff'ffffu}) journal->Add(MakeVoucher(spi));
+  state = ReadJournal(directory.Text());
+  CHECK(state.garbled == 0);
+  REQUIRE(state.vouchers.size() == 2);
+  CHECK(state.vouchers.at(MakeVoucher(1).sa.key) == MakeVoucher(1));
+  REQUIRE(journal->Compact(state));
+  journal->EndVoucher(MakeVoucher(1).sa.key);
+  state = ReadJournal(directory.Text());
+  CHECK(state.garbled == 0);
+  REQUIRE(state.vouchers.size() == 1);
+  CHECK(state.vouchers.begin()->second == MakeVoucher(0xffff'ffff));
+}
+
+TEST_CASE("The greatest id is kept, whatever became of its latch") {
+  const Directory directory;
+  JournalState state;
+  Result<Journal> journal = Journal::Open(directory.File(), state);
+  REQUIRE(journal);
+  journal->Add(MakeEntry(9));
+  journal->Add(MakeEntry(4));
+  journal->EndLatch(9);
+  state = ReadJournal(directory.Text());
+  CHECK(state.last_id == 9);
+  state.latches.clear();
+  REQUIRE(journal->Compact(state));
+  CHECK(ReadJournal(directory.Text()).last_id == 9);
+}
+
+TEST_CASE("After a garbled line nobody vouches, and the latch that it was about is in doubt") {
+  const Directory directory;
+  JournalState state;
+  Result<Journal> journal = Journal::Open(directory.File(), state);
+  REQUIRE(journal);
+  Entry resets = MakeEntry(1);
+  resets.latch.suspends = false;
+  journal->Add(resets);
+  journal->Add(MakeEntry(2));
+  journal->Add(MakeVoucher(1));
+  const std::string good = directory.Text();
+  const auto suspects = [&](const std::string& line) {
+    const JournalState read = ReadJournal(good + line + "\n" + JournalLine(MakeVoucher(2)));
+    CHECK(read.garbled == 1);
+    CHECK(read.latches.size() == 2);
+    CHECK(read.vouchers.size() == 1);  // what came after counts
+    return read.suspects;
+  };
+  using Ids = std::set<uint64_t>;
+  CHECK(suspects("{\"kind\":\"latch\",\"what\":{\"id\":1,\"sta#e\":4") == Ids{1});
+  CHECK(suspects("{\"kind\":\"guard-end\",\"what\":#") == Ids{});
+  // One that suspends could be had back: others are cut off for good.
+  CHECK(suspects("####") == Ids{2});
+  CHECK(suspects("{\"kind\":\"latch\",\"what\":{\"id\":1") == Ids{2});
+  CHECK(ReadJournal("{\"kind\":\"latch\",\"what\":{\"id\":77,#\n").last_id == 77);
+  CHECK(ReadJournal(good + "#\n" + JournalLine(MakeEntry(2))).suspects == Ids{});
+  CHECK(ReadJournal(good + "#\n" + JournalEndLine("latch", 2)).suspects == Ids{});
 }
 
 TEST_CASE("A listener has neither remote end nor identity") {

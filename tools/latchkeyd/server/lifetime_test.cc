@@ -164,6 +164,33 @@ TEST_CASE("A broker that starts anew has the sessions, latches and pages of the 
   munmap(const_cast<void*>(mapped), sizeof(wire::Page));
 }
 
+TEST_CASE("A broker that starts anew knows who vouched, and gives no id again") {
+  Rig rig;
+  rig.keys.by_reqid[7] = Identified::Known({{"alice", "me", "pubkey"}, true, {}});
+  rig.keys.events.emplace_back();
+  rig.engine->OnKeys();
+  Peer peer = rig.Attached();
+  const int socket = rig.kernel.NewSocket();
+  const uint64_t id = rig.Latch(peer, socket);
+  rig.kernel.sockets.at(socket).facts.remote = At("10.9.0.2", 443);
+  rig.kernel.sockets.at(socket).facts.local = At("10.9.0.1", 50'000);
+  CHECK(rig.Written().vouchers.size() == 2);
+  rig.keys.by_reqid.clear();  // and its key manager with it
+  for (int i = 0; i < 2; ++i) {
+    rig.Start();
+    REQUIRE(rig.engine->database().Find(id) != nullptr);
+    CHECK(rig.engine->database().Find(id)->latch.state == State::kEstablished);
+    CHECK(rig.Written().vouchers.size() == 2);
+  }
+  rig.kernel.now += Options{}.km_grace_ms;
+  rig.engine->Tick();
+  CHECK(rig.engine->database().Find(id)->latch.reason == Reason::kKmLost);
+  rig.kernel.sockets.at(socket).live = rig.kernel.sockets.at(socket).held = false;
+  rig.Start();
+  CHECK(rig.engine->database().entries().empty());
+  CHECK(rig.engine->database().last_id() == id);
+}
+
 TEST_CASE("A latch that lost its session is watched all the same") {
   Rig rig;
   Peer peer = rig.Attached();

@@ -182,6 +182,12 @@ JournalState Server::Snapshot() {
   for (const auto& [id, session] : sessions_.all()) state.sessions[id] = session.record;
   state.latches = engine_->database().entries();
   state.guards = guards_;
+  state.last_id = engine_->database().last_id();
+  for (const auto& [key, known] : engine_->sas().all()) {
+    if (std::optional<Identity> identity = known.Vouching()) {
+      state.vouchers[key] = Voucher{known.sa, std::move(*identity), known.traffic};
+    }
+  }
   state.wishes = wishes_.Records();
   return state;
 }
@@ -193,7 +199,7 @@ void Server::OnState(const Entry& entry, State from) {
   if (session != nullptr && latch.state == State::kBroken) {
     // One that is suspended is no error yet; only what TCP makes of the silence is.
     wire::Trouble trouble = latch.suspends ? wire::Trouble::kNoSa : wire::Trouble::kBroken;
-    if (from == State::kLarval) trouble = wire::Trouble::kRefused;
+    if (entry.refused) trouble = wire::Trouble::kRefused;
     SetTrouble(session->page.page(), entry.hint.cookie, trouble, latch.reason);
   }
   const bool over = latch.state == State::kClosed ||
@@ -210,8 +216,8 @@ void Server::OnState(const Entry& entry, State from) {
                   latch.rule.empty() ? "" : "rule " + latch.rule});
   }
   log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
-                   from == latch.state ? "new" : StateName(from), StateName(latch.state),
-                   wire::ReasonWord(latch.reason), Describe(entry)));
+                   from == latch.state && from != State::kBroken ? "new" : StateName(from),
+                   StateName(latch.state), wire::ReasonWord(latch.reason), Describe(entry)));
   Tell(entry, from, wire::kStallNone);
 }
 
@@ -228,6 +234,12 @@ void Server::OnStall(const Entry& entry, bool stalled) {
        wire::ReasonWord(wire::Reason::kNoSa) + " " + Describe(entry));
   Tell(entry, entry.latch.state, stalled ? wire::kStallBegins : wire::kStallEnds);
 }
+
+void Server::OnMove(const Entry& entry) { journal_.Add(entry); }
+
+void Server::OnVoucher(const Voucher& voucher) { journal_.Add(voucher); }
+
+void Server::OnVoucherEnd(const SaKey& key) { journal_.EndVoucher(key); }
 
 void Server::OnGuard(const Guard& guard, bool adding) {
   if (adding) {

@@ -135,6 +135,9 @@ class Server : public Observer {
 
   void OnState(const Entry& entry, State from) override;
   void OnStall(const Entry& entry, bool stalled) override;
+  void OnMove(const Entry& entry) override;
+  void OnVoucher(const Voucher& voucher) override;
+  void OnVoucherEnd(const SaKey& key) override;
   void OnGuard(const Guard& guard, bool adding) override;
   void OnAnswer(uint64_t ticket, const Answer& answer) override;
   void OnBinding(uint64_t ticket, const std::string& binding) override;

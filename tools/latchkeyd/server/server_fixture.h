@@ -133,9 +133,9 @@ struct Rig {
     server = std::make_unique<Server>(kernel, *sessions, *journal, options, say);
     engine = std::make_unique<Engine>(kernel, keys, *server, Options{});
     server->Use(*engine);
-    std::vector<Entry> latches = TakeOver(old, *sessions, kernel.now, say);
+    Legacy legacy = TakeOver(old, *sessions, kernel.now, say);
     server->RestoreWishes(old);
-    REQUIRE(engine->Start({old.guards.begin(), old.guards.end()}, std::move(latches)));
+    REQUIRE(engine->Start(std::move(legacy)));
     REQUIRE(journal->Compact(server->Snapshot()));
   }
 

@@ -7,10 +7,11 @@
 
 namespace latchkey::broker {
 
-std::vector<Entry> TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
-                            const std::function<void(const std::string&)>& warn) {
+Legacy TakeOver(const JournalState& old, SessionTable& sessions, int64_t now,
+                const std::function<void(const std::string&)>& warn) {
   if (old.garbled > 0) {
-    warn("error: the journal has " + std::to_string(old.garbled) + " garbled lines: left out");
+    warn("error: the journal has " + std::to_string(old.garbled) +
+         " garbled lines: what they spoke of is cut off where it can be found");
   }
   for (const auto& [id, record] : old.sessions) {
     Result<Session*> restored = sessions.Restore(record);
@@ -26,7 +27,12 @@ std::vector<Entry> TakeOver(const JournalState& old, SessionTable& sessions, int
   policy::Policy nothing;
   nothing.otherwise = policy::Action::kDiscard;
   const auto orphaned = std::make_shared<const policy::Policy>(std::move(nothing));
-  std::vector<Entry> entries;
+  Legacy legacy;
+  legacy.guards.assign(old.guards.begin(), old.guards.end());
+  for (const auto& [key, voucher] : old.vouchers) legacy.vouchers.push_back(voucher);
+  legacy.last_id = old.last_id;
+  legacy.incomplete = old.garbled > 0;
+  legacy.suspects = old.suspects;
   for (const auto& [id, from] : old.latches) {
     Entry entry = from;
     const Session* session = sessions.Find(entry.session);
@@ -38,9 +44,9 @@ std::vector<Entry> TakeOver(const JournalState& old, SessionTable& sessions, int
     const auto rule = std::ranges::find(rules, entry.latch.rule, &policy::Rule::name);
     if (rule != rules.end()) entry.rule = &*rule;
     if (session == nullptr) warn("error: latch " + std::to_string(id) + " has lost its session");
-    entries.push_back(std::move(entry));
+    legacy.latches.push_back(std::move(entry));
   }
-  return entries;
+  return legacy;
 }
 
 }  // namespace latchkey::broker

@@ -19,7 +19,8 @@
 
 namespace latchkey::broker::vici {
 
-inline constexpr size_t kMaxPacket = size_t{512} * 1024;  // octets, without the length in front: charon's
+inline constexpr size_t kMaxPacket =
+    size_t{512} * 1024;  // octets, without the length in front: charon's
 inline constexpr size_t kMaxName = 255;
 inline constexpr size_t kMaxValue = 65535;
 inline constexpr size_t kMaxDepth = 16;  // charon's own messages nest five deep

@@ -58,8 +58,10 @@ TEST_CASE_METHOD(ViciFixture, "The connection is lost: what was known stays, all
     charon.holds_lists = true;
     Pass(3000);
     CHECK(Who(in) == "alice.example");  // until the list is there
+    CHECK(Count(KeyEvent::Kind::kReturned) == 0);
     charon.ReleaseLists();
     Spin();
+    CHECK(Count(KeyEvent::Kind::kReturned) == 1);
     CHECK(Who(in) == "km-lost");
     CHECK(Who(out, false) == "km-lost");
     CHECK(Who(MakeSa("10.9.0.3", "10.9.0.2", 0x100)) == "bob.example");

@@ -21,6 +21,12 @@ constexpr size_t kMostReplaced = 64;
 // gone, nobody else is behind them.
 constexpr int64_t kLeavingMs = 15'000;
 
+KeyEvent Returned() {
+  KeyEvent event;
+  event.kind = KeyEvent::Kind::kReturned;
+  return event;
+}
+
 }  // namespace
 
 void ViciKeyManager::OnEventPacket(const Packet& packet) {
@@ -244,6 +250,7 @@ void ViciKeyManager::OnSasListed() {
   negotiations_.OnListed();
   if (mirror_.unsettled()) WantConns();
   if (changed || first || asked) Changed();
+  if (first) happened_.push_back(Returned());
   TryDeferred();
 }
 
