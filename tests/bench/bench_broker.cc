@@ -1,13 +1,17 @@
 // bench_broker DIR LOCAL REMOTE: the real server and engine over BenchKernel, for tests/bench/run.
 //
 // Socket, journal and pages are in DIR; it prints "ready" and serves until SIGTERM. Everybody is
-// bob.
+// bob, and comes to have SAs 20 ms after a negotiation with him began; at 10.9.2.0/24, 300 ms.
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/bench/bench_kernel.h"
 #include "tools/latchkeyd/latch/engine.h"
@@ -23,12 +27,36 @@ class Bob : public KeyManager {
   Identified Identify(const Sa&, bool) override {
     return Identified::Known({{"bob", "alice", "manual"}, true, {}});
   }
-  Result<uint64_t> Acquire(const AcquireRequest&) override {
-    return Fail(Reason::kNoSa, "acquire SA", "not here");
+  // One at a time: who measures asks for one after the other.
+  Result<uint64_t> Acquire(const AcquireRequest& request) override {
+    remote_ = request.flow.remote.address;
+    const bool slow = Prefix::Parse("10.9.2.0/24")->Contains(remote_);
+    itimerspec after{};
+    after.it_value.tv_nsec = (slow ? 300 : 20) * 1'000'000;
+    timerfd_settime(timer_.get(), 0, &after, nullptr);
+    return ++ticket_;
   }
   void Abandon(uint64_t) override {}
   void Release(const Flow&) override {}
-  std::vector<KeyEvent> TakeEvents() override { return {}; }
+  std::vector<KeyEvent> TakeEvents() override { return std::exchange(events_, {}); }
+
+  int TimerFd() const { return timer_.get(); }
+  // The negotiation is over: returns with whom.
+  Address Finish() {
+    uint64_t count = 0;
+    if (read(timer_.get(), &count, sizeof(count)) != sizeof(count)) return {};
+    KeyEvent event;
+    event.kind = KeyEvent::Kind::kAcquired;
+    event.ticket = ticket_;
+    events_.push_back(event);
+    return remote_;
+  }
+
+ private:
+  UniqueFd timer_{timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+  uint64_t ticket_ = 0;
+  Address remote_;
+  std::vector<KeyEvent> events_;
 };
 
 int Fatal(const std::string& text) {
@@ -67,12 +95,17 @@ int Main(const std::string& directory, const Address& local, const Address& remo
   watch(listener->get());
   watch(kernel.real().EventFd());
   watch(server.TextsFd());
+  watch(keys.TimerFd());
   std::puts("ready");
   std::fflush(stdout);
   int64_t next_tick = 0;
   for (;;) {
     epoll_event events[64];
-    const int count = epoll_wait(poll.get(), events, 64, 500);
+    int64_t timeout = 500;
+    if (const auto due = engine.NextDue()) {
+      timeout = std::clamp<int64_t>(*due - kernel.NowMs(), 0, timeout);
+    }
+    const int count = epoll_wait(poll.get(), events, 64, static_cast<int>(timeout));
     // Guards come and go; SAs do not.
     if (!kernel.real().ReadEvents()) return Fatal("no more kernel events");
     for (int i = 0; i < count; ++i) {
@@ -84,12 +117,16 @@ int Main(const std::string& directory, const Address& local, const Address& remo
         }
       } else if (fd == server.TextsFd()) {
         server.OnTexts();
+      } else if (fd == keys.TimerFd()) {
+        engine.OnEvents(kernel.AddPair(local, keys.Finish()));
       } else if (server.HasConnection(fd)) {
         server.OnReadable(fd);
       } else if (fd != kernel.real().EventFd()) {
         epoll_ctl(poll.get(), EPOLL_CTL_DEL, fd, nullptr);
       }
     }
+    engine.OnKeys();
+    engine.OnTime();
     if (kernel.NowMs() >= next_tick) {
       next_tick = kernel.NowMs() + 500;
       server.Tick();

@@ -13,15 +13,21 @@ namespace latchkey::broker {
 
 BenchKernel::BenchKernel(std::unique_ptr<RealKernel> real, Address local, Address remote)
     : real_(std::move(real)) {
-  Sa sa;
-  sa.key = {remote, 0x1001, SaProtocol::kEsp};
-  sa.source = local;
-  sa.reqid = 7;
-  sa.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
-  sad_.push_back(sa);
-  sa.key = {local, 0x1002, SaProtocol::kEsp};
-  sa.source = remote;
-  sad_.push_back(sa);
+  AddPair(local, remote);
+}
+
+std::vector<KernelEvent> BenchKernel::AddPair(const Address& local, const Address& remote) {
+  std::vector<KernelEvent> events;
+  for (const auto& [from, to] : {std::pair{local, remote}, std::pair{remote, local}}) {
+    Sa sa;
+    sa.key = {to, next_spi_++, SaProtocol::kEsp};
+    sa.source = from;
+    sa.reqid = 7;
+    sa.protection = {SaProtocol::kEsp, Mode::kTransport, "aes-gcm-16", "", 256, true, false};
+    sad_.push_back(sa);
+    events.push_back({KernelEvent::Kind::kSaAdded, sa});
+  }
+  return events;
 }
 
 Result<void> BenchKernel::SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) {

@@ -23,6 +23,9 @@ class BenchKernel : public KernelPort {
 
   RealKernel& real() { return *real_; }
 
+  // Adds SAs for another peer; returns what the kernel would tell of them.
+  std::vector<KernelEvent> AddPair(const Address& local, const Address& remote);
+
   Result<SocketFacts> Inspect(int fd) override { return real_->Inspect(fd); }
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override {
@@ -72,6 +75,7 @@ class BenchKernel : public KernelPort {
  private:
   std::unique_ptr<RealKernel> real_;
   std::vector<Sa> sad_;
+  uint32_t next_spi_ = 0x1001;
 };
 
 }  // namespace latchkey::broker

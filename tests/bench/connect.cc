@@ -7,12 +7,17 @@
 //   connect serve ADDRESS PORT             accepts, sends one octet, closes when the client does
 //   connect measure ADDRESS PORT N         connects N times each way (bare: to PORT + 1); then the
 //                                          other calls
+//   connect keyless ADDRESS PORT           connects to peers that have no SA yet, at 10.9.1.0/24
+//   and,
+//                                          where that takes longer, 10.9.2.0/24
 //   connect trace ADDRESS PORT             500 rounds of data calls between two getppid() calls
 //
 // Times are CLOCK_MONOTONIC, in nanoseconds; the table goes to standard output.
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -263,6 +268,46 @@ void MeasureCalls(const sockaddr_in& to) {
   });
 }
 
+// Connects to addresses that nobody has connected to before: what goes beyond the negotiation,
+// whose time is bench_broker's, is Latchkey's own.
+void MeasureKeyless(sockaddr_in to) {
+  constexpr int64_t kFast = 20'000'000;
+  constexpr int64_t kSlow = 300'000'000;
+  constexpr int64_t kInline = 100'000'000;  // how long a non-blocking connect may wait at once
+  const auto* address = reinterpret_cast<const sockaddr*>(&to);
+  std::vector<int64_t> blocking;
+  std::vector<int64_t> back;
+  std::vector<int64_t> writable;
+  for (int i = 1; i <= 100; ++i) {
+    to.sin_addr.s_addr = htonl(0x0a090100U + static_cast<uint32_t>(i));
+    blocking.push_back(TimedConnect(to, kSeen) - kFast);
+  }
+  for (int i = 1; i <= 100; ++i) {
+    to.sin_addr.s_addr = htonl(0x0a090200U + static_cast<uint32_t>(i));
+    const int fd = NewSocket();
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    const int64_t start = Now();
+    if (connect(fd, address, sizeof(to)) == 0 || errno != EINPROGRESS) Die("connect");
+    back.push_back(Now() - start - kInline);
+    pollfd watched{fd, POLLOUT, 0};
+    int error = -1;
+    socklen_t length = sizeof(error);
+    if (poll(&watched, 1, 5000) != 1) Die("poll");
+    writable.push_back(Now() - start - kSlow);
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error != 0) Die("SO_ERROR");
+    close(fd);
+  }
+  const auto line = [](const char* name, std::vector<int64_t>& values, double aim) {
+    const int64_t half = Percentile(values, 50);
+    std::printf("%-47s p50 %8.2f ms, p99 %8.2f ms   (aim: %g ms)\n", name, Micro(half) / 1000,
+                Micro(Percentile(values, 99)) / 1000, aim);
+  };
+  line("connect, no SA yet: beyond the key exchange", blocking, 5);
+  line("the same, non-blocking: back beyond its 100 ms", back, 5);
+  line("the same, writable after the SA is there", writable, 400);
+}
+
 int Trace(const sockaddr_in& to) {
   const int fd = NewSocket();
   if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) Die("connect");
@@ -289,6 +334,10 @@ int main(int argc, char** argv) {
     MeasureCalls(Endpoint(argv[2], argv[3]));
     return 0;
   }
-  std::fprintf(stderr, "usage: connect serve|measure|trace ADDRESS PORT [N]\n");
+  if (verb == "keyless") {
+    MeasureKeyless(Endpoint(argv[2], argv[3]));
+    return 0;
+  }
+  std::fprintf(stderr, "usage: connect serve|measure|keyless|trace ADDRESS PORT [N]\n");
   return 2;
 }

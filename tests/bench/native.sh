@@ -29,10 +29,15 @@ for end in "$a 10.9.0.1" "$b 10.9.0.2"; do
   ip -n "${end% *}" link set veth0 up
   ip -n "${end% *}" addr add "${end#* }/24" dev veth0
 done
+# Whole networks are b's, for peers that nobody has connected to before.
+for net in 10.9.1.0/24 10.9.2.0/24; do
+  ip -n "$b" route add local "$net" dev lo
+  ip -n "$a" route add "$net" via 10.9.0.2
+done
 mkdir "$bin/broker"
 printf 'latchkey = 1\napplication = "bench"\n[peer.them]\nid = ["bob"]\n[[rule]]\nprotocol = "tcp"\nremote_port = [8080]\ndirection = "out"\naction = "protect"\npeer = "them"\n[[rule]]\naction = "bypass"\n' >"$bin/bench.toml"
 for port in 8080 8081; do
-  ip netns exec "$b" "$bin/connect" serve 10.9.0.2 $port &
+  ip netns exec "$b" "$bin/connect" serve 0.0.0.0 $port &
   pids+=($!)
 done
 ip netns exec "$a" "$bin/bench_broker" "$bin/broker" 10.9.0.1 10.9.0.2 >"$bin/broker.log" 2>&1 &
@@ -43,6 +48,7 @@ latched() {
   ip netns exec "$a" "$bin/latchkey" run --socket "$bin/broker/broker.sock" -p "$bin/bench.toml" -- "$@"
 }
 latched "$bin/connect" measure 10.9.0.2 8080 "$rounds" || die "$(tail -n 3 "$bin/broker.log")"
+latched "$bin/connect" keyless 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"
 
 # No system call is added to those that move data: counted between two marks.
 calls() { sed -n '/getppid()/,/getppid()/p' "$1" | sed 's/^[0-9]* *//; s/(.*//' | sort | uniq -c; }
