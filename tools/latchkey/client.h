@@ -12,8 +12,8 @@
 #include "policy/model/latch.h"
 #include "shim/wire/messages.h"
 #include "tools/latchkey/event.h"
-#include "tools/latchkey/unique_fd.h"
 #include "tools/latchkeyd/latch/records.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "tools/latchkey/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 namespace {

@@ -20,10 +20,10 @@
 #include "tools/latchkey/explain_text.h"
 #include "tools/latchkey/latch_table.h"
 #include "tools/latchkey/policy_file.h"
-#include "tools/latchkey/unique_fd.h"
 #include "tools/latchkey/verbs.h"
 #include "tools/latchkeyd/latch/protect.h"
 #include "tools/latchkeyd/server/admission.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 namespace {

@@ -8,7 +8,7 @@
 #include "policy/policy.h"
 #include "tools/latchkey/program.h"
 #include "tools/latchkey/refusal.h"
-#include "tools/latchkey/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 

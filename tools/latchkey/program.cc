@@ -15,7 +15,7 @@
 #include <string_view>
 
 #include "tools/latchkey/elf_check.h"
-#include "tools/latchkey/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "tools/latchkey/elf_check.h"
 #include "tools/latchkey/environment.h"
-#include "tools/latchkey/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 namespace {

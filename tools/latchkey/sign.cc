@@ -17,9 +17,9 @@
 
 #include "policy/parse.h"
 #include "policy/signature.h"
-#include "tools/latchkey/unique_fd.h"
 #include "tools/latchkey/verbs.h"
 #include "tools/latchkeyd/kernel/secret.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::tool {
 namespace {

@@ -15,7 +15,7 @@
 #include "tools/latchkeyd/kernel/addresses.h"
 #include "tools/latchkeyd/kernel/datagrams.h"
 #include "tools/latchkeyd/kernel/socket_ops.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

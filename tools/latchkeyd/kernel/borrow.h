@@ -10,8 +10,8 @@
 #include <unordered_set>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "tools/latchkeyd/kernel/test_netns.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -10,7 +10,7 @@
 
 #include <string>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -10,8 +10,8 @@
 #include <fstream>
 #include <vector>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

@@ -13,7 +13,7 @@
 #include <functional>
 #include <vector>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

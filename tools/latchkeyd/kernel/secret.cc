@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

@@ -11,8 +11,8 @@
 #include <string>
 
 #include "tools/latchkeyd/kernel/addresses.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

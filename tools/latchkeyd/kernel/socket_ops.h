@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

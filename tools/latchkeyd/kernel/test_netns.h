@@ -8,7 +8,7 @@
 #include <string>
 
 #include "policy/model/address.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -15,10 +15,10 @@
 #include <utility>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/latch/entry.h"
 #include "tools/latchkeyd/latch/voucher.h"
 #include "tools/latchkeyd/server/journal_line.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

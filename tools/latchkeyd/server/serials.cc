@@ -13,7 +13,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

@@ -12,10 +12,10 @@
 
 #include "policy/policy.h"
 #include "policy/system_policy.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/server/admission.h"
 #include "tools/latchkeyd/server/journal.h"
 #include "tools/latchkeyd/server/page_file.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "policy/system_parse.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/keymgr/vici/message.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker::vici {
 

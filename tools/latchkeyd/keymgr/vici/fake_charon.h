@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/keymgr/vici/connection.h"
 #include "tools/latchkeyd/keymgr/vici/message.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker::vici {
 

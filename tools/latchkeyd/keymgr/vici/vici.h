@@ -29,12 +29,12 @@
 #include <vector>
 
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/unique_fd.h"
 #include "tools/latchkeyd/keymgr/vici/choose.h"
 #include "tools/latchkeyd/keymgr/vici/connection.h"
 #include "tools/latchkeyd/keymgr/vici/mirror.h"
 #include "tools/latchkeyd/keymgr/vici/negotiations.h"
 #include "tools/latchkeyd/latch/key_manager.h"
+#include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 

@@ -1,12 +1,12 @@
 // A descriptor that closes itself.
-#ifndef TOOLS_LATCHKEYD_KERNEL_UNIQUE_FD_H_
-#define TOOLS_LATCHKEYD_KERNEL_UNIQUE_FD_H_
+#ifndef TOOLS_UNIQUE_FD_H_
+#define TOOLS_UNIQUE_FD_H_
 
 #include <unistd.h>
 
 #include <utility>
 
-namespace latchkey::broker {
+namespace latchkey {
 
 class UniqueFd {
  public:
@@ -33,6 +33,6 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace latchkey::broker
+}  // namespace latchkey
 
-#endif  // TOOLS_LATCHKEYD_KERNEL_UNIQUE_FD_H_
+#endif  // TOOLS_UNIQUE_FD_H_
