@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "policy/decide.h"
+#include "policy/page_reader.h"
 
 namespace latchkey::policy {
 namespace {
@@ -17,43 +18,10 @@ namespace {
 using wire::PageRule;
 using wire::Settle;
 
-Prefix P(const char* text) { return Prefix::Parse(text).value(); }
-SocketAddress S(const char* text, uint16_t port) { return {Address::Parse(text).value(), port}; }
-
-const SystemPolicy kNoFile;
-const std::vector<SpdEntry> kNoSpd;
-const System kFree{kNoFile, kNoSpd};
-
 std::unique_ptr<wire::Page> Compile(const Policy& policy) {
   auto page = std::make_unique<wire::Page>();
   CompileInto(policy, &kFree, *page);
   return page;
-}
-
-// Reads the page as page.h says, octet by octet: nothing of the compiler's own is used.
-Settle Ask(const wire::Page& page, const SocketAddress& remote, uint8_t protocol = kProtocolTcp) {
-  const bool v4 = remote.address.family == Family::kV4;
-  for (uint32_t i = 0; i < page.rule_count; ++i) {
-    const PageRule& rule = page.rules[i];
-    if (rule.protocol != 0 && rule.protocol != protocol) continue;
-    if (rule.family != 0 && rule.family != (v4 ? AF_INET : AF_INET6)) continue;
-    if (remote.port < rule.port_low || remote.port > rule.port_high) continue;
-    bool inside = true;
-    for (int bit = 0; bit < rule.prefix && inside; ++bit) {
-      const auto octet = static_cast<size_t>(bit / 8);
-      inside = ((rule.remote[octet] ^ remote.address.octets[octet]) & (0x80 >> (bit % 8))) == 0;
-    }
-    if (inside) return rule.settle;
-  }
-  return page.otherwise;
-}
-
-Rule Make(Action action, std::vector<Prefix> remote = {}, std::vector<PortRange> ports = {}) {
-  Rule rule;
-  rule.action = action;
-  rule.remote = std::move(remote);
-  rule.remote_port = std::move(ports);
-  return rule;
 }
 
 TEST_CASE("An empty policy leaves everything to the system") {
