@@ -153,7 +153,7 @@ def absurd(writer):
         change("acquire_timeout", f'"{text}"')
     for word in ("", "Protect", "allow", "system", "protect ", "none"):
         change("action", f'"{word}"')
-    for word in ("udp", "sctp", "6", ""):
+    for word in ("udplite", "sctp", "6", ""):
         for number, key in KEYED:
             if key == "protocol" and number > 20:
                 writer.line(number, f'protocol = "{word}"', "expected")
