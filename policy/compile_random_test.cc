@@ -14,7 +14,6 @@
 namespace latchkey::policy {
 namespace {
 
-using wire::PageRule;
 using wire::Settle;
 
 // Random policies over few addresses and ports, so that rules and flows meet often.
