@@ -9,6 +9,8 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 0 | tee /proc/sys/net/ipv4/conf/{all,wire}/send_redirects >/dev/null
 for host in b c; do ip -n $host route add 10.9.0.1/32 via 10.9.0.254; done
 iptables-legacy -t nat -A POSTROUTING -s 10.9.0.2/31 -d 10.9.0.1 -j SNAT --to-source 10.9.0.254 || fail "no NAT"
+# A NAT with a short memory.
+echo 2 | tee /proc/sys/net/netfilter/nf_conntrack_udp_timeout{,_stream} >/dev/null || fail "no memory to shorten"
 # The kernel's own way for the inside goes there too.
 inner a 1
 inner b 2
@@ -37,7 +39,15 @@ want_field a '^ESTABLISHED' nat.remote True
 want_field a '^ESTABLISHED' outer.remote.address 10.9.0.254
 want_field b '^ESTABLISHED' nat.local True
 tell clib recv
+# Meanwhile it forgets b, and hands its port to c: b's latch at a ends with an error, not with c's octets.
+forgotten() { ! grep -q 'src=10\.9\.0\.2 ' /proc/net/nf_conntrack; }
+[ -r /proc/net/nf_conntrack ] || fail "the NAT's table is not to be read"
+retry 15 forgotten || fail "the NAT does not forget: $(cat /proc/net/nf_conntrack)"
 check "c comes" ike_up c a-c
+remote_port() { on a swanctl --list-sas --ike "$1" --raw | grep -o 'remote-port=[0-9]*' | head -n 1; }
+expect_eq "from the port that was b's" "$(remote_port a-c)" "$(remote_port a-b)"
+retry 5 grep -q ECONNRESET "$LAB/srv.log" || fail "no ECONNRESET for the server: $(cat "$LAB/srv.log")"
+echo "good: ECONNRESET for the server"
 want_latches a 1 'BROKEN 8080 10\.9\.0\.254 b\.lab a\.lab transport aes-gcm-16:256 conflict-sa'
 for host in b c; do
   expect_eq "$host is not served" "$(once_latched $host "$LAB/out.toml" 'timeout 5' 'connect 10.9.0.1 8080' | tail -n 1)" "= connect: timeout"
@@ -81,7 +91,7 @@ expect clib2 canary-inside
 want_latches a 1 'ESTABLISHED 8080 192\.168\.2\.1 b\.lab a\.lab tunnel aes-gcm-16:256 -'
 want_field a '^ESTABLISHED' nat.remote True
 want_field a '^ESTABLISHED' outer.remote.address 10.9.0.254
-port=$(on a swanctl --list-sas --ike a-b --raw | grep -o 'remote-port=[0-9]*' | head -n 1)
+port=$(remote_port a-b)
 want_field a '^ESTABLISHED' outer.remote.port "${port#*=}"
 wire_protected wire 10.9.0.1 10.9.0.254 canary
 expect_eq "nothing of the inside" "$(packets wire 'net 192.168.0.0/16')" 0
