@@ -194,10 +194,10 @@ class Engine {
   void RetryWaiting();
   void GoLarval(uint64_t ticket);
   void TryLarval(Entry& entry, const Error* failure);
-  void EndLarval(Entry& entry, std::optional<uint32_t> reqid);
+  void EndLarval(Entry& entry, std::optional<uint32_t> placeholder);
   bool RenewForAll(const Guard& from, const Guard& to);
   Result<void> HoldOver(const Guard& guard);
-  bool Leaned(const Guard& selector) const;
+  bool Leaned(const Guard& guard) const;
   uint32_t PlaceholderReqid() const;
 
   void TellBinding(const KeyEvent& event);

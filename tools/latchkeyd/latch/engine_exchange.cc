@@ -108,7 +108,8 @@ void Side::Die() {
 
 Side::Saved Side::Save() {
   broker.observer.log.clear();
-  return {broker.kernel, broker.keys, broker.observer, std::make_unique<Engine>(*broker.engine),
+  auto engine = std::make_unique<Engine>(*broker.engine);
+  return {broker.kernel, broker.keys, broker.observer, std::move(engine),
           wire,          events,      said_,           keys_up_};
 }
 
@@ -162,7 +163,8 @@ std::vector<Sa> Exchange::MakePair() {
 
 void Exchange::Rekey() {
   const std::vector<Sa> fresh = MakePair();
-  const Sa out = fresh[0], in = fresh[1];
+  const Sa& out = fresh[0];
+  const Sa& in = fresh[1];
   // Who begins has both new SAs at once and deletes its old outgoing one first; the other end has
   // its new incoming one long before the outgoing one.
   const auto begin = [&](Side& side, const Sa& goes, const Sa& comes, const Sa& old_goes,

@@ -25,7 +25,7 @@ struct WireMessage {
 // One end: a broker, the messages and events that it has not seen yet, and what is true of the SAs.
 class Side {
  public:
-  Side(const std::string& us, const std::string& peer, Pin pin, policy::OnBreak on_break);
+  Side(const std::string& us, const std::string& whom, Pin pin, policy::OnBreak on_break);
 
   // The next message reaches the kernel; the kernel's next event reaches the broker.
   void Apply();

@@ -69,8 +69,8 @@ struct Broker {
   }
 
   // Lets the engine hear of an SA that is in the SAD, and of the end of one.
-  void Hear(const Sa& sa) { engine->OnEvents({{KernelEvent::Kind::kSaAdded, sa}}); }
-  void Hear(const std::vector<Sa>& sas) {
+  void Hear(const Sa& sa) const { engine->OnEvents({{KernelEvent::Kind::kSaAdded, sa}}); }
+  void Hear(const std::vector<Sa>& sas) const {
     for (const Sa& sa : sas) Hear(sa);
   }
   void Gone(const Sa& sa) {
@@ -144,11 +144,11 @@ struct Broker {
     kernel.sockets.at(fd).policy = parent.policy;
     return fd;
   }
-  Answer Accept(int fd) { return engine->Accept(client, fd, fd); }
+  Answer Accept(int fd) const { return engine->Accept(client, fd, fd); }
 
   // A connect that may have to wait; what became of it.
   Answer Begin(int fd, bool nonblocking = false, const std::string& address = "10.9.0.2",
-               uint16_t port = 443) {
+               uint16_t port = 443) const {
     return engine->Connect(client, fd, fd, At(address, port), nonblocking);
   }
   std::optional<Answer> AnswerTo(uint64_t ticket) const {

@@ -119,8 +119,7 @@ bool Engine::HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
 // gone, but for what waited at that moment: an `elder` (LetGo, StartAnew).
 std::set<std::optional<Identity>> Engine::IdentitiesAt(const Entry& listener, const Flow& flow,
                                                        bool by_reqid, bool elder) const {
-  const std::set<std::optional<Identity>> all =
-      sas_.IdentitiesSince(flow, listener.created, by_reqid);
+  std::set<std::optional<Identity>> all = sas_.IdentitiesSince(flow, listener.created, by_reqid);
   uint64_t turn = 0;
   for (const auto& [prefix, when] : listener.anew) {
     if (prefix.Contains(flow.remote.address)) turn = std::max(turn, when);

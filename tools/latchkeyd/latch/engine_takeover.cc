@@ -1,6 +1,7 @@
 // What a broker before us left behind: found again, verified anew or broken, or cleared away.
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "tools/latchkeyd/latch/engine.h"
@@ -27,8 +28,8 @@ Result<void> Engine::Start(Legacy legacy) {
     Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
     if (!held) return std::unexpected(held.error());
     // Of two that one socket had, the later is its own.
-    for (auto entry = legacy.latches.rbegin(); entry != legacy.latches.rend(); ++entry) {
-      Adopt(std::move(*entry), *live, *held);
+    for (Entry& entry : std::views::reverse(legacy.latches)) {
+      Adopt(std::move(entry), *live, *held);
     }
     for (const uint64_t id : legacy.suspects) {
       Entry* suspect = database_.Find(id);

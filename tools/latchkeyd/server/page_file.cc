@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "policy/compile.h"
 #include "tools/unique_fd.h"
@@ -38,8 +40,9 @@ void ListExempt(const policy::Policy& policy, wire::Page& page) {
     const std::string path = i < policy.drop_preload.size() ? policy.drop_preload[i] : "";
     char* const listed = page.drop_preload[i];
     if (path.size() >= wire::kPathSize || path == listed) continue;
-    std::memset(listed, 0, wire::kPathSize);
-    std::memcpy(listed, path.data(), path.size());
+    // With zeros behind it, to the end.
+    std::ranges::fill(std::span(listed, wire::kPathSize), '\0');
+    std::ranges::copy(path, listed);
   }
 }
 

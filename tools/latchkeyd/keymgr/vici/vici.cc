@@ -167,7 +167,7 @@ void ViciKeyManager::OnReadable() {
     const uint32_t what = ready[i].events;
     if (tag == kTimerTag) {
       uint64_t expired = 0;
-      (void)!read(timer_.get(), &expired, sizeof(expired));
+      if (read(timer_.get(), &expired, sizeof(expired)) < 0) continue;  // not due after all
     } else if (tag == kEventsTag) {
       Serve(events_, tag, what);
     } else if (tag == kSasTag) {

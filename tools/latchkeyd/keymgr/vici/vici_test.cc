@@ -8,8 +8,6 @@
 namespace latchkey::broker::vici {
 namespace {
 
-using std::string_literals::operator""s;
-
 TEST_CASE_METHOD(ViciFixture,
                  "The first connection: pending, then known with all there is to say") {
   charon.sas = {FakeIke{}};
