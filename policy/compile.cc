@@ -160,9 +160,17 @@ class Compiler {
     }
     page_.otherwise = action == Action::kDiscard ? Settle::kDiscard : Settle::kBypass;
     if (full_) page_.otherwise = Settle::kProtect;  // by one of those that found no room, perhaps
+    holds_datagrams_ = holds_datagrams_ || HoldsDatagrams(page_.otherwise);
   }
 
+  // True when some datagram is not to be sent without a connection.
+  bool holds_datagrams() const { return holds_datagrams_; }
+
  private:
+  static bool HoldsDatagrams(Settle settle) {
+    return settle == Settle::kProtect || settle == Settle::kDiscard;
+  }
+
   // What becomes of a rule that bypasses, where the system may ask more.
   Settle Floor(const Prefix& remote, const PortRange& range, uint8_t protocol) const {
     Settle settle = Settle::kBypass;
@@ -199,22 +207,25 @@ class Compiler {
       return;
     }
     page_.rules[page_.rule_count++] = rule;
+    if (rule.protocol != kProtocolTcp && HoldsDatagrams(rule.settle)) holds_datagrams_ = true;
   }
 
   const std::vector<Strict> strict_;
   wire::Page& page_;
   bool full_ = false;
+  bool holds_datagrams_ = false;
 };
 
 }  // namespace
 
 void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   const uint32_t generation = page.generation.load(std::memory_order_relaxed);
+  page.flags.fetch_or(wire::kPageDatagramRules);
   page.generation.store(generation | 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);
   page.rule_count = 0;
   Compiler compiler(system != nullptr ? StrictRegions(*system)
-                                      : std::vector{Strict{Prefix{}, kAnyPort, 0, true, false}},
+                                      : std::vector{Strict{Prefix{}, kAnyPort, 0, true, true}},
                     page);
   for (const Rule& rule : policy.rules) compiler.Add(rule);
   compiler.Otherwise(policy.otherwise);
@@ -229,6 +240,7 @@ void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   } else {
     page.flags.fetch_and(~wire::kPageNoRules);
   }
+  if (!compiler.holds_datagrams()) page.flags.fetch_and(~wire::kPageDatagramRules);
   page.generation.store((generation | 1) + 1, std::memory_order_release);
 }
 

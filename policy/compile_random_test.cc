@@ -98,6 +98,11 @@ TEST_CASE("A settled answer never differs from the decision: 100,000 random flow
     for (int j = 0; j < 50; ++j) {
       Flow flow{Direction::kOut, dice.SomeProtocol(), dice.SomeLocal(), dice.SomeRemote()};
       const Settle settle = Ask(page, flow.remote, flow.protocol);
+      const bool held = settle == Settle::kProtect || settle == Settle::kDiscard;
+      if (held && flow.protocol == kProtocolUdp &&
+          (page.flags.load() & wire::kPageDatagramRules) == 0) {
+        ++wrong;
+      }
       if (IsAsked(settle)) {
         ++asked;
         continue;

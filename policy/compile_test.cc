@@ -251,18 +251,41 @@ TEST_CASE("What does not fit into the table is asked about") {
   CHECK(full->otherwise == Settle::kDiscard);
 }
 
-TEST_CASE("As long as the system is not known, nothing is bypassed") {
+TEST_CASE("As long as the system is not known, nothing is bypassed, and no datagram let go") {
   wire::Page page{};
   Policy policy;
   CompileInto(policy, nullptr, page);
-  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kAsk);
-  CHECK(Ask(page, S("127.0.0.1", 80)) == Settle::kAsk);
+  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kProtect);
+  CHECK(Ask(page, S("127.0.0.1", 80)) == Settle::kProtect);
   CHECK((page.flags.load() & wire::kPageNoRules) == 0);
   policy.rules = {Make(Action::kBypass)};
   CompileInto(policy, nullptr, page);
-  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kAsk);
+  CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kProtect);
   CompileInto(policy, &kFree, page);
   CHECK(Ask(page, S("10.9.0.1", 80)) == Settle::kBypass);
+}
+
+TEST_CASE("That no rule is about datagrams is said in one word") {
+  const auto held = [](const Policy& policy) {
+    return (Compile(policy)->flags.load() & wire::kPageDatagramRules) != 0;
+  };
+  Policy policy;
+  CHECK_FALSE(held(policy));
+  policy.rules = {Make(Action::kProtect)};
+  CHECK(held(policy));
+  policy.rules[0].protocol = kProtocolTcp;
+  CHECK_FALSE(held(policy));
+  policy.rules[0].protocol = kProtocolUdp;
+  CHECK(held(policy));
+  policy.rules[0].action = Action::kBypass;
+  CHECK_FALSE(held(policy));
+  policy.otherwise = Action::kDiscard;
+  CHECK(held(policy));
+  // And taken back.
+  wire::Page page{};
+  CompileInto(policy, &kFree, page);
+  CompileInto(Policy{}, &kFree, page);
+  CHECK((page.flags.load() & wire::kPageDatagramRules) == 0);
 }
 
 }  // namespace

@@ -49,12 +49,15 @@ bool DatagramsDenied() {
          (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
 }
 
-// True for a socket that may have a request of its own: the broker is asked whatever the page says.
-// While there is none in any session that costs no system call.
-bool MayHaveRequest(int fd) {
+// True for a socket that the broker is to be asked about whatever the page says: one that bears the
+// mark, which a request or an earlier latch left; and where there are requests, one with a past,
+// which may have one and lost the mark. As a rule that costs no system call.
+bool MustAsk(int fd) {
   const wire::Page* page = CurrentPage();
-  return page != nullptr &&
-         (page->flags.load(std::memory_order_acquire) & wire::kPageRequests) != 0 && IsGuarded(fd);
+  if (page == nullptr) return false;
+  const bool requests = (page->flags.load(std::memory_order_acquire) & wire::kPageRequests) != 0;
+  const bool past = MayHavePast(fd);
+  return requests ? past || IsGuarded(fd) : past && IsGuarded(fd);
 }
 
 wire::Settle Settle(const wire::Endpoint& remote, uint8_t protocol) {
@@ -76,9 +79,10 @@ wire::Settle SettleDatagram(const wire::Page& page, const wire::Endpoint& remote
   return wire::Settle::kProtect;
 }
 
+bool IsDatagrams(int fd) { return IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && IsInet(fd); }
+
 bool IsUdp(int fd) {
-  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP &&
-         IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && IsInet(fd);
+  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsDatagrams(fd);
 }
 
 bool IsConnected(int fd) {
@@ -103,6 +107,7 @@ int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
     return Refuse(EACCES);
   }
   if (settle == wire::Settle::kBypass && !HasPast(fd)) return RealConnect(fd, address, length);
+  NoteDatagrams();
   return LatchedConnect(fd, address, length, remote);
 }
 
@@ -122,6 +127,10 @@ bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
   if (address == nullptr || length < sizeof(sa_family_t) || NothingToDo()) return false;
   const wire::Page* page = CurrentPage();
   const bool denied = DatagramsDenied();
+  if (page != nullptr && !denied &&
+      (page->flags.load(std::memory_order_acquire) & wire::kPageDatagramRules) == 0) {
+    return false;
+  }
   AnyAddress copy{};
   if (length > sizeof(copy) || !IsReadable(address, length)) return false;  // EINVAL, EFAULT
   for (socklen_t i = 0; i < length; ++i) {
@@ -182,19 +191,17 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
   wire::Settle settle = Settle(remote, IPPROTO_TCP);
-  // One that bears the mark has something of its own for the broker to know: a request, or what an
-  // earlier latch left. Only of one that may bear it is that asked.
-  const bool may = MayHavePast(fd) || MayHaveRequest(fd);
-  const bool marked =
-      settle == wire::Settle::kBypass && may && CurrentPage() != nullptr && IsGuarded(fd);
-  if (settle == wire::Settle::kBypass && !marked && !DatagramsDenied() &&
+  const bool must = settle == wire::Settle::kBypass && MustAsk(fd);
+  if (settle == wire::Settle::kBypass && !must && !DatagramsDenied() &&
       Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass &&
-      (!may || NothingToDo() || !HasPast(fd))) {
+      (!MayHavePast(fd) || NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
-  if (IsUdp(fd)) return ConnectDatagrams(fd, &copy.base, length, remote);
-  if (marked) settle = wire::Settle::kAsk;
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
+  if (protocol == IPPROTO_UDP && IsDatagrams(fd)) {
+    return ConnectDatagrams(fd, &copy.base, length, remote);
+  }
+  if (must) settle = wire::Settle::kAsk;
   const int state = protocol == IPPROTO_TCP ? TcpState(fd) : -1;  // a state: TCP beyond doubt
   if (state < 0) {
     const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
@@ -225,7 +232,7 @@ int HookBind(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookListen(int fd, int backlog) {
-  if ((NothingToDo() && !MayHaveRequest(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
+  if ((NothingToDo() && !MustAsk(fd)) || !IsInet(fd)) return RealListen(fd, backlog);
   const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return Refuse(EACCES);
   if (type != SOCK_STREAM) return RealListen(fd, backlog);
@@ -244,7 +251,7 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
       (level == IPPROTO_IPV6 && (option == IPV6_XFRM_POLICY || option == IPV6_IPSEC_POLICY));
   // On any inet socket: one that has no latch yet would take it into its first.
   if (policy && IsInet(fd)) return Refuse(EPERM);
-  if (level == SOL_LATCHKEY && IsOurOption(fd, level)) {
+  if (level == SOL_LATCHKEY && HasOurOptions(fd)) {
     const int error = SetOption(fd, option, value, length);
     return error == 0 ? 0 : Refuse(error);
   }

@@ -168,7 +168,7 @@ ssize_t HookSplice(int from, off_t* from_offset, int to, off_t* to_offset, size_
 }
 
 int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length) {
-  if (level == SOL_LATCHKEY && IsOurOption(fd, level)) {
+  if (level == SOL_LATCHKEY && HasOurOptions(fd)) {
     const int error = GetOption(fd, option, value, length);
     return error == 0 ? 0 : static_cast<int>(Refuse(error));
   }

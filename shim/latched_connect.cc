@@ -102,8 +102,9 @@ int LatchedConnect(int fd, const sockaddr* address, socklen_t length,
   const int error = errno;
   // It will not be connected: nobody need negotiate for it any more.
   const bool datagrams = IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM;
-  if (permission.larval || (permission.latched && datagrams))
+  if (permission.larval || (permission.latched && datagrams)) {
     AskAbout(wire::Type::kRelease, fd, wire::Endpoint{});
+  }
   // The SA went between the decision and the SYN: EAGAIN would make event loops spin.
   errno = error == EAGAIN && permission.latched ? ENOKEY : error;
   return CheckedConnect(fd, result);

@@ -11,6 +11,7 @@
 #include "shim/info.h"
 #include "shim/latchkey.h"
 #include "shim/link.h"
+#include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/session.h"
 #include "shim/wire/raw_syscall.h"
@@ -118,6 +119,7 @@ int SetRequest(int fd, const void* value, socklen_t length) {
   const size_t text = LengthWithin(request.text, length);
   if (text + 1 < length) return EINVAL;
   if (TcpState(fd) != kTcpClose) return EISCONN;
+  NotePast(fd);
   wire::Received received;
   if (Ask(&request, sizeof(request), fd, wire::Type::kDecision, received) != 0) {
     return ClosedErrno();
@@ -130,9 +132,8 @@ int SetRequest(int fd, const void* value, socklen_t length) {
 
 }  // namespace
 
-bool IsOurOption(int fd, int level) {
-  return level == SOL_LATCHKEY && IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP &&
-         IsInet(fd);
+bool HasOurOptions(int fd) {
+  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP && IsInet(fd);
 }
 
 int GetOption(int fd, int option, void* value, socklen_t* length) {

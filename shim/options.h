@@ -7,11 +7,11 @@
 
 namespace latchkey::shim {
 
-// True for a call that is ours to answer: of this level, on a TCP socket. What is no TCP socket, or
-// not known to be one, is the kernel's.
-bool IsOurOption(int fd, int level);
+// True for a TCP socket. What is none, or is not known to be one, is the kernel's to answer about.
+bool HasOurOptions(int fd);
 
-// Both return 0 or the errno.
+// Answer a call of that level on such a socket, as getsockopt() and setsockopt() have it; both
+// return 0 or the errno (latchkey(7)).
 int GetOption(int fd, int option, void* value, socklen_t* length);
 int SetOption(int fd, int option, const void* value, socklen_t length);
 

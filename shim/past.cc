@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kBits = 64;
 std::atomic<uint64_t> noted[kPastLimit / kBits];
+std::atomic<bool> datagrams{false};
 
 uint64_t BitOf(int fd) { return uint64_t{1} << (static_cast<unsigned>(fd) % kBits); }
 std::atomic<uint64_t>& WordOf(int fd) { return noted[static_cast<unsigned>(fd) / kBits]; }
@@ -27,5 +28,9 @@ void ForgetPast(int fd) {
 bool MayHavePast(int fd) {
   return !Kept(fd) || (WordOf(fd).load(std::memory_order_relaxed) & BitOf(fd)) != 0;
 }
+
+void NoteDatagrams() { datagrams.store(true, std::memory_order_relaxed); }
+
+bool AnyDatagrams() { return datagrams.load(std::memory_order_relaxed); }
 
 }  // namespace latchkey::shim

@@ -1,5 +1,5 @@
-// Which descriptors may be of sockets that the broker was asked about. A hint, so that what no rule
-// protects costs no system call: what a socket is, SO_MARK and the broker say.
+// Which descriptors may be of sockets that the broker knows something of. A hint, so that what no
+// rule protects costs no system call: what a socket is, SO_MARK and the broker say.
 //
 // Limits: not told of what came by another road (inherited, passed, dup()): such a socket, under an
 // old latch, is held by the kernel to what it was latched to, and its connect() to elsewhere fails.
@@ -11,10 +11,17 @@ namespace latchkey::shim {
 
 inline constexpr int kPastLimit = 16'384;
 
+// Notes that the broker was asked about the socket at `fd`, or took a request for it.
 void NotePast(int fd);
-// The number is to be another's.
+// Forgets what was noted: the number is about to be another's.
 void ForgetPast(int fd);
+// True when something was noted of `fd`, or may have been.
 bool MayHavePast(int fd);
+
+// Notes, for good, that a UDP socket of this process was connected under a latch.
+void NoteDatagrams();
+// True when that was noted.
+bool AnyDatagrams();
 
 }  // namespace latchkey::shim
 

@@ -17,6 +17,12 @@ TEST_CASE("What was noted may have a past until its number is another's") {
   }
 }
 
+TEST_CASE("That there were datagrams is not forgotten") {
+  CHECK_FALSE(AnyDatagrams());
+  NoteDatagrams();
+  CHECK(AnyDatagrams());
+}
+
 TEST_CASE("Of what is not kept nothing is known") {
   for (const int fd : {-1, kPastLimit, 1 << 30}) {
     NotePast(fd);

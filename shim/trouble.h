@@ -9,6 +9,8 @@
 
 #include <cerrno>
 
+#include "shim/past.h"
+
 namespace latchkey::shim {
 
 // Looks closer at a call on `fd` that returned `result`; returns what the program is to see. Only
@@ -45,7 +47,7 @@ inline ssize_t CheckedSend(int fd, ssize_t result) {
     return result;
   }
   if (AnyTrouble()) result = LookCloser(fd, result);
-  return errno == EAGAIN ? LookForKeys(fd) : result;
+  return errno == EAGAIN && AnyDatagrams() ? LookForKeys(fd) : result;
 }
 
 }  // namespace latchkey::shim

@@ -30,6 +30,15 @@ void SetRule(FakeBroker& broker, uint8_t protocol, Settle settle) {
   broker.page().rules[0].settle = settle;
   broker.page().rules[0].port_high = 65535;
   broker.page().rule_count = 1;
+  broker.page().flags = wire::kPageDatagramRules;
+}
+
+TEST_CASE("where no rule is about datagrams none is looked at") {
+  FakeBroker broker;
+  Server server;
+  SetRule(broker, IPPROTO_UDP, Settle::kProtect);
+  broker.page().flags = 0;
+  CHECK(Run("udp-sends", broker, server).starts_with("sendto 0\n"));
 }
 
 TEST_CASE("where a rule protects, a datagram leaves by a connection and not without one") {

@@ -156,6 +156,17 @@ TEST_CASE("a request is the broker's to take, before the socket is used") {
   }
 }
 
+TEST_CASE("a socket with a request is asked about when it has lost the mark, too") {
+  FakeBroker broker;
+  Server server;
+  broker.page().otherwise = wire::Settle::kBypass;
+  broker.page().flags = wire::kPageNoRules | wire::kPageRequests;
+  broker.Set(Type::kWish, {Verdict::kBypass, 0});
+  broker.Set(Type::kConnect, {Verdict::kRefused, EKEYREJECTED});
+  CHECK(Run("request", broker, server) == "errno 77\nrequest 0\n" + Line("connect", EKEYREJECTED) +
+                                              Line("late", 0) + Line("syscall", 0));
+}
+
 TEST_CASE("what cannot be a request does not reach the broker") {
   FakeBroker broker;
   Server server;

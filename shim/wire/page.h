@@ -55,11 +55,13 @@ struct PageSlot {
 };
 static_assert(sizeof(PageSlot) == 16);
 
-inline constexpr uint32_t kPageDenyDatagrams =
-    1;                                        // default = discard: EACCES but to what is connected
+// Without a connection no datagram is sent and none taken in: the default is to discard.
+inline constexpr uint32_t kPageDenyDatagrams = 1;
 inline constexpr uint32_t kPageOverflow = 2;  // slots ran out: treat every failure as broken
 inline constexpr uint32_t kPageNoRules = 4;   // nothing can be latched or refused here
 inline constexpr uint32_t kPageRequests = 8;  // sockets with requests of their own exist
+// Somewhere no datagram is to be sent without a connection; while the rules are rewritten, too.
+inline constexpr uint32_t kPageDatagramRules = 16;
 
 struct Page {
   uint32_t magic;

@@ -35,6 +35,12 @@ want cli 'use other' ok
 want cli "wish 4 $wanted" ok
 want cli 'again 10.9.0.2 8080' EKEYREJECTED
 want cli 'again 10.9.0.2 8080' EKEYREJECTED
+# A socket keeps its request when it was used within this host before, which no latch is for.
+want cli 'use inside' ok
+want cli "wish 4 $wanted" ok
+want cli 'again 10.9.0.1 8099' ECONNREFUSED
+want cli 'again 10.9.0.2 8080' EKEYREJECTED
+want cli 'use other' ok
 # Nor by a way that the shim does not see.
 want cli 'mark' 0x80000000
 want cli 'use nobody' ok

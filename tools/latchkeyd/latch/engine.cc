@@ -75,8 +75,8 @@ Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts
 }
 
 Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
-                       bool nonblocking) {
-  return Begin(Request{client, fd, fd_hint, /*accept=*/false, nonblocking, remote});
+                       bool nonblocking, uint32_t scope) {
+  return Begin(Request{client, fd, fd_hint, /*accept=*/false, nonblocking, remote, scope});
 }
 
 Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
@@ -100,7 +100,7 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
   }
   flow.local = facts->local;
   if (flow.local.address.family != remote.address.family || flow.local.address.IsAny()) {
-    std::optional<Address> source = kernel_.SourceAddress(remote.address, 0);
+    std::optional<Address> source = kernel_.SourceAddress(remote.address, request.scope);
     // Without a route the kernel's own connect() says so; there is nothing to protect.
     flow.local.address = source.value_or(Address::AnyOf(remote.address.family));
   }
@@ -256,7 +256,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   Result<void> pinned = Pin(request.fd, facts, flow, *choice);
   Flow made = flow;
   if (pinned && facts.datagram_udp) {
-    const Result<SocketFacts> connected = ConnectDatagrams(request.fd, facts, flow.remote);
+    const Result<SocketFacts> connected = ConnectDatagrams(request, facts);
     if (!connected) pinned = std::unexpected(connected.error());
     if (connected && connected->local.port != 0) made.local.port = connected->local.port;
   }

@@ -59,9 +59,10 @@ class Engine {
   //
   // Where keys must be had first, or the key manager be asked, the answer is kWait with a ticket:
   // the observer's OnAnswer() follows, and `fd` must stay open until then, or until Cancel(). A
-  // `nonblocking` connect waits Options::inline_ms, then goes on LARVAL.
+  // `nonblocking` connect waits Options::inline_ms, then goes on LARVAL. `scope`: the interface of
+  // a link-local IPv6 address, as the program gave it; 0: none.
   Answer Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
-                 bool nonblocking = false);
+                 bool nonblocking = false, uint32_t scope = 0);
   Answer Listen(const Client& client, int fd, int fd_hint);
   Answer Accept(const Client& client, int fd, int fd_hint);
   Answer Release(const Client& client, int fd);
@@ -71,6 +72,10 @@ class Engine {
   // Makes a socket ready for a program's own request: marked, so that it sends nothing before the
   // request is decided. Returns what it is; bad-request for one that was used before.
   Result<SocketFacts> Reserve(int fd);
+
+  // True for an idle TCP socket that bears the mark and has no latch: it was reserved, or an
+  // earlier latch left it.
+  bool IsMarkedAlone(int fd);
 
   // The latch of a socket as it is now, with the address that its end has; nothing where it has
   // none. A listener's child has one from accept on.
@@ -134,6 +139,7 @@ class Engine {
     bool accept = false;
     bool nonblocking = false;
     SocketAddress remote;
+    uint32_t scope = 0;
   };
 
   // One that is not decided yet.
@@ -168,8 +174,7 @@ class Engine {
   Result<SocketFacts> InspectTcp(int fd);
   Result<SocketFacts> InspectFlow(int fd);
   void Supersede(uint64_t cookie);
-  Result<SocketFacts> ConnectDatagrams(int fd, const SocketFacts& facts,
-                                       const SocketAddress& remote);
+  Result<SocketFacts> ConnectDatagrams(const Request& request, const SocketFacts& facts);
   Answer ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     policy::Outcome outcome);

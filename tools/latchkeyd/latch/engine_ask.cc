@@ -21,6 +21,12 @@ Result<SocketFacts> Engine::Reserve(int fd) {
   return facts;
 }
 
+bool Engine::IsMarkedAlone(int fd) {
+  const Result<SocketFacts> facts = InspectTcp(fd);
+  return facts && facts->tcp_state == kTcpClose && (facts->mark & options_.guard_mark) != 0 &&
+         database_.FindByCookie(facts->cookie) == nullptr;
+}
+
 std::optional<Latch> Engine::LatchOf(int fd) {
   const Result<SocketFacts> facts = kernel_.Inspect(fd);
   if (!facts || !facts->inet || !facts->own_netns) return std::nullopt;

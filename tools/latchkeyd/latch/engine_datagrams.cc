@@ -16,10 +16,9 @@ void Engine::Supersede(uint64_t cookie) {
 // Connects the socket before its program does, and throws away what it has received until then.
 // With the policy alone in force others could still get something into the queue between our
 // draining and the program's connect: what has the same SAs, or comes by the other family.
-Result<SocketFacts> Engine::ConnectDatagrams(int fd, const SocketFacts& facts,
-                                             const SocketAddress& remote) {
-  kernel_.ConnectDatagrams(fd, facts, remote, 0);
-  return InspectFlow(fd);
+Result<SocketFacts> Engine::ConnectDatagrams(const Request& request, const SocketFacts& facts) {
+  kernel_.ConnectDatagrams(request.fd, facts, request.remote, request.scope);
+  return InspectFlow(request.fd);
 }
 
 // connect(AF_UNSPEC) was called: no peer, no latch, and nothing left of what came under it.

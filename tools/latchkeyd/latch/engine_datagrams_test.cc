@@ -36,6 +36,15 @@ TEST_CASE("A v4-mapped flow is held by a policy of its own family") {
   CHECK(broker.SocketOf(fd).policy->family == Family::kV4);
 }
 
+TEST_CASE("A link-local peer is connected to on its own interface") {
+  Broker broker;
+  broker.Keyed(7, "bob", "fe80::2");
+  const int fd = broker.kernel.AddUdp(/*v6=*/true);
+  const Answer answer = broker.engine->Connect(broker.client, fd, fd, At("fe80::2", 53), false, 3);
+  REQUIRE(answer.verdict == wire::Verdict::kLatched);
+  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect%3", "drain"});
+}
+
 TEST_CASE("Connected anew, the old latch ends and the new one is drained too") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");

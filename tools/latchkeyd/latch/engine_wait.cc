@@ -188,7 +188,7 @@ void Engine::GoLarval(uint64_t ticket) {
     if (larvals_.empty()) kernel_.HoldPackets(true);
     local = facts->local;
     if (datagrams) {
-      const Result<SocketFacts> connected = ConnectDatagrams(request.fd, *facts, request.remote);
+      const Result<SocketFacts> connected = ConnectDatagrams(request, *facts);
       if (connected) local = connected->local;
       if (!connected) done = std::unexpected(connected.error());
     }

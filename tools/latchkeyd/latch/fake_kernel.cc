@@ -32,9 +32,9 @@ int FakeKernel::AddUdp(bool v6) {
 }
 
 void FakeKernel::ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
-                                  uint32_t) {
+                                  uint32_t scope) {
   Socket& socket = sockets.at(fd);
-  socket.steps.emplace_back("connect");
+  socket.steps.push_back(scope == 0 ? "connect" : "connect%" + std::to_string(scope));
   socket.steps.emplace_back("drain");
   socket.facts.remote = remote;
   socket.facts.tcp_state = 1;

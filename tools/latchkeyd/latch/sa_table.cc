@@ -158,13 +158,6 @@ void SaTable::Remember(const KnownSa& known, int64_t now) {
   past.push_back(Past{known, now, ++turn_});
 }
 
-void SaTable::KeepOnly(const std::set<SaKey>& keys, int64_t now) {
-  for (auto it = sas_.begin(); it != sas_.end();) {
-    const SaKey key = (it++)->first;
-    if (!keys.contains(key)) Erase(key, now);
-  }
-}
-
 std::vector<const KnownSa*> SaTable::Carrying(const Flow& flow, bool inbound,
                                               uint32_t reqid) const {
   std::vector<const KnownSa*> found;

@@ -86,8 +86,6 @@ class SaTable {
   // With `unused`, the kernel says that no packet was ever taken in under it: an SA that never had
   // a name then has no past.
   void Erase(const SaKey& key, int64_t now, bool unused = false);
-  // Erases every SA that is not in `keys`: after a dump.
-  void KeepOnly(const std::set<SaKey>& keys, int64_t now);
 
   // The SAs that can carry packets of the flow in one direction, newest first. One of a single
   // flow's own is another's as long as the ports of this one are not known. With a reqid, the

@@ -82,17 +82,6 @@ TEST_CASE("an SA whose peer becomes another counts as two") {
   CHECK(table.Carrying(kFlow, true).size() == 1);
 }
 
-TEST_CASE("after a dump only what it showed is left") {
-  FakeKernel kernel;
-  SaTable table;
-  const std::vector<Sa> pair = kernel.AddPair(7, "10.9.0.2");
-  table.Put(pair[0], false, Named("bob"), 1);
-  table.Put(pair[1], true, Named("bob"), 1);
-  table.KeepOnly({pair[0].key}, 5);
-  CHECK(table.all().size() == 1);
-  CHECK(table.Carrying(kFlow, true).empty());
-}
-
 TEST_CASE("a voucher is for the very SA, and says what it is for") {
   FakeKernel kernel;
   Sa sa = kernel.AddPair(7, "10.9.0.2")[1];

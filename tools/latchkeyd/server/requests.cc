@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "policy/model/latch.h"
-#include "policy/request.h"
 
 namespace latchkey::broker {
 
@@ -100,22 +99,15 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   if (session == nullptr) return false;
   Client client = ClientOf(*session, request);
   const int fd = request.descriptors[0];
-  if (!wishes_.empty()) {
-    const Result<SocketFacts> facts = kernel_.Inspect(fd);
-    auto wish = facts ? wishes_.Find(facts->cookie) : nullptr;
-    // Whoever uses the socket is held to the policy of his own session.
-    if (wish != nullptr && wish->floor != client.policy) {
-      wish = policy::HeldTo(wish->request, client.policy);
-    }
-    if (wish != nullptr) client.policy = std::move(wish);
-  }
   Answer answer{wire::Verdict::kRefused, Reason::kLimit, 0, 0};
   // Descriptors of his that do not close are held against a user before there are too many.
   const bool stalls = request.uid != 0 && offload_.Pending(request.uid) >= kMostPending;
-  switch (stalls ? wire::Type::kDecision : asked.header.type) {
+  const bool held = HoldToRequest(client, fd, asked.header.type);
+  if (!held) answer.reason = Reason::kSuspectGap;
+  switch (stalls || !held ? wire::Type::kDecision : asked.header.type) {
     case wire::Type::kConnect:
       answer = engine_->Connect(client, fd, asked.fd, FromWire(asked.remote),
-                                (asked.flags & wire::kRequestNonblocking) != 0);
+                                (asked.flags & wire::kRequestNonblocking) != 0, asked.remote.scope);
       break;
     case wire::Type::kListen:
       answer = engine_->Listen(client, fd, asked.fd);
@@ -127,6 +119,7 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
       answer = engine_->Release(client, fd);
       break;
     default:
+      if (!held) break;
       log_("refused: limit: too many descriptors of uid " + std::to_string(request.uid) +
            " do not close");
   }

@@ -62,6 +62,26 @@ Answer Server::TakeWish(const Client& client, int fd, const std::string& text, i
   return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }
 
+bool Server::HoldToRequest(Client& client, int fd, wire::Type type) {
+  if (!wishes_.empty()) {
+    const Result<SocketFacts> facts = kernel_.Inspect(fd);
+    auto wish = facts ? wishes_.Find(facts->cookie) : nullptr;
+    // Whoever uses the socket is held to the policy of his own session.
+    if (wish != nullptr && wish->floor != client.policy) {
+      wish = policy::HeldTo(wish->request, client.policy);
+    }
+    if (wish != nullptr) {
+      client.policy = std::move(wish);
+      return true;
+    }
+  }
+  const bool begins = type == wire::Type::kConnect || type == wire::Type::kListen;
+  if (!wishes_lost_ || !begins || !engine_->IsMarkedAlone(fd)) return true;
+  OnRefusal(client, Flow{Direction::kOut, kProtocolTcp, {}, {}}, Reason::kSuspectGap,
+            "the socket may have had a request that the journal lost");
+  return false;
+}
+
 bool Server::HandleWish(Connection& connection, wire::Received& request) {
   const auto& asked = request.As<wire::Wish>();
   if (asked.flags != 0 || asked.text[wire::kWishSize - 1] != '\0') return false;
@@ -77,6 +97,7 @@ bool Server::HandleWish(Connection& connection, wire::Received& request) {
 }
 
 void Server::RestoreWishes(const JournalState& old) {
+  wishes_lost_ = old.garbled > 0;
   const auto nothing = std::make_shared<const policy::Policy>();
   for (const auto& [cookie, record] : old.wishes) {
     const Session* session = sessions_.Find(record.session);

@@ -178,6 +178,9 @@ class Server : public Observer {
   void EndSession(uint64_t id);
   bool HasLatch(uint64_t session) const;
   Client ClientOf(Session& session, const wire::Received& request) const;
+  // Puts a socket's own request in the place of its session's policy. False for one that may have
+  // one, and nobody knows it any more.
+  bool HoldToRequest(Client& client, int fd, wire::Type type);
   Answer TakeWish(const Client& client, int fd, const std::string& text, int& error);
   void PruneWishes();
   void MarkPages();
@@ -203,6 +206,7 @@ class Server : public Observer {
   std::map<uint64_t, Opening> openings_;
   uint64_t last_ticket_ = 0;
   WishTable wishes_;
+  bool wishes_lost_ = false;  // the journal had lines that cannot be read
   int64_t pruned_at_ = 0;
 };
 

@@ -188,6 +188,28 @@ TEST_CASE("Requests outlive the broker, those of latches too") {
   CHECK(Wish(rig, again, waits, kAlice)->error == EALREADY);
 }
 
+TEST_CASE("A request that the journal lost is not taken for none") {
+  Rig rig;
+  Peer peer = rig.Attached(kNothing);
+  const int socket = rig.kernel.NewSocket();
+  REQUIRE(Wish(rig, peer, socket, kCarol)->verdict == Verdict::kBypass);
+  const std::string path = rig.directory + "/journal";
+  std::string text(1 << 20, '\0');
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  text.resize(static_cast<size_t>(pread(file.get(), text.data(), text.size(), 0)));
+  const size_t at = text.find("\"kind\":\"wish\"");
+  REQUIRE(at != std::string::npos);
+  REQUIRE(pwrite(file.get(), "#", 1, static_cast<off_t>(at)) == 1);
+
+  rig.Start();
+  Peer again = rig.Attached(kNothing);
+  const std::optional<wire::Decision> refused = Connect(rig, again, socket);
+  REQUIRE(refused);
+  CHECK(refused->verdict == Verdict::kRefused);
+  CHECK(refused->reason == Reason::kSuspectGap);
+  CHECK(Connect(rig, again, rig.kernel.NewSocket())->verdict == Verdict::kBypass);
+}
+
 TEST_CASE("A request goes with its socket: who uses it is held to his own policy as well") {
   Rig rig;
   Peer peer = rig.Attached(kNothing);
