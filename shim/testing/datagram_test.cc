@@ -14,16 +14,6 @@ using wire::Settle;
 using wire::Type;
 using wire::Verdict;
 
-std::string Run(const std::string& name, const FakeBroker& broker, const Server& server) {
-  return Probe(name, server.port(),
-               {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}})
-      .Finish();
-}
-
-std::string Line(const char* what, int value) {
-  return std::string(what) + " " + std::to_string(value) + "\n";
-}
-
 void SetRule(FakeBroker& broker, uint8_t protocol, Settle settle) {
   broker.page().rules[0] = {};
   broker.page().rules[0].protocol = protocol;

@@ -14,11 +14,7 @@ namespace {
 using wire::Type;
 
 struct World {
-  std::string Run(const std::string& name) {
-    return Probe(name, server.port(),
-                 {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}})
-        .Finish();
-  }
+  std::string Run(const std::string& name) { return testing::Run(name, broker, server); }
 
   // Has the policy let the probe go bare.
   void Exempt() {

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/testing/harness.h"
 #include "shim/wire/codec.h"
 #include "shim/wire/page.h"
 
@@ -124,6 +125,16 @@ class FakeBroker {
   wire::Bound bound_{.header = {}, .error = ENODATA, .size = 0, .octets = {}};
   std::string wish_;
 };
+
+// The environment of a probe in the session of `broker`.
+inline std::map<std::string, std::string> In(const FakeBroker& broker) {
+  return {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}};
+}
+
+// Runs a probe there to its end, with `server` to talk to; returns its output.
+inline std::string Run(const std::string& name, const FakeBroker& broker, const Server& server) {
+  return Probe(name, server.port(), In(broker)).Finish();
+}
 
 }  // namespace latchkey::testing
 

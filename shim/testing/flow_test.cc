@@ -13,18 +13,6 @@ namespace {
 using wire::Type;
 using wire::Verdict;
 
-std::map<std::string, std::string> In(const FakeBroker& broker) {
-  return {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}};
-}
-
-std::string Run(const std::string& name, const FakeBroker& broker, const Server& server) {
-  return Probe(name, server.port(), In(broker)).Finish();
-}
-
-std::string Line(const char* what, int value) {
-  return std::string(what) + " " + std::to_string(value) + "\n";
-}
-
 wire::PageRule RuleFor(uint16_t port, wire::Settle settle) {
   wire::PageRule rule{};
   rule.settle = settle;

@@ -59,6 +59,11 @@ class Probe {
   int error_ = -1;
 };
 
+// What a probe prints of a call: its name, and what it said.
+inline std::string Line(const std::string& what, int value) {
+  return what + " " + std::to_string(value) + "\n";
+}
+
 }  // namespace latchkey::testing
 
 #endif  // SHIM_TESTING_HARNESS_H_

@@ -15,18 +15,6 @@ namespace {
 using wire::Type;
 using wire::Verdict;
 
-std::map<std::string, std::string> In(const FakeBroker& broker) {
-  return {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}};
-}
-
-std::string Run(const std::string& name, const FakeBroker& broker, const Server& server) {
-  return Probe(name, server.port(), In(broker)).Finish();
-}
-
-std::string Line(const std::string& what, int value) {
-  return what + " " + std::to_string(value) + "\n";
-}
-
 wire::LatchRecord Example() {
   Latch latch;
   latch.id = 7;

@@ -12,16 +12,6 @@ namespace {
 using wire::Type;
 using wire::Verdict;
 
-std::string Run(const std::string& name, const FakeBroker& broker, const Server& server) {
-  return Probe(name, server.port(),
-               {{"LATCHKEY_SOCKET", broker.path()}, {"LATCHKEY_TOKEN", broker.token()}})
-      .Finish();
-}
-
-std::string Line(const char* what, int value) {
-  return std::string(what) + " " + std::to_string(value) + "\n";
-}
-
 TEST_CASE("a program that closes everything keeps its connection to the broker") {
   FakeBroker broker;
   Server server;

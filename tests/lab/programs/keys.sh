@@ -24,6 +24,16 @@ start_key_pair() {
   start_broker b
 }
 
+# behind_nat: b and c reach a by the wire itself, which gives them its own address, 10.9.0.254.
+behind_nat() {
+  local host
+  ip address add 10.9.0.254/24 dev wire
+  echo 1 >/proc/sys/net/ipv4/ip_forward
+  echo 0 | tee /proc/sys/net/ipv4/conf/{all,wire}/send_redirects >/dev/null
+  for host in b c; do ip -n $host route add 10.9.0.1/32 via 10.9.0.254; done
+  iptables-legacy -t nat -A POSTROUTING -s 10.9.0.2/31 -d 10.9.0.1 -j SNAT --to-source 10.9.0.254 || fail "no NAT"
+}
+
 # field HOST PATTERN NAME: of the first latch of `latchkey list --json` whose line of `latches` matches.
 field() {
   on "$1" latchkey list --json | "${python[@]}" -c '

@@ -18,28 +18,17 @@ import struct
 import sys
 import time
 
-
-class GivenUp(Exception):
-    """The alarm."""
-
-
-def give_up(_signal, _frame):
-    raise GivenUp
-
-
-def name_of(number):
-    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode.get(number, str(number))
+# Run with -I, it finds its parts by this alone; what they are compiled to stays nowhere.
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+# pylint: disable=wrong-import-position
+from sock_datagrams import Datagrams
+from sock_options import Options
+from sock_processes import Processes
+from sock_words import GivenUp, family_of, give_up, name_of, word
 
 
-def word(error):
-    return type(error).__name__ if error.errno is None else name_of(error.errno)
-
-
-def family_of(address):
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-class Sockets:
+class Sockets(Options, Datagrams, Processes):
     def __init__(self):
         self.seconds = 20.0
         self.elapsed_ms = 0
@@ -218,62 +207,6 @@ class Sockets:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(value, 0))
         return "ok"
 
-    # --- what latchkey.h offers ---
-    def on(self, what):
-        """The connection's socket, or the listener's."""
-        return self.listener if what == "listener" else self.socket
-
-    def state(self, what=""):
-        return str(self.on(what).getsockopt(0x4C4B, 1))
-
-    def disposition(self):
-        return str(self.socket.getsockopt(0x4C4B, 6))
-
-    def peer_id(self, what=""):
-        return self.on(what).getsockopt(0x4C4B, 2, 256).decode()
-
-    def local_id(self):
-        return self.socket.getsockopt(0x4C4B, 3, 256).decode()
-
-    def binding(self):
-        """The channel binding, in hexadecimal after the type's name."""
-        kind, octets = self.socket.getsockopt(0x4C4B, 7, 96).split(b":", 1)
-        return f"{kind.decode()} {octets.hex()}"
-
-    def info(self):
-        """The fields of latchkey_info that do not change from one run to the next."""
-        octets = self.socket.getsockopt(0x4C4B, 4, 1024)
-        size, version, _, _, state, disposition, flags, reqid, _, _ = struct.unpack_from("=IIQQiiIIII", octets)
-        bits, protocol, mode, replay, esn, pin, flow = struct.unpack_from("=HBBBBBB", octets, 48)
-        family, port = struct.unpack_from("=HH", octets, 80)
-        names = [octets[at : at + room].split(b"\0")[0].decode() for at, room in
-                 ((152, 256), (408, 256), (664, 64), (728, 64), (792, 64), (856, 64), (920, 64), (984, 32))]
-        numbers = (size == len(octets), version, state, disposition, flags, reqid, bits, protocol, mode, replay, esn,
-                   pin, flow, socket.AddressFamily(family).name, port)
-        return " ".join(str(each) for each in numbers) + " " + " ".join(name or "-" for name in names)
-
-    def wish(self, family, *text):
-        """A new socket with a request; "|" stands for the end of a line."""
-        made = self.new(socket.AF_INET6 if family == "6" else socket.AF_INET)
-        made.setsockopt(0x4C4B, 5, " ".join(text).replace("|", "\n").encode())
-        return "ok"
-
-    def wish_again(self, *text):
-        self.socket.setsockopt(0x4C4B, 5, " ".join(text).replace("|", "\n").encode())
-        return "ok"
-
-    def wish_listen(self, address, port):
-        """Has the socket of a wish listen."""
-        self.socket.bind((address, int(port)))
-        self.socket.listen(8)
-        self.listener = self.socket
-        return "ok"
-
-    def xfrm(self):
-        """What a program may not do: its own policy on a socket."""
-        self.socket.setsockopt(socket.IPPROTO_IP, 17, bytes(184))
-        return "ok"
-
     # --- data ---
     def send(self, text):
         self.socket.sendall(text.encode())
@@ -388,129 +321,7 @@ class Sockets:
         self.connections[self.name] = context.wrap_socket(self.socket, server_side=True)
         return peer
 
-    # --- datagrams ---
-    def udp_send(self, address, port, text):
-        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        made.sendto(text.encode(), (address, int(port)))
-        return "ok"
-
-    def udp_connect(self, address, port, text):
-        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        made.connect((address, int(port)))
-        made.send(text.encode())
-        return "ok"
-
-    def udp_from(self, address, port, local_port, text):
-        """One datagram from a port of its own choice."""
-        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("", int(local_port)))
-        made.sendto(text.encode(), (address, int(port)))
-        return "ok"
-
-    def udp_bind(self, address, port):
-        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        made.bind((address, int(port)))
-        self.connections[self.name] = made
-        return "ok"
-
-    def udp(self, address, port, local_port="0", blocking="1"):
-        """A connected socket, which the other commands then are about."""
-        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        if local_port != "0":
-            made.bind(("", int(local_port)))
-        made.setblocking(blocking == "1")
-        self.connections[self.name] = made
-        made.connect((address, int(port)))
-        made.setblocking(True)
-        return "ok"
-
-    def sendto(self, address, port, text):
-        """Without regard to a connection."""
-        self.socket.sendto(text.encode(), (address, int(port)))
-        return "ok"
-
-    def disconnect(self):
-        libc = ctypes.CDLL(None, use_errno=True)
-        nowhere = struct.pack("=H", socket.AF_UNSPEC) + bytes(14)
-        return "ok" if libc.connect(self.socket.fileno(), nowhere, 16) == 0 else name_of(ctypes.get_errno())
-
-    def ping(self, address):
-        """One echo request and its reply (needs CAP_NET_RAW)."""
-        family = family_of(address)
-        protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
-        request, reply = (128, 129) if family == socket.AF_INET6 else (8, 0)
-        body = os.urandom(16)
-        packet = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1) + body
-        total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
-        while total >> 16:
-            total = (total & 0xFFFF) + (total >> 16)
-        packet = packet[:2] + struct.pack("!H", ~total & 0xFFFF) + packet[4:]
-        made = socket.socket(family, socket.SOCK_RAW, protocol)
-        made.sendto(packet, (address, 0))
-        while True:
-            got = made.recv(2048)
-            if family == socket.AF_INET:
-                got = got[(got[0] & 15) * 4:]
-            if got[0] == reply and got[8:] == body:
-                return "ok"
-
-    # --- processes ---
-    def in_child(self, *command):
-        """Runs one command in a forked child."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(writer, self.do(" ".join(command)).encode())
-            os._exit(0)
-        os.close(writer)
-        said = os.read(reader, 4096).decode()
-        os.close(reader)
-        os.waitpid(child, 0)
-        return said
-
-    def daemonize(self):
-        """Goes on as a child, in place of the parent, which is gone."""
-        if os.fork() != 0:
-            os._exit(0)
-        return "ok"
-
-    def setuid(self, uid):
-        os.setgroups([])
-        os.setgid(int(uid))
-        os.setuid(int(uid))
-        return "ok"
-
-    def close_all(self):
-        """Closes every descriptor that this program did not open itself: all but 0 to 2."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        for descriptor in range(3, 4096):
-            libc.close(descriptor)
-        return "ok"
-
-    def close_range(self):
-        libc = ctypes.CDLL(None, use_errno=True)
-        return "ok" if libc.close_range(3, ctypes.c_uint(0xFFFFFFFF), 0) == 0 else "failed"
-
-    def exec(self, *arguments):
-        """Becomes this program anew, with the connection and nothing else inherited."""
-        descriptor = self.socket.fileno()
-        os.set_inheritable(descriptor, True)
-        os.execv(sys.executable, [sys.executable, "-I", "-S", __file__, *arguments,
-                                  f"adopt {descriptor}"])
-
-    def adopt(self, descriptor):
-        self.connections[self.name] = socket.socket(fileno=int(descriptor))
-        return "ok"
-
-    def capabilities(self):
-        """The effective set of capabilities, in hex, without leading zeros."""
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("CapEff:"):
-                    return line.split()[1].lstrip("0") or "0"
-        return "none"
-
+    # --- the commands themselves ---
     def do(self, line):
         command, *arguments = line.split(" ")
         method = getattr(self, command.replace("-", "_"))

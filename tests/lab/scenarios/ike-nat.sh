@@ -3,12 +3,7 @@ set -u
 # shellcheck source=../programs/keys.sh
 . "$(dirname "$0")/../programs/keys.sh"
 
-# b and c reach a by the wire itself, which gives them its own address.
-ip address add 10.9.0.254/24 dev wire
-echo 1 >/proc/sys/net/ipv4/ip_forward
-echo 0 | tee /proc/sys/net/ipv4/conf/{all,wire}/send_redirects >/dev/null
-for host in b c; do ip -n $host route add 10.9.0.1/32 via 10.9.0.254; done
-iptables-legacy -t nat -A POSTROUTING -s 10.9.0.2/31 -d 10.9.0.1 -j SNAT --to-source 10.9.0.254 || fail "no NAT"
+behind_nat
 # A NAT with a short memory.
 echo 2 | tee /proc/sys/net/netfilter/nf_conntrack_udp_timeout{,_stream} >/dev/null || fail "no memory to shorten"
 # The kernel's own way for the inside goes there too.

@@ -1,0 +1,78 @@
+"""What sock.py does with datagrams."""
+
+import ctypes
+import os
+import socket
+import struct
+
+from sock_words import family_of, name_of
+
+
+class Datagrams:
+    """Commands about UDP and raw sockets, some of which are connections of Sockets."""
+
+    def udp_send(self, address, port, text):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_connect(self, address, port, text):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.connect((address, int(port)))
+        made.send(text.encode())
+        return "ok"
+
+    def udp_from(self, address, port, local_port, text):
+        """One datagram from a port of its own choice."""
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("", int(local_port)))
+        made.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_bind(self, address, port):
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        made.bind((address, int(port)))
+        self.connections[self.name] = made
+        return "ok"
+
+    def udp(self, address, port, local_port="0", blocking="1"):
+        """A connected socket, which the other commands then are about."""
+        made = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        if local_port != "0":
+            made.bind(("", int(local_port)))
+        made.setblocking(blocking == "1")
+        self.connections[self.name] = made
+        made.connect((address, int(port)))
+        made.setblocking(True)
+        return "ok"
+
+    def sendto(self, address, port, text):
+        """Without regard to a connection."""
+        self.socket.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def disconnect(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        nowhere = struct.pack("=H", socket.AF_UNSPEC) + bytes(14)
+        return "ok" if libc.connect(self.socket.fileno(), nowhere, 16) == 0 else name_of(ctypes.get_errno())
+
+    def ping(self, address):
+        """One echo request and its reply (needs CAP_NET_RAW)."""
+        family = family_of(address)
+        protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+        request, reply = (128, 129) if family == socket.AF_INET6 else (8, 0)
+        body = os.urandom(16)
+        packet = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1) + body
+        total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        packet = packet[:2] + struct.pack("!H", ~total & 0xFFFF) + packet[4:]
+        made = socket.socket(family, socket.SOCK_RAW, protocol)
+        made.sendto(packet, (address, 0))
+        while True:
+            got = made.recv(2048)
+            if family == socket.AF_INET:
+                got = got[(got[0] & 15) * 4:]
+            if got[0] == reply and got[8:] == body:
+                return "ok"
