@@ -20,8 +20,7 @@ bool Mapped(const uint8_t* octets) {
   return octets[10] == 0xff && octets[11] == 0xff;
 }
 
-bool Matches(const wire::PageRule& rule, const wire::Endpoint& remote, uint8_t protocol) {
-  if (rule.protocol != 0 && rule.protocol != protocol) return false;
+bool Covers(const wire::PageRule& rule, const wire::Endpoint& remote) {
   if (rule.port_low > remote.port || remote.port > rule.port_high) return false;
   if (rule.family == 0) return true;
   if (rule.family != remote.family) return false;
@@ -75,13 +74,32 @@ wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote,
   const uint32_t count = page.rule_count < wire::kPageRules ? page.rule_count : wire::kPageRules;
   wire::Settle settle = page.otherwise;
   for (uint32_t i = 0; i < count; ++i) {
-    if (Matches(page.rules[i], remote, protocol)) {
-      settle = page.rules[i].settle;
+    const wire::PageRule& rule = page.rules[i];
+    if ((rule.protocol == 0 || rule.protocol == protocol) && Covers(rule, remote)) {
+      settle = rule.settle;
       break;
     }
   }
   std::atomic_thread_fence(std::memory_order_acquire);
   return page.generation.load(std::memory_order_relaxed) == before ? settle : wire::Settle::kAsk;
+}
+
+bool BypassesAll(const wire::Page& page, const wire::Endpoint& remote) {
+  const uint32_t before = page.generation.load(std::memory_order_acquire);
+  if ((before & 1) != 0) return false;
+  const uint32_t count = page.rule_count < wire::kPageRules ? page.rule_count : wire::kPageRules;
+  wire::Settle settle = page.otherwise;
+  // What counts is the first rule of each protocol; up to the first of both, all must bypass.
+  for (uint32_t i = 0; i < count; ++i) {
+    const wire::PageRule& rule = page.rules[i];
+    const bool counts = rule.protocol == 0 || rule.settle != wire::Settle::kBypass;
+    if (!counts || !Covers(rule, remote)) continue;
+    settle = rule.settle;
+    break;
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return page.generation.load(std::memory_order_relaxed) == before &&
+         settle == wire::Settle::kBypass;
 }
 
 Ailment FindTrouble(const wire::Page& page, uint64_t cookie) {

@@ -22,6 +22,11 @@ bool IsLoopback(const wire::Endpoint& endpoint);
 wire::Settle SettleConnect(const wire::Page& page, const wire::Endpoint& remote,
                            uint8_t protocol = IPPROTO_TCP);
 
+// True when the policy lets every flow to `remote` pass, whatever its protocol, for certain: one
+// pass over the rules, where two answers would take two. False may mean no more than that it did
+// not look closely.
+bool BypassesAll(const wire::Page& page, const wire::Endpoint& remote);
+
 struct Ailment {
   wire::Trouble trouble = wire::Trouble::kFree;
   wire::Reason reason = wire::Reason::kNone;

@@ -56,6 +56,37 @@ void AddRule(wire::Page& page, const char* prefix, uint8_t bits, uint16_t low, u
 
 std::unique_ptr<wire::Page> MakePage() { return std::make_unique<wire::Page>(); }
 
+TEST_CASE("what passes whatever its protocol passes by each: 20,000 random pages") {
+  std::mt19937 dice(7);
+  const auto page = MakePage();
+  const wire::Endpoint remote = Read("10.9.0.1", 5);
+  int all = 0;
+  int wrong = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    page->rule_count = 0;
+    page->otherwise = static_cast<Settle>(dice() % 4);
+    for (uint32_t count = dice() % 5; count > 0; --count) {
+      const auto low = static_cast<uint16_t>(dice() % 8);
+      AddRule(*page, nullptr, 0, low, static_cast<uint16_t>(low + dice() % 8),
+              static_cast<Settle>(dice() % 3 == 0 ? dice() % 4 : 1));
+      const uint8_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
+      page->rules[page->rule_count - 1].protocol = protocols[dice() % 3];
+    }
+    if (!BypassesAll(*page, remote)) continue;
+    ++all;
+    for (const uint8_t protocol : {IPPROTO_TCP, IPPROTO_UDP}) {
+      if (SettleConnect(*page, remote, protocol) != Settle::kBypass) ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(all > 2'000);
+  page->rule_count = 0;
+  page->otherwise = Settle::kBypass;
+  CHECK(BypassesAll(*page, remote));
+  page->generation = 1;
+  CHECK_FALSE(BypassesAll(*page, remote));
+}
+
 TEST_CASE("addresses are read in host order, v4-mapped ones as IPv4") {
   CHECK(Read("10.9.0.1", 8080).port == 8080);
   CHECK(Read("::ffff:10.9.0.1").family == AF_INET);
