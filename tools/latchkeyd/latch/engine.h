@@ -216,6 +216,8 @@ class Engine {
 
   // engine_peers.cc: whom listeners may answer.
   static bool KeepsClearOut(const Entry& listener, const Address& remote);
+  size_t IdentitiesBehind(const Entry* listener, const SocketFacts& facts, const Flow& flow,
+                          const policy::Verdict& verdict) const;
   static bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
                            const Address& remote);
   std::set<std::optional<Identity>> IdentitiesAt(const Entry& listener, const Flow& flow,

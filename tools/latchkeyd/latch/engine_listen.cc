@@ -1,7 +1,6 @@
 // Listeners: RFC 5660's LISTENER latches, and the children they spawn at accept.
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "policy/request.h"
@@ -195,6 +194,16 @@ Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Err
   return answer;
 }
 
+// How many identities may have stood behind what lies in a child's queue.
+size_t Engine::IdentitiesBehind(const Entry* listener, const SocketFacts& facts, const Flow& flow,
+                                const policy::Verdict& verdict) const {
+  const bool by_reqid = HoldsTunnels(listener, verdict, flow.remote.address);
+  if (listener == nullptr) {
+    return sas_.IdentitiesSince(flow, kernel_.NowMs() - kImplicitQueueMs, by_reqid).size();
+  }
+  return IdentitiesAt(*listener, flow, by_reqid, listener->elders.contains(facts.cookie)).size();
+}
+
 Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                                const policy::Verdict& verdict, Waiting* waiting,
                                const Error* failure) {
@@ -239,14 +248,22 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (Pending(flow) && MayWait(waiting) && Wait(*waiting, flow, verdict, /*pending=*/true)) {
     return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
   }
-  const bool by_reqid = HoldsTunnels(listener, verdict, flow.remote.address);
-  const std::set<std::optional<Identity>> identities =
-      listener != nullptr
-          ? IdentitiesAt(*listener, flow, by_reqid, listener->elders.contains(facts.cookie))
-          : sas_.IdentitiesSince(flow, kernel_.NowMs() - kImplicitQueueMs, by_reqid);
-  if (identities.size() > 1) {
+  size_t identities = IdentitiesBehind(listener, facts, flow, verdict);
+  const auto of_port = [&](uint64_t id) {
+    return database_.Find(id)->latch.flow.local.port == flow.local.port;
+  };
+  if (identities > 1 && std::ranges::count_if(database_.listeners(), of_port) > 1) {
+    // One that was closed a moment ago may still be taken for its successor.
+    Reap(/*thorough=*/true);
+    listener = ListenerOf(flow);
+    if (listener == nullptr) {
+      return Refuse(client, flow, Reason::kUnlatchedListener, "its listener was closed");
+    }
+    identities = IdentitiesBehind(listener, facts, flow, verdict);
+  }
+  if (identities > 1) {
     return Refuse(client, flow, Reason::kAmbiguousPeer,
-                  std::to_string(identities.size()) + " identities since it listens");
+                  std::to_string(identities) + " identities since it listens");
   }
   return Protect(request, facts, flow, verdict, waiting, failure);
 }

@@ -157,6 +157,27 @@ TEST_CASE("another peer, or another proof, is no other name of ours") {
   CHECK(broker.Accept(broker.Child(broker.listener)).reason == Reason::kAmbiguousPeer);
 }
 
+TEST_CASE("a listener that was closed a moment ago is not taken for its successor") {
+  Listening broker;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const std::vector<Sa> carol = broker.Keyed(8, "carol", "10.9.0.2");
+  const bool closed = GENERATE(false, true);
+  if (closed) broker.CloseSocket(broker.listener);
+  broker.Pass(10);
+  broker.Gone(carol);
+  broker.Pass(10);
+  const int successor = broker.Listener();
+  REQUIRE(broker.Listen(successor).verdict == Verdict::kLatched);
+  broker.Pass(10);
+  const Answer answer = broker.Accept(broker.Child(successor));
+  if (closed) {
+    CHECK(answer.verdict == Verdict::kLatched);
+  } else {
+    // Its children may have queued at either.
+    CHECK(answer.reason == Reason::kAmbiguousPeer);
+  }
+}
+
 TEST_CASE("where the queue cannot be read nobody is served") {
   Listening broker;
   const std::vector<Sa> before = broker.As("old");
