@@ -260,6 +260,7 @@ class Broker {
       for (int i = 0; i < count; ++i) {
         const int fd = events[i].data.fd;
         if (fd == signals) return;
+        if (fd == kernel.EventFd()) continue;  // drained already
         if (fd == listener) {
           UniqueFd fresh = AcceptConnection(listener);
           const int error = errno;
