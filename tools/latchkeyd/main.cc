@@ -237,6 +237,7 @@ class Broker {
         Result<std::vector<KernelEvent>> events = kernel.ReadEvents();
         if (!events) {
           Log("no more kernel events: " + events.error().ToString());
+          epoll_ctl(poll.get(), EPOLL_CTL_DEL, kernel.EventFd(), nullptr);
           engine.OnEvents({KernelEvent{KernelEvent::Kind::kOverrun, {}}});
           return;
         }

@@ -1,8 +1,8 @@
 // Answers that wait for a name. A peer's first SYN can come under its new SA before the key manager
 // has told us whose that is. To refuse its answer by the standing BLOCK would cost the peer a whole
-// retransmission; so the kernel keeps it back meanwhile, under an entry whose reqid no SA has, as it
-// does for LARVAL connects. When the SA gets a name that may be answered, the entry gets its reqid,
-// and what waits leaves (xfrm_policy_requeue); else the entry goes, and what waits with it.
+// retransmission; so the kernel keeps it back meanwhile, under an entry whose reqid no SA has, as
+// it does for LARVAL connects. When the SA gets a name that may be answered, the entry gets its
+// reqid, and what waits leaves (xfrm_policy_requeue); else the entry goes, and what waits with it.
 
 #include <algorithm>
 

@@ -43,8 +43,8 @@ struct Held : Broker {
   bool Holds() const { return Answers() == std::vector{kPlaceholder} && kernel.holding; }
   void CheckNoneHeld() {
     CHECK_FALSE(kernel.holding);
-    CHECK(std::ranges::none_of(
-        kernel.guards, [](const Guard& guard) { return guard.reqid == kPlaceholder; }));
+    CHECK(std::ranges::none_of(kernel.guards,
+                               [](const Guard& guard) { return guard.reqid == kPlaceholder; }));
     CHECK(observer.journal.size() == kernel.guards.size());
   }
 };
