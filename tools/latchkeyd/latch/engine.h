@@ -232,7 +232,7 @@ class Engine {
   void NoteClearChildren(Entry& entry);
   bool NoteQueued(const Entry& entry, const std::set<Prefix>& remotes, std::set<uint64_t>& noted);
 
-  // engine_hold.cc: answers that wait for a name.
+  // engine_answers.cc: answers that wait for a name.
   bool AwaitsName(const std::vector<const KnownSa*>& sas) const;
   bool HoldBack(const Guard& guard);
   bool LetAnswersGo(const Guard& guard);
