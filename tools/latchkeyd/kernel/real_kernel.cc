@@ -216,6 +216,20 @@ std::optional<Address> RealKernel::SourceAddress(const Address& remote, uint32_t
 
 Result<void> RealKernel::BindAny(int fd, const SocketFacts& facts) { return BindToAny(fd, facts); }
 
+Result<void> RealKernel::FilterDatagrams(int, const SocketFacts&,
+                                         const std::vector<DatagramRegion>&) {
+  return Fail(Reason::kUnsupported, "filter datagrams", "no filter");
+}
+Result<void> RealKernel::Admit(const DatagramAdmission&) {
+  return Fail(Reason::kUnsupported, "admit datagrams", "no filter");
+}
+void RealKernel::Dismiss(const DatagramAdmission&) {}
+void RealKernel::ForgetDatagrams(uint64_t) {}
+uint64_t RealKernel::DroppedDatagrams(uint64_t) { return 0; }
+Result<void> RealKernel::TagSa(const Sa&, uint32_t, uint32_t) {
+  return Fail(Reason::kUnsupported, "tag SA", "no filter");
+}
+
 int64_t RealKernel::NowMs() {
   const timespec now = Clock(CLOCK_MONOTONIC);
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;

@@ -71,6 +71,13 @@ class RealKernel : public KernelPort {
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override;
+  Result<void> Admit(const DatagramAdmission& admission) override;
+  void Dismiss(const DatagramAdmission& admission) override;
+  void ForgetDatagrams(uint64_t cookie) override;
+  uint64_t DroppedDatagrams(uint64_t cookie) override;
+  Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override;
   uint64_t WallSeconds() override;
 

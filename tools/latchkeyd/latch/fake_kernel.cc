@@ -163,6 +163,35 @@ Result<void> FakeKernel::BanFragments(const std::vector<FragmentBan>& wanted) {
   return {};
 }
 
+Result<void> FakeKernel::FilterDatagrams(int, const SocketFacts& facts,
+                                         const std::vector<DatagramRegion>& regions) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "filter datagrams", "injected");
+  filters[facts.cookie] = regions;
+  return {};
+}
+
+Result<void> FakeKernel::Admit(const DatagramAdmission& admission) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "admit datagrams", "injected");
+  admissions.insert(admission);
+  return {};
+}
+
+void FakeKernel::ForgetDatagrams(uint64_t cookie) {
+  filters[cookie].clear();
+  std::erase_if(admissions, [&](const auto& each) { return each.cookie == cookie; });
+}
+
+Result<void> FakeKernel::TagSa(const Sa& sa, uint32_t tag, uint32_t mask) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "tag SA", "injected");
+  for (Sa& each : sad) {
+    if (each.key != sa.key) continue;
+    each.set_mark = (each.set_mark & ~mask) | tag;
+    each.set_mask |= mask;
+    return {};
+  }
+  return Fail(Reason::kKernelRefused, "tag SA", "not there");
+}
+
 bool FakeKernel::IsLocalAddress(const Address& address) {
   return std::ranges::any_of(
       locals, [&](const std::string& local) { return Address::Parse(local) == address; });

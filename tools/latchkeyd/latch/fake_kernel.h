@@ -3,6 +3,7 @@
 #define TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,6 +52,13 @@ class FakeKernel : public KernelPort {
   void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
                         uint32_t scope) override;
   void Drain(int fd) override { sockets.at(fd).steps.emplace_back("drain"); }
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override;
+  Result<void> Admit(const DatagramAdmission& admission) override;
+  void Dismiss(const DatagramAdmission& admission) override { admissions.erase(admission); }
+  void ForgetDatagrams(uint64_t cookie) override;
+  uint64_t DroppedDatagrams(uint64_t) override { return 0; }
+  Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override { return now; }
   uint64_t WallSeconds() override { return 1'700'000'000; }
 
@@ -71,6 +79,8 @@ class FakeKernel : public KernelPort {
   std::vector<SpdEntry> spd;  // somebody else's
   std::vector<Guard> guards;
   std::vector<FragmentBan> bans;
+  std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
+  std::set<DatagramAdmission> admissions;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   std::vector<Guard> renewed;  // in order

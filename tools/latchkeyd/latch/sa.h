@@ -29,6 +29,7 @@ struct Sa {
   Protection protection;
   uint32_t mark = 0, mark_mask = 0;
   uint32_t if_id = 0;
+  uint32_t set_mark = 0, set_mask = 0;  // what it gives packets for a mark (XFRMA_SET_MARK)
   Offload offload = Offload::kNone;
   bool larval = false;  // SPI 0 or no algorithm: no SA yet
   uint64_t added = 0;   // when it was made, by the kernel's clock: seconds since 1970; 0 = not said
