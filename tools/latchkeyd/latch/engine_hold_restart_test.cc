@@ -107,7 +107,9 @@ TEST_CASE("One that bears the mark, and that no record speaks of, is cut off") {
   const int fd = broker.Held();
   Legacy nothing;
   nothing.incomplete = true;
+  nothing.guards = broker.Left().guards;
   broker.Restart(nothing);
+  REQUIRE(broker.started);
   CHECK(broker.SocketOf(fd).policy->kind == SocketPolicy::Kind::kBlock);
   CHECK(broker.SocketOf(fd).aborted);
 }

@@ -122,7 +122,10 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     }
     entry.own_sa = entry.own_sa || (own && entry.latch.pin == Pin::kSpi);
   }
+  const bool holds =
+      entry.latch.state == State::kListener && entry.latch.flow.protocol == kProtocolUdp;
   if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
+    if (holds) kernel_.ForgetDatagrams(entry.hint.cookie);
     return ReleaseKeys(entry);
   }
   const bool was_broken = entry.latch.state == State::kBroken;
@@ -131,8 +134,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
   bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
-  const bool datagrams = entry.latch.flow.protocol == kProtocolUdp;
-  if (entry.latch.state == State::kListener && datagrams) {
+  if (holds) {
     AdoptHeld(entry);
   } else if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
