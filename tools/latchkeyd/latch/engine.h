@@ -69,10 +69,11 @@ class Engine {
   Answer Accept(const Client& client, int fd, int fd_hint);
   Answer Release(const Client& client, int fd, int fd_hint = -1);
   // Takes an unconnected UDP socket under the rules (kBypass: none says anything of it), and makes
-  // one ready to send to `remote`. Of a refused one nothing moves any more.
+  // one ready to send to `remote`. Of one that Hold() refuses nothing moves any more. A
+  // `nonblocking` Peer() waits Options::inline_ms; what it began goes on for the next.
   Answer Hold(const Client& client, int fd, int fd_hint);
   Answer Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
-              uint32_t scope = 0);
+              bool nonblocking = false, uint32_t scope = 0);
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
@@ -261,6 +262,8 @@ class Engine {
 
   // engine_held_peers.cc: whom they have to do with.
   policy::Verdict DecideDatagram(const Entry& entry, const Flow& flow, bool& incoming) const;
+  const Identity* RivalOf(const Entry& entry, const SocketAddress& remote,
+                          const Identity& identity) const;
   bool RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& peer);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
@@ -334,6 +337,7 @@ class Engine {
   bool stale_ = false;  // SAD and SPD could not be read: what we know is no basis for more
   std::map<uint32_t, std::set<SaKey>> tags_;  // incoming SAs, by what they bear
   std::set<SaKey> tagged_;                    // of them, by us
+  std::set<SaKey> untagged_;                  // of them, such as cannot be
   uint32_t last_tag_ = 0;
   std::vector<Voucher> departed_;  // of a broker before us, whose SAs went while nobody watched
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().

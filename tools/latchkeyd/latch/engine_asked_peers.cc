@@ -17,8 +17,8 @@ constexpr size_t kMostAsked = 1024;
 }  // namespace
 
 Answer Engine::Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
-                    uint32_t scope) {
-  Request request{client, fd, fd_hint, /*accept=*/false, /*nonblocking=*/false, remote, scope};
+                    bool nonblocking, uint32_t scope) {
+  Request request{client, fd, fd_hint, /*accept=*/false, nonblocking, remote, scope};
   request.peer = true;
   return Begin(std::move(request));
 }

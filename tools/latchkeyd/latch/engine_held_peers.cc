@@ -14,6 +14,8 @@ namespace {
 
 // How long a peer that has no SA left stays the one that its address was latched to.
 constexpr int64_t kPeerMs = 300'000;
+// How often it is looked whether another socket still has a peer latched to somebody else.
+constexpr int64_t kRivalMs = 1'000;
 // What all SAs between a socket and a peer's address say of who it is.
 struct Behind {
   std::set<std::optional<Identity>> identities;  // an unknown one as nothing
@@ -78,6 +80,25 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
     }
     peer.guards.push_back(each);
   }
+}
+
+// Sockets of one port share what leaves for a peer: while one has it latched to somebody, no other
+// has it latched to somebody else.
+const Identity* Engine::RivalOf(const Entry& entry, const SocketAddress& remote,
+                                const Identity& identity) const {
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& other = *database_.Find(id);
+    if (&other == &entry || !other.held ||
+        !SharePlace(other.latch.flow.local, entry.latch.flow.local)) {
+      continue;
+    }
+    for (const auto& [theirs, peer] : other.held->peers) {
+      const bool meets = theirs.address == remote.address &&
+                         (theirs.port == 0 || remote.port == 0 || theirs.port == remote.port);
+      if (meets && peer.identity && *peer.identity != identity) return &*peer.identity;
+    }
+  }
+  return nullptr;
 }
 
 // Looks at the SAs with one peer. True when datagrams can move.
@@ -205,11 +226,18 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
             Error{"serve peer", "it began with " + peer.protection.ToString(), Reason::kConflictSa};
         continue;
       }
+      const Identity identity = pair->in->who.verified.identity;
+      if (const Identity* rival = RivalOf(entry, remote, identity)) {
+        why = Error{"serve peer",
+                    "another socket of the port has it latched to \"" + rival->peer_id + "\"",
+                    Reason::kConflictSa};
+        look_again(now + kRivalMs);
+        continue;
+      }
       for (const KnownSa* known : named[1]) usable.push_back(known->sa.key);
       guard = DatagramGuard(Host(way.flow.local.address), bound.port, remote, options_.guard_mark);
       guard->action = RequireAction(pair->out->sa.key.protocol);
       guard->reqid = pair->out->sa.reqid;
-      const Identity identity = pair->in->who.verified.identity;
       const Protection began = protection;
       if (!peer.identity) {
         peer.identity = identity;

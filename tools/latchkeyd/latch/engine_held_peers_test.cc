@@ -108,6 +108,42 @@ TEST_CASE("The next one waits, too, where the first has long been gone for less 
   CHECK(broker.TakesIn(fd, "10.9.0.2", 40'000, &later[1]));
 }
 
+TEST_CASE("Of sockets of one port none speaks to another than the other does") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int first = broker.Held();
+  broker.Unkeyed(bob);
+  const std::vector<Sa> mallory = broker.Keyed(9, "mallory", "10.9.0.2");
+  const int second = broker.Held();
+  const int elsewhere = broker.Held(54);
+  CHECK(broker.SendsNothing(first, "10.9.0.2", 1));
+  CHECK(broker.SendsNothing(second, "10.9.0.2", 1));
+  CHECK_FALSE(broker.TakesIn(second, "10.9.0.2", 1, &mallory[1]));
+  CHECK(broker.Sends(elsewhere, "10.9.0.2", 1, 9));
+  broker.CloseSocket(first);
+  broker.Pass(broker.options.reap_ms);
+  broker.Pass(1000);
+  CHECK(broker.Sends(second, "10.9.0.2", 1, 9));
+  CHECK(broker.TakesIn(second, "10.9.0.2", 1, &mallory[1]));
+}
+
+TEST_CASE("What is another socket's latch is no way for a held one's datagrams") {
+  HoldBroker broker(ClientPolicy());
+  policy::Rule discard = UdpRule("not there", Direction::kOut, policy::Action::kDiscard, {}, 54);
+  broker.client.policy = MakePolicy(
+      {UdpRule("ask", Direction::kOut, policy::Action::kProtect, {}, 53), std::move(discard)});
+  const int fd = broker.Held(40'000);
+  REQUIRE(fd > 0);
+  const auto strict = broker.client.policy;
+  broker.client.policy = MakePolicy({ProtectRule()});
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int connected = broker.kernel.AddUdp();
+  REQUIRE(broker.Begin(connected, false, "10.9.0.2", 54).verdict == Verdict::kLatched);
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 54));
+  broker.client.policy = strict;
+  CHECK(broker.Peer(fd, "10.9.0.2", 54).reason == Reason::kPolicyDiscard);
+}
+
 TEST_CASE("A rekey goes on by itself: both SAs while both are there, then the new one") {
   HoldBroker broker(ServerPolicy());
   const std::vector<Sa> old = broker.Keyed(7, "bob", "10.9.0.2");
@@ -196,6 +232,18 @@ TEST_CASE("A peer without SAs waits for keys, as a connect does") {
     broker.Negotiated("10.9.0.2", Reason::kNoChild);
     CHECK(broker.RefusalOf(waits.ticket) == Reason::kNoChild);
     CHECK(broker.SendsNothing(fd, "10.9.0.2", 53));
+  }
+  SECTION("a program that does not wait is told so, and the next datagram goes") {
+    const int other = broker.Held(40'001);
+    const Answer moment = broker.engine->Peer(broker.client, other, other, At("10.9.0.2", 53),
+                                              /*nonblocking=*/true);
+    REQUIRE(moment.verdict == Verdict::kWait);
+    broker.Pass(broker.options.inline_ms);
+    CHECK(broker.RefusalOf(moment.ticket) == Reason::kAcquireTimeout);
+    CHECK(broker.SendsNothing(other, "10.9.0.2", 53));
+    broker.Keyed(7, "bob", "10.9.0.2");
+    CHECK(broker.Peer(other).verdict == Verdict::kLatched);
+    CHECK(broker.Sends(other, "10.9.0.2", 53, 7));
   }
   SECTION("they do not come in time") {
     broker.Pass(5000);

@@ -5,14 +5,11 @@
 #include <utility>
 
 #include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/held.h"
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
 namespace {
-
-bool SharePlace(const SocketAddress& a, const SocketAddress& b) {
-  return a.port == b.port && (a.address.IsAny() || b.address.IsAny() || a.address == b.address);
-}
 
 std::vector<DatagramRegion> PassAll() {
   std::vector<DatagramRegion> regions;

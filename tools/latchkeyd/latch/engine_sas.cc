@@ -47,6 +47,7 @@ void Engine::EraseSa(const SaKey& key, bool unused) {
   if (known->Vouching()) observer_.OnVoucherEnd(key);
   if (known->inbound) NoteTag(&known->sa, nullptr);
   tagged_.erase(key);
+  untagged_.erase(key);
   sas_.Erase(key, kernel_.NowMs(), unused);
 }
 

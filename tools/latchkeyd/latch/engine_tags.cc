@@ -57,9 +57,12 @@ uint32_t Engine::Retag(const KnownSa& known) {
   }
   Sa sa = known.sa;
   if (Result<void> done = kernel_.TagSa(sa, fresh, mask); !done) {
-    observer_.OnWarning("no datagrams under an SA: " + done.error().ToString());
+    if (untagged_.insert(sa.key).second) {
+      observer_.OnWarning("no datagrams under an SA: " + done.error().ToString());
+    }
     return 0;
   }
+  untagged_.erase(sa.key);
   tagged_.insert(sa.key);
   sa.set_mark = (sa.set_mark & ~mask) | fresh;
   sa.set_mask |= mask;

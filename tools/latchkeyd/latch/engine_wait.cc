@@ -128,7 +128,20 @@ void Engine::OnTime() {
                            : Error{"identify peer", "no answer in time", Reason::kPeerUnknown};
     Deliver(ticket, &late);
   }
-  for (const uint64_t ticket : larval) GoLarval(ticket);
+  for (const uint64_t ticket : larval) {
+    const auto it = waiting_.find(ticket);
+    if (it == waiting_.end()) continue;
+    Waiting& waiting = it->second;
+    if (!waiting.request.peer) {
+      GoLarval(ticket);
+      continue;
+    }
+    // Nobody waits any more, but the keys may come for the next datagram.
+    const Error late{"acquire SA", "not within the moment", Reason::kAcquireTimeout};
+    waiting.negotiation = 0;
+    waiting.deadline = now;
+    Deliver(ticket, &late);
+  }
   for (const uint64_t id : std::set(larvals_)) {
     Entry* entry = database_.Find(id);
     if (entry == nullptr || now < entry->deadline) continue;

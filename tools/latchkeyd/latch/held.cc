@@ -23,6 +23,10 @@ Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& re
   return guard;
 }
 
+bool SharePlace(const SocketAddress& a, const SocketAddress& b) {
+  return a.port == b.port && (a.address.IsAny() || b.address.IsAny() || a.address == b.address);
+}
+
 DatagramRegion::Need NeedAt(const Held& held, const Address& address) {
   for (const DatagramRegion& region : held.regions) {
     if (region.remote.Contains(address)) return region.need;

@@ -18,6 +18,9 @@ Prefix Host(const Address& address);
 Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& remote,
                     uint32_t mark);
 
+// True when packets of sockets bound to both can meet one SPD entry.
+bool SharePlace(const SocketAddress& a, const SocketAddress& b);
+
 // What the rules say of datagrams from there, whatever their port.
 DatagramRegion::Need NeedAt(const Held& held, const Address& address);
 

@@ -179,6 +179,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow) {
     guard.selector.source_port = latch.flow.local.port;
     guard.selector.source_mask = 0xffff;
   }
+  // What leaves an unconnected UDP socket asks the SPD alone: it must not go by another's entry.
+  narrow = narrow || latch.flow.protocol == kProtocolUdp;
   if (latch.flow.direction != Direction::kIn || narrow) {
     guard.selector.destination_port = latch.flow.remote.port;
     guard.selector.destination_mask = 0xffff;

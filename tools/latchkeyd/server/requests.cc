@@ -124,7 +124,8 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
       answer = engine_->Hold(client, fd, asked.fd);
       break;
     case wire::Type::kPeer:
-      answer = engine_->Peer(client, fd, asked.fd, FromWire(asked.remote), asked.remote.scope);
+      answer = engine_->Peer(client, fd, asked.fd, FromWire(asked.remote),
+                             (asked.flags & wire::kRequestNonblocking) != 0, asked.remote.scope);
       break;
     default:
       if (!held) break;
