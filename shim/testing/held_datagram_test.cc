@@ -179,6 +179,13 @@ TEST_CASE("what was held is forgotten with its number, however it is taken away"
   CHECK(here.Run("held-numbers") == all + "before 0\n" + Line("unshare", EKEYREJECTED));
 }
 
+TEST_CASE("by whichever thread it is closed, and whichever gets the number") {
+  Held here(Settle::kProtect, kHold | kRules);
+  here.SetHold();
+  here.broker.Set(Type::kPeer, kRefusal);
+  CHECK(here.Run("held-threads") == "sent 0\nrefused 400\n");
+}
+
 TEST_CASE("dissolved, it may have another port, and is asked about with the next send") {
   Held here(Settle::kProtect, kHold | kRules);
   here.SetHold();

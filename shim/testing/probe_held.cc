@@ -12,7 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "shim/testing/probe_tools.h"
 
@@ -201,6 +204,27 @@ void Numbers() {
   Outcome("unshare", Send(fd));
 }
 
+// Half of the threads make held sockets and close them, the others make loose ones, which often get
+// their numbers; counts what of these was sent all the same.
+void Threads() {
+  std::atomic<int> sent{0};
+  std::atomic<int> refused{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, holds = i % 2 == 0] {
+      for (int n = 0; n < 200; ++n) {
+        const int fd = holds ? Bound() : Udp();
+        const long result = Send(fd);
+        if (!holds) ++(result == 1 ? sent : refused);
+        close(fd);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Print("sent", sent);
+  Print("refused", refused);
+}
+
 void Disconnects() {
   const int fd = Bound();
   Outcome("send", Send(fd));
@@ -282,21 +306,14 @@ void Inherited() {
 
 std::map<std::string, std::function<void()>> HeldProbes() {
   return {
-      {"held-bind", Binds},
-      {"held-sends", BoundSends},
-      {"held-unbound", FreeSends},
-      {"held-ways", Ways},
-      {"held-batch", Batch},
-      {"held-numbers", Numbers},
-      {"held-disconnect", Disconnects},
-      {"held-filters", Filters},
-      {"held-nonblocking", Nonblocking},
-      {"held-timed", Timed},
-      {"held-signalled", Signalled},
-      {"held-receives", Receives},
-      {"held-pauses", Pauses},
-      {"held-inherits", Inherits},
-      {"held-inherited", Inherited},
+      {"held-bind", Binds},        {"held-sends", BoundSends},
+      {"held-unbound", FreeSends}, {"held-ways", Ways},
+      {"held-batch", Batch},       {"held-numbers", Numbers},
+      {"held-threads", Threads},   {"held-disconnect", Disconnects},
+      {"held-filters", Filters},   {"held-nonblocking", Nonblocking},
+      {"held-timed", Timed},       {"held-signalled", Signalled},
+      {"held-receives", Receives}, {"held-pauses", Pauses},
+      {"held-inherits", Inherits}, {"held-inherited", Inherited},
   };
 }
 
