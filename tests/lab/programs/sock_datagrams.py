@@ -35,6 +35,10 @@ class Datagrams:
         self.connections[self.name] = socket.socket(family_of(address), socket.SOCK_DGRAM)
         return "ok"
 
+    def blocking(self, flag):
+        self.socket.setblocking(flag == "1")
+        return "ok"
+
     def recvfrom(self):
         """A datagram and the address it came from."""
         text, name = self.socket.recvfrom(2048)
