@@ -173,6 +173,7 @@ class Broker {
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
     engine_options.guard_mark = guard_mark;
+    engine_options.tag_mask = system->mark_mask & ~guard_mark;
     engine_options.system = system;
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);

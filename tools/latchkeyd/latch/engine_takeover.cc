@@ -20,6 +20,9 @@ Result<void> Engine::Start(Legacy legacy) {
   Result<void> read = Resynchronise();
   sas_.EndInheriting();
   if (!read) return read;
+  for (const Voucher& voucher : legacy.vouchers) {
+    if (sas_.Find(voucher.sa.key) == nullptr) departed_.push_back(voucher);
+  }
   database_.SkipIds(legacy.last_id);
   const int entries = legacy.incomplete ? RemoveUnknownGuards() : 0;
   if (!legacy.latches.empty() || legacy.incomplete) {
@@ -128,7 +131,10 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
   bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
-  if (entry.latch.state == State::kListener && entry.seen) {
+  const bool datagrams = entry.latch.flow.protocol == kProtocolUdp;
+  if (entry.latch.state == State::kListener && datagrams) {
+    AdoptHeld(entry);
+  } else if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
     for (const Guard& guard : wanted) {
       if (Result<void> done = guards_.Hold(guard); done) {
@@ -152,7 +158,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     observer_.OnWarning("a latch of the journal could not be taken over");
     return;
   }
-  if (stored->latch.state == State::kListener) {
+  if (stored->held) {
+    RefreshHeld(*stored);
+  } else if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
   } else if (was_broken) {
     Silence(*stored, /*first=*/true);

@@ -66,6 +66,9 @@ class FakeKernel : public KernelPort {
   int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
   // Makes a UDP socket, not connected.
   int AddUdp(bool v6 = false);
+  // Would the filter of the socket let a datagram in that came from `remote` under an SA, or in
+  // clear (null)?
+  bool TakesIn(int fd, const SocketAddress& remote, const Sa* sa = nullptr) const;
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
   // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and
@@ -84,6 +87,7 @@ class FakeKernel : public KernelPort {
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   std::vector<Guard> renewed;  // in order
+  bool filters_possible = true;
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};

@@ -211,6 +211,14 @@ bool IsManys(const Address& address) {
   return address.family == Family::kV4 && ((first >> 4) == 0xe || address == broadcast);
 }
 
+std::vector<Family> FamiliesOf(const SocketFacts& facts) {
+  if (facts.local.address.family == Family::kV4) return {Family::kV4};
+  if (facts.v6_socket && !facts.v6_only && facts.local.address.IsAny()) {
+    return {Family::kV6, Family::kV4};
+  }
+  return {Family::kV6};
+}
+
 bool IsLack(Reason reason) {
   return reason == Reason::kNoSa || reason == Reason::kNoChild || reason == Reason::kAcquireTimeout;
 }

@@ -70,6 +70,9 @@ Guard LarvalGuard(const SocketAddress& remote, uint8_t protocol, uint32_t reqid,
 // True for an address of many: a group, or the broadcast address. No SA has one as its peer's.
 bool IsManys(const Address& address);
 
+// Returns the families that a bound socket can speak.
+std::vector<Family> FamiliesOf(const SocketFacts& facts);
+
 // True for the reasons that say no more than that there is nobody to protect a flow with.
 bool IsLack(Reason reason);
 

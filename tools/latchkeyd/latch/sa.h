@@ -49,6 +49,15 @@ struct Sa {
   }
 };
 
+// True when both are one SA that nobody has changed but for what it gives packets for a mark: that
+// changes as it is tagged, and says nothing of whom it is with.
+inline bool SameButTag(const Sa& a, const Sa& b) {
+  Sa other = b;
+  other.set_mark = a.set_mark;
+  other.set_mask = a.set_mask;
+  return a == other;
+}
+
 }  // namespace latchkey::broker
 
 #endif  // TOOLS_LATCHKEYD_LATCH_SA_H_

@@ -80,8 +80,8 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
     CHECK(Ends(rig, rig.Connect(), Message(type), {f}));
     CHECK(Ends(rig, rig.Connect(), Message(type), {f, g}));
   }
-  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
-                          Type::kInquire, Type::kWish, Type::kBinding}) {
+  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease, Type::kHold,
+                          Type::kPeer, Type::kInquire, Type::kWish, Type::kBinding}) {
     CHECK(Ends(rig, rig.Attached(), Message(type)));
     CHECK(Ends(rig, rig.Attached(), Message(type), {rig.kernel.NewSocket(), g}));
   }
