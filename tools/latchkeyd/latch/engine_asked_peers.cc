@@ -14,6 +14,11 @@ namespace {
 // How many peers one socket may have asked about.
 constexpr size_t kMostAsked = 1024;
 
+size_t CountAsked(const Held& held) {
+  return static_cast<size_t>(
+      std::ranges::count_if(held.peers, [](const auto& each) { return each.second.asked; }));
+}
+
 }  // namespace
 
 Answer Engine::Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
@@ -85,15 +90,19 @@ Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flo
     if (why.reason == Reason::kNone) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
     return Refuse(client, flow, why.reason, why.ToString());
   }
-  Held& held = *entry.held;
-  const SocketAddress anyone{request.remote.address, 0};
-  const auto wide = held.peers.find(anyone);
-  if (wide != held.peers.end() && RefreshPeer(entry, anyone, wide->second)) {
-    return Answer{wire::Verdict::kLatched, Reason::kNone, entry.latch.id, 0};
+  // By a rule for what comes in it is one peer, whatever its port.
+  bool incoming = false;
+  (void)DecideDatagram(entry, flow, incoming);
+  SocketAddress key = request.remote;
+  Result<HeldPeer*> peer = nullptr;
+  if (incoming && !verdict.implicit && !PortsMatter(*entry.held, key.address)) {
+    key.port = 0;
+    peer = &entry.held->peers[key];
+  } else {
+    peer = AskedPeer(request, entry, /*clear=*/false);
   }
-  Result<HeldPeer*> peer = AskedPeer(request, entry, /*clear=*/false);
   if (!peer) return Refuse(client, flow, peer.error().reason, peer.error().ToString());
-  if (RefreshPeer(entry, request.remote, **peer)) {
+  if (RefreshPeer(entry, key, **peer)) {
     return Answer{wire::Verdict::kLatched, Reason::kNone, entry.latch.id, 0};
   }
   const Reason why = (*peer)->why == Reason::kNone ? Reason::kKernelRefused : (*peer)->why;
@@ -108,10 +117,13 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry, bool c
     if (found->second.clear == clear) return &found->second;
     return Fail(Reason::kConflictSpd, "ask about peer", "what the system asks has changed");
   }
-  const auto asked =
-      std::ranges::count_if(held.peers, [](const auto& each) { return each.second.asked; });
-  if (static_cast<size_t>(asked) >= kMostAsked) {
-    return Fail(Reason::kLimit, "ask about peer", "too many of one socket");
+  size_t of_user = 0;
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& each = *database_.Find(id);
+    if (each.held && each.latch.uid == entry.latch.uid) of_user += CountAsked(*each.held);
+  }
+  if (CountAsked(held) >= kMostAsked || of_user >= options_.latches_per_uid) {
+    return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
   }
   const std::vector<DatagramRegion> before = RegionsOf(held);
   HeldPeer& peer = held.peers[request.remote];

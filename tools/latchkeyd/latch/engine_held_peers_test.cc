@@ -81,6 +81,7 @@ TEST_CASE("Another identity's SA: conflict, and nothing of either moves") {
   SECTION("the first goes, and the other waits for so long") {
     broker.Unkeyed(bob);
     broker.Pass(kPeerMs - 1);
+    CHECK(broker.Peer(fd, "10.9.0.2", 40'000).reason == Reason::kConflictSa);
     CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 40'000, &mallory[1]));
     CHECK(broker.SendsNothing(fd, "10.9.0.2", 40'000));
     broker.Pass(1);
@@ -120,6 +121,7 @@ TEST_CASE("Of sockets of one port none speaks to another than the other does") {
   CHECK(broker.SendsNothing(second, "10.9.0.2", 1));
   CHECK_FALSE(broker.TakesIn(second, "10.9.0.2", 1, &mallory[1]));
   CHECK(broker.Sends(elsewhere, "10.9.0.2", 1, 9));
+  broker.Pass(broker.options.reap_ms);
   broker.CloseSocket(first);
   broker.Pass(broker.options.reap_ms);
   broker.Pass(1000);
@@ -267,6 +269,14 @@ TEST_CASE("A socket asks about so many and no more") {
   }
   CHECK(broker.Peer(fd, "10.9.0.2", 3000).reason == Reason::kLimit);
   CHECK(broker.Peer(fd, "10.9.0.2", 1000).verdict == Verdict::kLatched);
+  // And one user's sockets together about as many as he may have latches.
+  broker.options.latches_per_uid = 3;
+  broker.Crash();
+  CHECK(broker.Peer(fd, "10.9.0.2", 1).verdict == Verdict::kLatched);
+  CHECK(broker.Peer(fd, "10.9.0.2", 2).verdict == Verdict::kLatched);
+  const int other = broker.Held(40'001);
+  CHECK(broker.Peer(other, "10.9.0.2", 3).verdict == Verdict::kLatched);
+  CHECK(broker.Peer(other, "10.9.0.2", 4).reason == Reason::kLimit);
 }
 
 TEST_CASE("Where the SAs cannot be read, nothing protected moves") {
