@@ -140,9 +140,12 @@ class Probe {
 
   std::string Events() {
     std::string text;
-    for (const KernelEvent& event : kernel_->ReadEvents().value()) {
-      if (event.kind != KernelEvent::Kind::kSaAdded) continue;
-      text += (text.empty() ? "" : ", ") + Hex(event.sa.key.spi) + " " + MarkOf(event.sa);
+    const std::vector<KernelEvent> events = kernel_->ReadEvents().value();
+    for (const KernelEvent& event : events) {
+      if (!text.empty()) text += ", ";
+      text += event.kind == KernelEvent::Kind::kSaAdded
+                  ? Hex(event.sa.key.spi) + " " + MarkOf(event.sa)
+                  : "kind " + std::to_string(static_cast<int>(event.kind));
     }
     return text.empty() ? "none" : text;
   }

@@ -1,28 +1,10 @@
 # The kernel's part of unconnected UDP: SAs tagged in place say in the filter what a datagram came under, without privileges, over the death of a broker; replay state, counters and lifetimes stay, and charon goes on.
 set -u
 
-coproc probe { on a datagrams-probe /sys/fs/bpf/latchkey 2>&1; }
-probe_in=${probe[1]} probe_out=${probe[0]}
-answer() {
-  local line
-  IFS= read -r -t 20 line <&"$probe_out" || fail "no answer"
-  printf '%s' "$line"
-}
-ask() { # ask COMMAND: what is answered
-  echo "$*" >&"$probe_in" || fail "the probe is gone"
-  answer
-}
-is() { expect_eq "$1" "$(ask "$1")" "$2"; } # is COMMAND ANSWER
-expect_eq "the filter is there" "$(answer)" "ready "
+# shellcheck source=../programs/probe.sh
+. "$(dirname "$0")/../programs/probe.sh"
 
-cat >"$LAB/send.py" <<'END'
-import socket, sys
-family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-udp = socket.socket(family, socket.SOCK_DGRAM)
-udp.bind(("", int(sys.argv[4])))
-udp.sendto(sys.argv[3].encode(), (sys.argv[1], int(sys.argv[2])))
-END
-send() { on "$1" python3 "$LAB/send.py" "$2" 5000 "$3" "${4:-0}" || fail "cannot send"; }
+start_probe a
 protect() { # protect HOST DESTINATION REQID: what it sends there goes under ESP
   on "$1" ip xfrm policy add dst "$2" proto udp dport 5000 dir out priority 10 tmpl proto esp reqid "$3" mode transport || fail "no policy"
 }
@@ -77,9 +59,6 @@ long=$(ask recv)
 expect_eq "a long one" ${#long} $((1605 + 14))
 
 # --- tagged in place: nothing else of an SA changes ---
-shown() { # what the kernel says of an SA, but for the mark and the last use
-  on a ip -s -d xfrm state list spi "$1" | sed -E 's/output-mark [^ ]*( mask [^ ]*)?//; s/ +$//' | sed '/^[[:space:]]*$/d'
-}
 key="0x$(printf '%072d' 7)"
 for host in a b; do
   on $host ip xfrm state add src 10.9.0.2 dst 10.9.0.1 proto esp spi 0x5001 reqid 21 mode transport \
@@ -155,6 +134,5 @@ is forget ok
 send b 10.9.0.1 forgotten
 is recv nothing
 check "pinned while it runs" [ -n "$(on a ls /sys/fs/bpf/latchkey)" ]
-eval "exec $probe_in>&-"
-wait "$probe_PID" 2>/dev/null
+end_probe
 expect_eq "nothing is left behind" "$(on a ls /sys/fs/bpf/latchkey)" ""

@@ -2,8 +2,8 @@
 // program. Implements KernelPort's calls of the same names.
 //
 // Limits, for all sockets of a network namespace: datagram_layout.h (65,536 sockets, 262,144
-// admissions, 65,536 regions of one address and port, 65,536 others); past them kLimit. One filter
-// belongs to one thread.
+// admissions, 65,536 regions of one address and port, 65,536 others); past them kLimit. The empty
+// maps take 7 MB of the kernel's memory, an admission 64 octets. One filter belongs to one thread.
 #ifndef TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 #define TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 

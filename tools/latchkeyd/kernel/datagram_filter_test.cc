@@ -292,6 +292,11 @@ TEST_CASE("What there is no room for is refused, and leaves nothing behind") {
   CHECK(us.Take() == "as before");
   many.resize(60'000);
   CHECK(c.filter.Filter(us.fd(), us.cookie(), many));
+  // Nor do regions that were.
+  CHECK(c.filter.Filter(us.fd(), us.cookie(), {}));
+  CHECK(c.filter.Filter(us.fd(), us.cookie(), many));
+  c.filter.Forget(us.cookie());
+  CHECK(c.filter.Filter(us.fd(), us.cookie(), many));
 }
 
 }  // namespace

@@ -10,11 +10,13 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "tools/latchkeyd/kernel/datagram_filter.h"
 #include "tools/latchkeyd/kernel/datagram_test_socket.h"
+#include "tools/latchkeyd/kernel/real_kernel.h"
 #include "tools/latchkeyd/kernel/test_netns.h"
 
 namespace latchkey::broker {
@@ -131,6 +133,27 @@ TEST_CASE("The next broker finds the maps, and changes what its predecessor's so
     peer.Send(us, "127.0.0.1", "x", kTag | 0x00100000);
     CHECK(us.Take() == "x");
   }
+}
+
+TEST_CASE("Of sockets that were closed meanwhile the next broker forgets all") {
+  const Pins pins;
+  const TestUdp us("0.0.0.0");
+  const TestUdp peer("127.0.0.1");
+  uint64_t gone = 0;
+  {
+    const TestUdp closed("0.0.0.0");
+    gone = closed.cookie();
+    DatagramFilter filter({kMask, pins.base});
+    for (const TestUdp* each : {&us, &closed}) {
+      REQUIRE(filter.Filter(each->fd(), each->cookie(), {}));
+      peer.Send(*each, "127.0.0.1", "x");
+    }
+    REQUIRE(filter.Dropped(gone) == 1);
+  }
+  const Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open({}, {kMask, pins.base});
+  REQUIRE(kernel);
+  CHECK((*kernel)->DroppedDatagrams(gone) == 0);
+  CHECK((*kernel)->DroppedDatagrams(us.cookie()) == 1);
 }
 
 TEST_CASE("Where nothing is held, nothing stays pinned") {
