@@ -115,6 +115,15 @@ bool AsksAnything(const System& system) {
                              [](const Rule& rule) { return rule.action != Action::kBypass; });
 }
 
+// True when datagrams that nobody asked for are not all let in: a socket is held from bind() on.
+bool HoldsIncoming(const Policy& policy) {
+  return policy.otherwise == Action::kDiscard ||
+         std::ranges::any_of(policy.rules, [](const Rule& rule) {
+           return rule.direction != Direction::kOut && rule.action != Action::kBypass &&
+                  (rule.protocol == 0 || rule.protocol == kProtocolUdp);
+         });
+}
+
 class Compiler {
  public:
   Compiler(std::vector<Strict> strict, wire::Page& page)
@@ -163,7 +172,7 @@ class Compiler {
     holds_datagrams_ = holds_datagrams_ || HoldsDatagrams(page_.otherwise);
   }
 
-  // True when some datagram is not to be sent without a connection.
+  // True when some datagram may only be sent after the broker was asked.
   bool holds_datagrams() const { return holds_datagrams_; }
 
  private:
@@ -220,7 +229,7 @@ class Compiler {
 
 void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   const uint32_t generation = page.generation.load(std::memory_order_relaxed);
-  page.flags.fetch_or(wire::kPageDatagramRules);
+  page.flags.fetch_or(wire::kPageDatagramRules | wire::kPageHold);
   page.generation.store(generation | 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);
   page.rule_count = 0;
@@ -229,6 +238,11 @@ void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
                     page);
   for (const Rule& rule : policy.rules) compiler.Add(rule);
   compiler.Otherwise(policy.otherwise);
+  if (HoldsIncoming(policy)) {
+    page.flags.fetch_or(wire::kPageHold);
+  } else {
+    page.flags.fetch_and(~wire::kPageHold);
+  }
   if (policy.otherwise == Action::kDiscard) {
     page.flags.fetch_or(wire::kPageDenyDatagrams);
   } else {

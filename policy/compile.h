@@ -8,7 +8,7 @@
 
 namespace latchkey::policy {
 
-// Writes rules, `otherwise` and kPageDenyDatagrams into `page` (which nobody else writes
+// Writes rules, `otherwise`, kPageHold and kPageDenyDatagrams into `page` (which nobody else writes
 // meanwhile), generation odd while it does. Only outgoing TCP is compiled. A rule becomes bypass or
 // discard entries only when that is the whole answer, whoever asks; protect rules, rules about
 // local endpoints, what the system asks anything of and what does not fit into the table become

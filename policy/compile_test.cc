@@ -288,5 +288,36 @@ TEST_CASE("That no rule is about datagrams is said in one word") {
   CHECK((page.flags.load() & wire::kPageDatagramRules) == 0);
 }
 
+TEST_CASE("That a rule holds datagrams that come in is said in one word") {
+  const auto holds = [](const Policy& policy) {
+    return (Compile(policy)->flags.load() & wire::kPageHold) != 0;
+  };
+  Policy policy;
+  CHECK_FALSE(holds(policy));
+  for (const Action action : {Action::kProtect, Action::kProtectOrBypass, Action::kDiscard}) {
+    policy.rules = {Make(action)};
+    policy.rules[0].direction = Direction::kBoth;
+    CHECK(holds(policy));
+    policy.rules[0].direction = Direction::kIn;
+    CHECK(holds(policy));
+    policy.rules[0].protocol = kProtocolTcp;
+    CHECK_FALSE(holds(policy));
+    policy.rules[0].protocol = kProtocolUdp;
+    CHECK(holds(policy));
+    policy.rules[0].direction = Direction::kOut;
+    CHECK_FALSE(holds(policy));
+  }
+  policy.rules[0].direction = Direction::kIn;
+  policy.rules[0].action = Action::kBypass;
+  CHECK_FALSE(holds(policy));
+  policy.otherwise = Action::kDiscard;
+  CHECK(holds(policy));
+  // And taken back.
+  wire::Page page{};
+  CompileInto(policy, &kFree, page);
+  CompileInto(Policy{}, &kFree, page);
+  CHECK((page.flags.load() & wire::kPageHold) == 0);
+}
+
 }  // namespace
 }  // namespace latchkey::policy

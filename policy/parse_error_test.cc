@@ -73,20 +73,10 @@ TEST_CASE("The process") {
   });
 }
 
-TEST_CASE("Values that are not supported yet") {
-  const std::string yet =
-      "p:6:12: protocol = \"udp\" is not supported yet for datagrams that come in: expected "
-      "direction = \"out\" with it";
-  Check({
-      {kRule + "protocol = \"udp\"", {yet}},
-      {kRule + "protocol = \"udp\"\ndirection = \"in\"", {yet}},
-      {kRule + "protocol = \"sctp\"",
-       {"p:6:12: protocol is \"sctp\": expected \"tcp\", \"udp\" or \"any\""}},
-  });
-}
-
 TEST_CASE("Words that are none") {
   Check({
+      {kRule + "protocol = \"sctp\"",
+       {"p:6:12: protocol is \"sctp\": expected \"tcp\", \"udp\" or \"any\""}},
       {kProtection + "protocol = \"udp\"",
        {"p:5:12: protocol is \"udp\": expected \"esp\" or \"ah\""}},
       {kProtection + "replay = \"yes\"",

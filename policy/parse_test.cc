@@ -128,8 +128,10 @@ TEST_CASE("Directions, protocols, actions") {
   CHECK(GoodRule("action = \"protect\"\ndirection = \"in\"").direction == Direction::kIn);
   CHECK(GoodRule("action = \"protect\"\nprotocol = \"any\"").protocol == 0);
   CHECK(GoodRule("action = \"protect\"\nprotocol = \"tcp\"").protocol == kProtocolTcp);
-  CHECK(GoodRule("action = \"protect\"\nprotocol = \"udp\"\ndirection = \"out\"").protocol ==
-        kProtocolUdp);
+  for (const char* direction : {"", "\ndirection = \"in\"", "\ndirection = \"out\""}) {
+    CHECK(GoodRule(std::string("action = \"protect\"\nprotocol = \"udp\"") + direction).protocol ==
+          kProtocolUdp);
+  }
 }
 
 TEST_CASE("Limits of numbers, lists and durations still pass") {

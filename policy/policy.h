@@ -31,7 +31,7 @@ enum class OnBreak : uint8_t {
 struct Rule {
   std::string name;  // "rule N" when the file gives none
   Direction direction = Direction::kBoth;
-  uint8_t protocol = 0;                // 0 = any; UDP: of what goes out alone
+  uint8_t protocol = 0;                // 0 = any
   std::vector<Prefix> remote;          // empty: any
   std::vector<Prefix> local;           // empty: any
   std::vector<PortRange> remote_port;  // empty: any

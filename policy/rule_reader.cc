@@ -246,14 +246,7 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
   if (direction == "in") rule.direction = Direction::kIn;
   const std::optional<std::string> protocol = read_.Word(table, "protocol", {"tcp", "udp", "any"});
   if (protocol == "tcp") rule.protocol = kProtocolTcp;
-  if (protocol == "udp") {
-    rule.protocol = kProtocolUdp;
-    if (rule.direction != Direction::kOut) {
-      read_.Wrong(*table.get("protocol"),
-                  "protocol = \"udp\" is not supported yet for datagrams that come in: expected "
-                  "direction = \"out\" with it");
-    }
-  }
+  if (protocol == "udp") rule.protocol = kProtocolUdp;
   rule.remote = Prefixes(table, "remote");
   rule.local = Prefixes(table, "local");
   rule.remote_port = Ports(table, "remote_port");

@@ -15,6 +15,15 @@ namespace latchkey::shim {
 
 using wire::RawSyscall;
 
+namespace {
+
+// What a program that is not to wait waits all the same, at the very most: the broker may use up a
+// part of a second in case the keys are there by then.
+constexpr int64_t kNonblockingMs = 10'000;
+constexpr int64_t kLongest = 1'000'000;  // seconds; more is as good as none
+
+}  // namespace
+
 int IntOption(int fd, int level, int option) {
   int value = -1;
   socklen_t length = sizeof(value);
@@ -51,6 +60,27 @@ int TcpState(int fd) {
   const long result = RawSyscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO,
                                  reinterpret_cast<long>(&info), reinterpret_cast<long>(&length));
   return result < 0 || length == 0 ? -1 : info.tcpi_state;
+}
+
+int64_t SendTimeout(int fd, timeval& value) {
+  socklen_t length = sizeof(value);
+  const long result = RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO,
+                                 reinterpret_cast<long>(&value), reinterpret_cast<long>(&length));
+  if (result < 0 || length != sizeof(value) || value.tv_sec > kLongest) return 0;
+  return value.tv_sec * 1000 + (value.tv_usec + 999) / 1000;
+}
+
+Limits CallLimits(bool blocking, int64_t time_out) {
+  Limits limits;
+  if (!blocking) {
+    limits.deadline = NowMs() + kNonblockingMs;
+  } else if (time_out != 0) {
+    limits.signals = Signals::kAny;
+    limits.deadline = NowMs() + time_out;
+  } else {
+    limits.signals = Signals::kUnlessRestart;
+  }
+  return limits;
 }
 
 Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote, uint32_t flags,

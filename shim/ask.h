@@ -3,6 +3,7 @@
 #define SHIM_ASK_H_
 
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "shim/link.h"
 #include "shim/wire/messages.h"
@@ -23,6 +24,13 @@ bool IsGuarded(int fd);
 
 // Returns the kernel's TCP state of the socket (7 = closed), or -1.
 int TcpState(int fd);
+
+// SO_SNDTIMEO as the socket has it, and in milliseconds, rounded up; 0 = none.
+int64_t SendTimeout(int fd, timeval& value);
+
+// What ends the wait of a call that the kernel would let wait for `time_out` ms (0: as long as it
+// takes), or not at all unless `blocking`: then it is the broker that keeps it short.
+Limits CallLimits(bool blocking, int64_t time_out);
 
 struct Permission {
   bool granted = false;

@@ -11,14 +11,6 @@
 
 namespace latchkey::shim {
 
-// True when a bind of a datagram socket must be refused: the policy's default is to discard, and
-// what would come in is not latched so far. TCP sockets and other families: false.
-bool BindRefused(int fd, const sockaddr* address, socklen_t length);
-
-// True when a datagram to `address` must be refused: a rule protects or discards it, or the default
-// discards, and its socket is not connected (only connected ones are latched so far).
-bool DatagramRefused(int fd, const sockaddr* address, socklen_t length);
-
 // True when a send would open a TCP connection that the broker would have to decide about first.
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags);
 
@@ -48,6 +40,8 @@ int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) LATCHKEY_
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) LATCHKEY_HOOK(sendmsg);
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
                    socklen_t length) LATCHKEY_HOOK(sendto);
+int HookSocket(int family, int type, int protocol) LATCHKEY_HOOK(socket);
+int HookUnshare(int flags) LATCHKEY_HOOK(unshare);
 int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t length)
     LATCHKEY_HOOK(setsockopt);
 ssize_t HookWrite(int fd, const void* data, size_t size) LATCHKEY_HOOK(write);

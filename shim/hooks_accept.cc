@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "shim/ask.h"
+#include "shim/held.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
 #include "shim/session.h"
@@ -14,10 +15,16 @@
 namespace latchkey::shim {
 namespace {
 
-int RealAccept(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
+int Next(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
   if (plain && real.accept != nullptr) return real.accept(fd, address, length);
   if (real.accept4 != nullptr) return real.accept4(fd, address, length, flags);
   return static_cast<int>(SystemCall(SYS_accept4, fd, address, length, flags));
+}
+
+int RealAccept(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
+  const int child = Next(fd, address, length, flags, plain);
+  FreshHeld(child);
+  return child;
 }
 
 int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {

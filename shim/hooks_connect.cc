@@ -7,6 +7,8 @@
 #include <cerrno>
 
 #include "shim/ask.h"
+#include "shim/datagrams.h"
+#include "shim/held.h"
 #include "shim/hook.h"
 #include "shim/hooks.h"
 #include "shim/latched_connect.h"
@@ -25,13 +27,17 @@ namespace {
 
 constexpr int kTcpClose = 7;
 constexpr uint32_t kSpecialPage = wire::kPageDenyDatagrams | wire::kPageRequests;
-constexpr int kPageTries = 100;  // rewriting it takes microseconds
 
 union AnyAddress {
   sockaddr base;
   sockaddr_in6 v6;
   sockaddr_storage storage;
 };
+
+int RealBind(int fd, const sockaddr* address, socklen_t length) {
+  if (real.bind != nullptr) return real.bind(fd, address, length);
+  return static_cast<int>(SystemCall(SYS_bind, fd, address, length));
+}
 
 int RealListen(int fd, int backlog) {
   if (real.listen != nullptr) return real.listen(fd, backlog);
@@ -41,13 +47,6 @@ int RealListen(int fd, int backlog) {
 int Refuse(int error) {
   errno = error;
   return -1;
-}
-
-bool DatagramsDenied() {
-  const wire::Page* page = CurrentPage();
-  // Without a session nothing is known: what is not TCP is refused as if the default were discard.
-  return page == nullptr ||
-         (page->flags.load(std::memory_order_relaxed) & wire::kPageDenyDatagrams) != 0;
 }
 
 // True for a socket that the broker is to be asked about whatever the page says: one that bears the
@@ -65,32 +64,6 @@ wire::Settle Settle(const wire::Endpoint& remote, uint8_t protocol) {
   const wire::Page* page = CurrentPage();
   if (page != nullptr) return SettleConnect(*page, remote, protocol);
   return IsLoopback(remote) ? wire::Settle::kBypass : wire::Settle::kAsk;
-}
-
-// The same for datagrams without a connection, whose answer must be the page's: kProtect when it
-// goes on being rewritten.
-wire::Settle SettleDatagram(const wire::Page& page, const wire::Endpoint& remote) {
-  for (int i = 0; i < kPageTries; ++i) {
-    const uint32_t before = page.generation.load(std::memory_order_acquire);
-    const wire::Settle settle = SettleConnect(page, remote, IPPROTO_UDP);
-    const bool steady = page.generation.load(std::memory_order_relaxed) == before;
-    if ((before & 1) == 0 && steady) return settle;
-    wire::RawSyscall(SYS_sched_yield);
-  }
-  return wire::Settle::kProtect;
-}
-
-bool IsDatagrams(int fd) { return IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && IsInet(fd); }
-
-bool IsUdp(int fd) {
-  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsDatagrams(fd);
-}
-
-bool IsConnected(int fd) {
-  AnyAddress peer{};
-  socklen_t length = sizeof(peer);
-  return wire::RawSyscall(SYS_getpeername, fd, reinterpret_cast<long>(&peer),
-                          reinterpret_cast<long>(&length)) == 0;
 }
 
 // True for a UDP socket that may be, or have been, under a latch for another peer: what the policy
@@ -114,52 +87,6 @@ int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
 
 }  // namespace
 
-bool BindRefused(int fd, const sockaddr* address, socklen_t length) {
-  if (address == nullptr || !DatagramsDenied()) return false;
-  wire::Endpoint local;
-  // Sent to or bound, AF_UNSPEC means AF_INET to an IPv4 socket.
-  const bool inet = ReadEndpoint(address, length, local);
-  if (!inet && (length < sizeof(sa_family_t) || address->sa_family != AF_UNSPEC)) return false;
-  if (inet && CurrentPage() == nullptr && IsLoopback(local)) return false;
-  return IsInet(fd) && IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
-}
-
-bool DatagramRefused(int fd, const sockaddr* address, socklen_t length) {
-  if (address == nullptr || length < sizeof(sa_family_t) || NothingToDo()) return false;
-  const wire::Page* page = CurrentPage();
-  const bool denied = DatagramsDenied();
-  if (page != nullptr && !denied &&
-      (page->flags.load(std::memory_order_acquire) & wire::kPageDatagramRules) == 0) {
-    return false;
-  }
-  AnyAddress copy{};
-  if (length > sizeof(copy) || !IsReadable(address, length)) return false;  // EINVAL, EFAULT
-  for (socklen_t i = 0; i < length; ++i) {
-    reinterpret_cast<char*>(&copy)[i] = reinterpret_cast<const char*>(address)[i];
-  }
-  const bool unspecified = copy.base.sa_family == AF_UNSPEC;
-  if (unspecified) copy.base.sa_family = AF_INET;
-  wire::Endpoint remote;
-  const bool inet = ReadEndpoint(&copy.base, length, remote);
-  if (!inet && !unspecified) return false;
-  if (page == nullptr) {
-    return !(inet && IsLoopback(remote)) && IsInet(fd) &&
-           IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM;
-  }
-  const wire::Settle settle = inet ? SettleDatagram(*page, remote) : wire::Settle::kAsk;
-  const bool ruled = settle == wire::Settle::kProtect || settle == wire::Settle::kDiscard;
-  if (!denied && !ruled) return false;
-  const int type = IntOption(fd, SOL_SOCKET, SO_TYPE);
-  if (!IsInet(fd) || type == SOCK_STREAM) return false;
-  if (type < 0) return true;  // hidden by a sandbox: not known, so not passed
-  if (!IsUdp(fd)) return denied;
-  // What a latched one sends, wherever to, the kernel holds to its latch.
-  if (IsGuarded(fd)) return false;
-  // Connected, it takes in nobody else's.
-  if (settle == wire::Settle::kBypass && IsConnected(fd)) return false;
-  return true;
-}
-
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags) {
   if ((flags & MSG_FASTOPEN) == 0 || address == nullptr) return false;
   wire::Endpoint remote;
@@ -181,6 +108,8 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
     reinterpret_cast<char*>(&copy)[i] = reinterpret_cast<const char*>(address)[i];
   }
   if (copy.base.sa_family == AF_UNSPEC) {
+    // It may have another port afterwards, so the broker is to hear of it with the next send.
+    ForgetHeld(fd);
     const int result = RealConnect(fd, &copy.base, length);
     if (result == 0 && !NothingToDo() && IsInet(fd)) {
       const int saved = errno;
@@ -234,9 +163,13 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
 }
 
 int HookBind(int fd, const sockaddr* address, socklen_t length) {
+  if (MustHold(fd)) {
+    if (const int result = RealBind(fd, address, length); result != 0) return result;
+    const int error = Hold(fd);
+    return error == 0 ? 0 : Refuse(error);
+  }
   if (BindRefused(fd, address, length)) return Refuse(EACCES);
-  if (real.bind != nullptr) return real.bind(fd, address, length);
-  return static_cast<int>(SystemCall(SYS_bind, fd, address, length));
+  return RealBind(fd, address, length);
 }
 
 int HookListen(int fd, int backlog) {

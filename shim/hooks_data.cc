@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "shim/datagrams.h"
 #include "shim/hooks.h"
 #include "shim/latchkey.h"
 #include "shim/options.h"
@@ -21,17 +22,10 @@ ssize_t Refuse(int error) {
   return -1;
 }
 
-bool SendRefused(int fd, const sockaddr* to, socklen_t length, int flags) {
-  if (to == nullptr) return false;
-  if (FastOpenRefused(fd, to, length, flags)) {
-    errno = EOPNOTSUPP;
-    return true;
-  }
-  if (DatagramRefused(fd, to, length)) {
-    errno = EACCES;
-    return true;
-  }
-  return false;
+// Returns the errno that a send is to fail with before it is made; 0: none.
+int SendError(int fd, const sockaddr* to, socklen_t length, int flags) {
+  if (to == nullptr) return 0;
+  return FastOpenRefused(fd, to, length, flags) ? EOPNOTSUPP : BeforeSend(fd, to, length, flags);
 }
 
 const sockaddr* NameOf(const msghdr& message) {
@@ -109,16 +103,22 @@ ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
 
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
                    socklen_t length) {
-  if (SendRefused(fd, to, length, flags)) return -1;
-  const ssize_t result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
+  if (const int error = SendError(fd, to, length, flags); error != 0) return Refuse(error);
+  ssize_t result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
+  if (MustSendAgain(result, fd, to, length, flags)) {
+    result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
+  }
   return CheckedSend(fd, result);
 }
 
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
-  if (message != nullptr && SendRefused(fd, NameOf(*message), message->msg_namelen, flags)) {
-    return -1;
+  const sockaddr* to = message != nullptr ? NameOf(*message) : nullptr;
+  const socklen_t length = to != nullptr ? message->msg_namelen : 0;
+  if (const int error = SendError(fd, to, length, flags); error != 0) return Refuse(error);
+  ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
+  if (MustSendAgain(result, fd, to, length, flags)) {
+    result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   }
-  const ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   return CheckedSend(fd, result);
 }
 
@@ -127,11 +127,20 @@ int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   unsigned allowed = 0;
   for (; messages != nullptr && allowed < count; ++allowed) {
     const msghdr& message = messages[allowed].msg_hdr;
-    if (SendRefused(fd, NameOf(message), message.msg_namelen, flags)) break;
+    const int error = SendError(fd, NameOf(message), message.msg_namelen, flags);
+    if (error == 0) continue;
+    if (allowed == 0) return static_cast<int>(Refuse(error));
+    break;
   }
-  if (messages != nullptr && allowed == 0 && count > 0) return -1;
   const unsigned number = messages == nullptr ? count : allowed;
-  const ssize_t result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
+  ssize_t result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
+  // It has failed with the first; of one in the middle the next call hears.
+  if (result < 0 && number > 0 && messages != nullptr) {
+    const msghdr& first = messages[0].msg_hdr;
+    if (MustSendAgain(result, fd, NameOf(first), first.msg_namelen, flags)) {
+      result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
+    }
+  }
   return static_cast<int>(CheckedSend(fd, result));
 }
 

@@ -1,11 +1,14 @@
-// Closing and replacing descriptors: nothing is recorded about the program's own (sockets are known
-// by their cookies), so all there is to do is to keep the program's hands off our connections.
+// Making, closing and replacing descriptors: nothing is recorded about the program's own but hints
+// (sockets are known by their cookies), so all there is to do is to forget these, and to keep the
+// program's hands off our connections.
 
 #include <linux/close_range.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
 
+#include "shim/held.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
 #include "shim/past.h"
@@ -22,7 +25,7 @@ int RealCloseRange(unsigned first, unsigned last, int flags) {
 }
 
 // Closes a range around our connections.
-int CloseAround(unsigned first, unsigned last, int flags) {
+int CloseApart(unsigned first, unsigned last, int flags) {
   int links[kMaxLinks];
   const int count = LinksInOrder(links, kMaxLinks);
   for (int i = 0; i < count; ++i) {
@@ -37,9 +40,17 @@ int CloseAround(unsigned first, unsigned last, int flags) {
   return RealCloseRange(first, last, flags);
 }
 
+int CloseAround(unsigned first, unsigned last, int flags) {
+  ForgetHeldRange(first, last);
+  const int result = CloseApart(first, last, flags);
+  ForgetHeldRange(first, last);
+  return result;
+}
+
 // `to` is about to be what `from` is.
 void TakePlace(int from, int to) {
   ForgetLink(to);
+  ForgetHeld(to);
   if (MayHavePast(from)) NotePast(to);
 }
 
@@ -51,12 +62,16 @@ int HookClose(int fd) {
     return -1;
   }
   ForgetPast(fd);
-  if (real.close != nullptr) return real.close(fd);
-  return static_cast<int>(SystemCall(SYS_close, fd));
+  ForgetHeld(fd);
+  const int result =
+      real.close != nullptr ? real.close(fd) : static_cast<int>(SystemCall(SYS_close, fd));
+  ForgetHeld(fd);
+  return result;
 }
 
 int HookCloseRange(unsigned first, unsigned last, int flags) {
   // Marking ours close-on-exec changes nothing: they are.
+  if ((flags & CLOSE_RANGE_UNSHARE) != 0) StopHints();
   if (first > last || (flags & CLOSE_RANGE_CLOEXEC) != 0) {
     return RealCloseRange(first, last, flags);
   }
@@ -75,14 +90,41 @@ void HookClosefrom(int first) {
 
 int HookDup2(int from, int to) {
   if (from != to) TakePlace(from, to);
-  if (real.dup2 != nullptr) return real.dup2(from, to);
-  return static_cast<int>(SystemCall(SYS_dup2, from, to));
+  const int result =
+      real.dup2 != nullptr ? real.dup2(from, to) : static_cast<int>(SystemCall(SYS_dup2, from, to));
+  if (from != to) ForgetHeld(to);
+  return result;
 }
 
 int HookDup3(int from, int to, int flags) {
   if (from != to) TakePlace(from, to);
-  if (real.dup3 != nullptr) return real.dup3(from, to, flags);
-  return static_cast<int>(SystemCall(SYS_dup3, from, to, flags));
+  const int result = real.dup3 != nullptr ? real.dup3(from, to, flags)
+                                          : static_cast<int>(SystemCall(SYS_dup3, from, to, flags));
+  if (from != to) ForgetHeld(to);
+  return result;
+}
+
+int HookSocket(int family, int type, int protocol) {
+  const int result = real.socket != nullptr
+                         ? real.socket(family, type, protocol)
+                         : static_cast<int>(SystemCall(SYS_socket, family, type, protocol));
+  FreshHeld(result);
+  return result;
+}
+
+FILE* HookFdopen(int fd, const char* mode) LATCHKEY_HOOK(fdopen);
+FILE* HookFdopen(int fd, const char* mode) {
+  NeverHeld(fd);                              // no hook sees libc's fclose() close it
+  if (real.fdopen == nullptr) ResolveReal();  // from another library's constructor
+  if (real.fdopen != nullptr) return real.fdopen(fd, mode);
+  errno = ENOSYS;
+  return nullptr;
+}
+
+int HookUnshare(int flags) {
+  if ((flags & CLONE_FILES) != 0) StopHints();
+  if (real.unshare != nullptr) return real.unshare(flags);
+  return static_cast<int>(SystemCall(SYS_unshare, flags));
 }
 
 }  // namespace latchkey::shim

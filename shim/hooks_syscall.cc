@@ -65,6 +65,10 @@ long HookSyscall(long number, ...) {
       return HookReadv(fd, As<const iovec>(a[1]), static_cast<int>(a[2]));
     case SYS_writev:
       return HookWritev(fd, As<const iovec>(a[1]), static_cast<int>(a[2]));
+    case SYS_socket:
+      return HookSocket(static_cast<int>(a[0]), static_cast<int>(a[1]), static_cast<int>(a[2]));
+    case SYS_unshare:
+      return HookUnshare(static_cast<int>(a[0]));
     case SYS_close:
       return HookClose(fd);
     case SYS_close_range:

@@ -23,25 +23,12 @@ namespace {
 
 using wire::RawSyscall;
 
-// What a program that is not to wait waits all the same, at the very most: the broker may use up a
-// part of a second in case the keys are there by then.
-constexpr int64_t kNonblockingMs = 10'000;
-// The same for one that just got a signal, perhaps a Ctrl-C.
+// What a program that just got a signal, perhaps a Ctrl-C, waits all the same, at the very most.
 constexpr int64_t kCutMs = 2'000;
-constexpr int64_t kLongest = 1'000'000;  // seconds; more is as good as none
 
 int Fail(int error) {
   errno = error;
   return -1;
-}
-
-// SO_SNDTIMEO in milliseconds, rounded up; 0 = none.
-int64_t SendTimeout(int fd, timeval& value) {
-  socklen_t length = sizeof(value);
-  const long result = RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO,
-                                 reinterpret_cast<long>(&value), reinterpret_cast<long>(&length));
-  if (result < 0 || length != sizeof(value) || value.tv_sec > kLongest) return 0;
-  return value.tv_sec * 1000 + (value.tv_usec + 999) / 1000;
 }
 
 // Connects a blocking socket for `milliseconds` at most (0: a moment), then puts `before` back.
@@ -71,16 +58,9 @@ int LatchedConnect(int fd, const sockaddr* address, socklen_t length,
   const bool blocking = !IsNonblocking(fd);
   timeval time_out{};
   const int64_t limit = blocking ? SendTimeout(fd, time_out) : 0;
-  Limits limits;
-  uint32_t flags = 0;
-  if (blocking) {
-    limits.signals = limit != 0 ? Signals::kAny : Signals::kUnlessRestart;
-    limits.deadline = limit != 0 ? start + limit : 0;
-  } else {
-    flags = wire::kRequestNonblocking;
-    limits.deadline = start + kNonblockingMs;
-  }
-  Permission permission = AskAbout(wire::Type::kConnect, fd, remote, flags, limits);
+  const uint32_t flags = blocking ? 0 : wire::kRequestNonblocking;
+  Permission permission =
+      AskAbout(wire::Type::kConnect, fd, remote, flags, CallLimits(blocking, limit));
   const int cut = blocking ? permission.cut : 0;
   if (cut != 0) {
     const Limits brief{.deadline = NowMs() + kCutMs};

@@ -1,33 +1,22 @@
 #include "shim/past.h"
 
 #include <atomic>
-#include <cstdint>
+
+#include "shim/fd_bits.h"
 
 namespace latchkey::shim {
 namespace {
 
-constexpr int kBits = 64;
-std::atomic<uint64_t> noted[kPastLimit / kBits];
+constinit FdBits noted;
 std::atomic<bool> datagrams{false};
-
-uint64_t BitOf(int fd) { return uint64_t{1} << (static_cast<unsigned>(fd) % kBits); }
-std::atomic<uint64_t>& WordOf(int fd) { return noted[static_cast<unsigned>(fd) / kBits]; }
-bool Kept(int fd) { return fd >= 0 && fd < kPastLimit; }
 
 }  // namespace
 
-void NotePast(int fd) {
-  if (Kept(fd)) WordOf(fd).fetch_or(BitOf(fd), std::memory_order_relaxed);
-}
+void NotePast(int fd) { noted.Set(fd); }
 
-void ForgetPast(int fd) {
-  // As a rule there is nothing to forget, and nothing is written.
-  if (Kept(fd) && MayHavePast(fd)) WordOf(fd).fetch_and(~BitOf(fd), std::memory_order_relaxed);
-}
+void ForgetPast(int fd) { noted.Clear(fd); }
 
-bool MayHavePast(int fd) {
-  return !Kept(fd) || (WordOf(fd).load(std::memory_order_relaxed) & BitOf(fd)) != 0;
-}
+bool MayHavePast(int fd) { return !FdBits::Kept(fd) || noted.Has(fd); }
 
 void NoteDatagrams() { datagrams.store(true, std::memory_order_relaxed); }
 

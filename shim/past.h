@@ -7,9 +7,11 @@
 #ifndef SHIM_PAST_H_
 #define SHIM_PAST_H_
 
+#include "shim/fd_bits.h"
+
 namespace latchkey::shim {
 
-inline constexpr int kPastLimit = 16'384;
+inline constexpr int kPastLimit = kFdLimit;
 
 // Notes that the broker was asked about the socket at `fd`, or took a request for it.
 void NotePast(int fd);
@@ -18,7 +20,7 @@ void ForgetPast(int fd);
 // True when something was noted of `fd`, or may have been.
 bool MayHavePast(int fd);
 
-// Notes, for good, that a UDP socket of this process was connected under a latch.
+// Notes, for good, that a UDP socket of this process came under a latch.
 void NoteDatagrams();
 // True when that was noted.
 bool AnyDatagrams();

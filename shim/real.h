@@ -3,6 +3,7 @@
 #define SHIM_REAL_H_
 
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/single_threaded.h>
 #include <sys/socket.h>
 #include <sys/types.h>

@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "shim/handover.h"
+#include "shim/held.h"
 #include "shim/link.h"
 #include "shim/real.h"
 #include "shim/wire/raw_syscall.h"
@@ -154,6 +155,7 @@ __attribute__((constructor(102))) void Start() {
   const int saved = errno;
   ResolveReal();
   SurviveForks();
+  OwnHints();
   const bool trusted = getauxval(AT_SECURE) == 0;
   const char* path = trusted ? getenv("LATCHKEY_SOCKET") : nullptr;
   const char* token_text = trusted ? getenv("LATCHKEY_TOKEN") : nullptr;

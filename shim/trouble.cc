@@ -100,15 +100,17 @@ ssize_t LookCloser(int fd, ssize_t result) {
   return error != 0 ? -1 : result;
 }
 
-ssize_t LookForKeys(int fd) {
+bool LacksKeys(int fd) {
   int waiting = -1;
   // What a full buffer says EAGAIN about is under way; for want of an SA nothing is.
-  const bool lacks =
-      IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM &&
-      IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsGuarded(fd) &&
-      wire::RawSyscall(SYS_ioctl, fd, SIOCOUTQ, reinterpret_cast<long>(&waiting)) == 0 &&
-      waiting == 0;
-  errno = lacks ? ENOKEY : EAGAIN;
+  return IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM &&
+         IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsGuarded(fd) &&
+         wire::RawSyscall(SYS_ioctl, fd, SIOCOUTQ, reinterpret_cast<long>(&waiting)) == 0 &&
+         waiting == 0;
+}
+
+ssize_t LookForKeys(int fd) {
+  errno = LacksKeys(fd) ? ENOKEY : EAGAIN;
   return -1;
 }
 

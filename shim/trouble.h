@@ -38,6 +38,10 @@ inline ssize_t Checked(int fd, ssize_t result, bool eof) {
   return AnyTrouble() ? LookCloser(fd, result) : result;
 }
 
+// True when a UDP socket bears the mark of a latch and has nothing under way: that it cannot send
+// now (EAGAIN) is for want of an SA.
+bool LacksKeys(int fd);
+
 // Says ENOKEY where a send on a latched UDP socket said EAGAIN for want of an SA; returns -1.
 ssize_t LookForKeys(int fd);
 

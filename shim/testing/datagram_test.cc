@@ -31,13 +31,15 @@ TEST_CASE("where no rule is about datagrams none is looked at") {
   CHECK(Run("udp-sends", broker, server).starts_with("sendto 0\n"));
 }
 
-TEST_CASE("where a rule protects, a datagram leaves by a connection and not without one") {
+TEST_CASE("where a rule protects, a datagram without a connection is the broker's to refuse") {
   FakeBroker broker;
   Server server;
   SetRule(broker, IPPROTO_UDP, Settle::kProtect);
+  broker.Set(Type::kPeer, {Verdict::kRefused, EPROTO});
   CHECK(Run("udp-sends", broker, server) ==
-        Line("sendto", EACCES) + Line("sendmsg", EACCES) + Line("sendmmsg", EACCES) +
-            Line("unspecified", EACCES) + "connect 0\nsend 0\n");
+        Line("sendto", EPROTO) + Line("sendmsg", EPROTO) + Line("sendmmsg", EPROTO) +
+            Line("unspecified", EPROTO) + "connect 0\nsend 0\n");
+  CHECK(broker.Count(Type::kPeer) == 4);
   CHECK(broker.Count(Type::kConnect) == 1);
 }
 
@@ -47,7 +49,8 @@ TEST_CASE("a page that goes on being rewritten lets none leave either") {
   SetRule(broker, 0, Settle::kBypass);
   broker.page().generation = 1;
   broker.Set(Type::kConnect, {Verdict::kRefused, ENOKEY});
-  CHECK(Run("udp-sends", broker, server).starts_with(Line("sendto", EACCES)));
+  broker.Set(Type::kPeer, {Verdict::kRefused, ENOKEY});
+  CHECK(Run("udp-sends", broker, server).starts_with(Line("sendto", ENOKEY)));
 }
 
 TEST_CASE("where a rule discards, nothing leaves, whatever the broker says") {

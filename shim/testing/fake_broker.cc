@@ -135,10 +135,23 @@ void FakeBroker::Refuse(wire::Reason reason) {
   larval_.clear();
 }
 
+void FakeBroker::SetHold(uint16_t port, Want want) {
+  const std::lock_guard lock(mutex_);
+  holds_ = true;
+  hold_port_ = port;
+  want_ = want;
+}
+
 uint32_t FakeBroker::flags(Type type) const {
   const std::lock_guard lock(mutex_);
-  const auto found = flags_.find(type);
-  return found == flags_.end() ? 0 : found->second;
+  const auto found = last_.find(type);
+  return found == last_.end() ? 0 : found->second.flags;
+}
+
+wire::Endpoint FakeBroker::remote(Type type) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = last_.find(type);
+  return found == last_.end() ? wire::Endpoint{} : found->second.remote;
 }
 
 int FakeBroker::waiting() const {
@@ -249,7 +262,11 @@ void FakeBroker::Reply(int client, const wire::Received& request) {
   Plan& plan = plans_[type];
   const Answer answer = plan.times > 0 ? plan.first : plan.always;
   if (plan.times > 0) --plan.times;
-  flags_[type] = request.As<wire::SocketRequest>().flags;
+  last_[type] = request.As<wire::SocketRequest>();
+  const bool unconnected = type == Type::kHold || type == Type::kPeer;
+  if (holds_ && unconnected && answer.verdict == wire::Verdict::kLatched) {
+    Hold(request.descriptors[0], last_[type].remote);
+  }
   if (type == Type::kConnect && trouble_ != wire::Trouble::kFree && request.descriptor_count == 1) {
     Trouble(request.descriptors[0], trouble_, wire::Reason::kAdmin);
   }
@@ -260,6 +277,14 @@ void FakeBroker::Reply(int client, const wire::Received& request) {
   } else {
     waiting_.push_back({client, held, serial, answer, Clock::now()});
   }
+}
+
+void FakeBroker::Hold(int socket, const wire::Endpoint& remote) const {
+  uint32_t mark = 0;
+  socklen_t length = sizeof(mark);
+  getsockopt(socket, SOL_SOCKET, SO_MARK, &mark, &length);
+  if (mark == 0) HoldSocket(socket, page_->guard_mark, hold_port_, want_);
+  if (remote.family != 0 && remote.port == hold_port_) LetThrough(socket);
 }
 
 void FakeBroker::Conclude(int client, uint32_t serial, Answer answer, int socket) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "shim/testing/harness.h"
+#include "shim/testing/hold.h"
 #include "shim/wire/codec.h"
 #include "shim/wire/page.h"
 
@@ -50,6 +51,9 @@ class FakeBroker {
   std::string wish() const;
   // Puts every socket that comes with kConnect into the page as troubled.
   void SetTrouble(wire::Trouble trouble);
+  // Holds from now on the sockets that kHold or kPeer are about, where the answer is kLatched; what
+  // is wanting to send to `port` of loopback a kPeer about that then brings.
+  void SetHold(uint16_t port, Want want = Want::kEntry);
   // Refuses every token from now on: the session is gone.
   void ForgetSession();
 
@@ -66,8 +70,9 @@ class FakeBroker {
   void Refuse(wire::Reason reason);
 
   int Count(wire::Type type) const;
-  // The flags of the last request of this type.
+  // The flags of the last request of this type, and its remote.
   uint32_t flags(wire::Type type) const;
+  wire::Endpoint remote(wire::Type type) const;
   // How many wait; how many stopped waiting because their connections ended.
   int waiting() const;
   int withdrawn() const;
@@ -100,6 +105,7 @@ class FakeBroker {
   // Goes on with what waits; returns the time until there is more to do, for poll().
   int Tick();
   void Withdraw(int client);
+  void Hold(int socket, const wire::Endpoint& remote) const;
   void Trouble(int socket, wire::Trouble trouble, wire::Reason reason);
 
   std::string folder_;
@@ -113,7 +119,10 @@ class FakeBroker {
   mutable std::mutex mutex_;
   std::map<wire::Type, Plan> plans_;
   std::map<wire::Type, int> counts_;
-  std::map<wire::Type, uint32_t> flags_;
+  std::map<wire::Type, wire::SocketRequest> last_;
+  bool holds_ = false;
+  uint16_t hold_port_ = 0;
+  Want want_ = Want::kNothing;
   std::vector<Waiting> waiting_;
   std::vector<int> larval_;
   int withdrawn_ = 0;

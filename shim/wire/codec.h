@@ -22,6 +22,8 @@ constexpr uint32_t SizeOf(Type type) {
     case Type::kListen:
     case Type::kAccept:
     case Type::kRelease:
+    case Type::kHold:
+    case Type::kPeer:
     case Type::kInquire:
     case Type::kBinding:
       return sizeof(SocketRequest);

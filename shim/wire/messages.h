@@ -32,6 +32,8 @@ enum class Type : uint16_t {
   kListen = 4,    // fds: the socket
   kAccept = 5,    // fds: the accepted child
   kRelease = 6,   // fds: the socket, before connect(AF_UNSPEC)
+  kHold = 7,      // take an unconnected UDP socket under the rules. fds: the socket
+  kPeer = 8,      // an unconnected UDP socket is to send to `remote`. fds: the socket
   kInquire = 12,  // the latch of this socket. fds: the socket
   kWish = 13,     // what its flow is to have, before connect or listen. fds: the socket
   kBinding = 14,  // the channel binding of its latch. fds: the socket
@@ -111,12 +113,12 @@ static_assert(sizeof(Attached) == 24);
 
 inline constexpr uint32_t kRequestNonblocking = 1;  // the socket has O_NONBLOCK
 
-// kConnect, kListen, kAccept, kRelease, kInquire, kBinding.
+// kConnect, kListen, kAccept, kRelease, kHold, kPeer, kInquire, kBinding.
 struct SocketRequest {
   Header header;
   uint32_t flags;
   int32_t fd;       // the descriptor's number in the sender, a hint for finding it again
-  Endpoint remote;  // kConnect: where to; else family 0
+  Endpoint remote;  // kConnect, kPeer: where to; else family 0
 };
 static_assert(sizeof(SocketRequest) == 48);
 

@@ -62,6 +62,8 @@ inline constexpr uint32_t kPageNoRules = 4;   // nothing can be latched or refus
 inline constexpr uint32_t kPageRequests = 8;  // sockets with requests of their own exist
 // Somewhere no datagram is to be sent without a connection; while the rules are rewritten, too.
 inline constexpr uint32_t kPageDatagramRules = 16;
+// A rule is about datagrams that come in: a UDP socket that is bound is to be held.
+inline constexpr uint32_t kPageHold = 32;
 
 struct Page {
   uint32_t magic;

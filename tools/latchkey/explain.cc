@@ -220,9 +220,6 @@ int Explain(const ExplainOptions& options) {
     return Report({kExitUsage, "explain: \"" + options.protocol + "\": expected tcp or udp"});
   }
   if (options.port == 0) return Report({kExitUsage, "explain: expected a port from 1 to 65535"});
-  if (options.protocol == "udp" && options.in) {
-    return Report({kExitNo, "udp that comes in is not supported yet: nothing of it is latched"});
-  }
   Facts facts;
   if (auto read = ReadSystem(options, facts); !read) return Report(read.error());
   if (auto read = ReadPolicy(options, facts); !read) return Report(read.error());

@@ -152,8 +152,6 @@ class Explaining(Base):
         self.refused(self.explain("tcp", "192.0.2.1", "80"), 2,
                      "explain: expected --out or --in (see latchkey explain --help)")
         self.refused(self.explain("--out", "sctp", "192.0.2.1", "80"), 2, 'explain: "sctp": expected tcp or udp')
-        self.refused(self.explain("--in", "udp", "192.0.2.1", "80"), 1,
-                     "udp that comes in is not supported yet: nothing of it is latched")
         self.refused(self.explain("--out", "tcp", "192.0.2.1", "0"), 2, "explain: expected a port from 1 to 65535")
 
 

@@ -34,6 +34,7 @@ namespace latchkey::broker {
 namespace {
 
 constexpr int kTickMs = 500;
+constexpr const char* kFilterPins = "/sys/fs/bpf/latchkey";
 constexpr int64_t kPrivateIdleMs = 3'000;
 constexpr int64_t kPrivatePatienceMs = 30'000;
 constexpr rlim_t kMostDescriptors = 65'536;
@@ -144,8 +145,14 @@ class Broker {
       fragments.table += "-" + std::to_string(getpid());
       fragments.owned = true;
     }
-    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open(std::move(fragments));
+    DatagramOptions datagrams;
+    datagrams.tag_mask = TagMask(system->mark_mask);
+    // What a private broker filters goes with its program.
+    if (!arguments_.is_private) datagrams.pins = kFilterPins;
+    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open(std::move(fragments), datagrams);
     if (!kernel) return Fatal(kernel.error());
+    const std::string complaint = (*kernel)->DatagramComplaint();
+    if (!complaint.empty() && !arguments_.is_private) Log("error: " + complaint);
     JournalState old;
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
     if (!journal) return Fatal(journal.error());
@@ -166,6 +173,7 @@ class Broker {
     // Several brokers of one namespace (private ones) share the standing guards.
     engine_options.shared_guards = true;
     engine_options.guard_mark = guard_mark;
+    engine_options.tag_mask = TagMask(system->mark_mask);
     engine_options.system = system;
     Engine engine(**kernel, keys, server, engine_options);
     server.Use(engine);

@@ -30,6 +30,26 @@ class Datagrams:
         made.sendto(text.encode(), (address, int(port)))
         return "ok"
 
+    def udp_new(self, address):
+        """A socket of the address's family, neither bound nor connected."""
+        self.connections[self.name] = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        return "ok"
+
+    def blocking(self, flag):
+        self.socket.setblocking(flag == "1")
+        return "ok"
+
+    def recvfrom(self):
+        """A datagram and the address it came from."""
+        text, name = self.socket.recvfrom(2048)
+        return f"{text.decode()} {name[0]}"
+
+    def udp_answer(self):
+        """Sends the next datagram back to where it came from."""
+        text, name = self.socket.recvfrom(2048)
+        self.socket.sendto(text, name)
+        return text.decode()
+
     def udp_bind(self, address, port):
         made = socket.socket(family_of(address), socket.SOCK_DGRAM)
         made.bind((address, int(port)))

@@ -75,8 +75,8 @@ uint32_t MarkIn(std::span<const uint8_t> message) {
   return mark;
 }
 
-// A UDP socket that is connected is in this state, every other in that of CLOSE.
-constexpr uint32_t kConnected = StateBit(TCP_ESTABLISHED);
+// A UDP socket that is connected is in the one, every other in the other.
+constexpr uint32_t kDatagramStates = StateBit(TCP_ESTABLISHED) | StateBit(TCP_CLOSE);
 
 // Dumps both families; every message's body goes to `visit`.
 template <typename Visit>
@@ -86,7 +86,7 @@ std::expected<void, NetlinkError> DumpSockets(NetlinkSocket& socket, uint8_t pro
     inet_diag_req_v2 request{};
     request.sdiag_family = family;
     request.sdiag_protocol = protocol;
-    request.idiag_states = protocol == IPPROTO_UDP ? kConnected : kLiveStates;
+    request.idiag_states = protocol == IPPROTO_UDP ? kDatagramStates : kLiveStates;
     auto done = socket.Dump(Request(SOCK_DIAG_BY_FAMILY, request), visit);
     // A kernel without IPv6 has none of its sockets either, and one without udp_diag tells nothing.
     const bool spared = family == AF_INET6 || protocol == IPPROTO_UDP;
@@ -146,7 +146,9 @@ Result<std::vector<LiveSocket>> InetDiag::ListSockets() {
       std::optional<LiveSocket> socket = ParseDiag(message);
       if (!socket) return false;
       socket->protocol = protocol;
-      sockets.push_back(*socket);
+      // A host may have many that are no business of ours; who marked them is to tell.
+      const bool free = protocol == IPPROTO_UDP && socket->tcp_state == TCP_CLOSE;
+      if (!free || socket->mark != 0) sockets.push_back(*socket);
       return true;
     };
     done = DumpSockets(socket_, protocol, keep);
@@ -156,6 +158,22 @@ Result<std::vector<LiveSocket>> InetDiag::ListSockets() {
     if (done.error().number != EINTR) break;
   }
   return Fail(Reason::kKernelRefused, "list sockets", done.error().ToString());
+}
+
+Result<std::unordered_set<uint64_t>> InetDiag::ListDatagramCookies() {
+  std::unordered_set<uint64_t> cookies;
+  std::expected<void, NetlinkError> done;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    // Those of an attempt that was interrupted were there too.
+    done = DumpSockets(socket_, IPPROTO_UDP, [&](std::span<const uint8_t> message) {
+      const std::optional<inet_diag_msg> body = Body(message);
+      if (body) cookies.insert(CookieIn(body->id));
+      return body.has_value();
+    });
+    if (done || done.error().number != EINTR) break;
+  }
+  if (!done) return Fail(Reason::kKernelRefused, "list UDP sockets", done.error().ToString());
+  return cookies;
 }
 
 Result<void> InetDiag::Destroy(uint64_t cookie, const Flow& flow) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "policy/model/error.h"
@@ -21,6 +22,10 @@ class InetDiag {
   // Implements KernelPort::LiveSockets(). The kernel loads tcp_diag and udp_diag by
   // itself.
   Result<std::vector<LiveSocket>> ListSockets();
+
+  // Returns the cookies of all UDP sockets that have a port. Empty where the kernel cannot list
+  // them.
+  Result<std::unordered_set<uint64_t>> ListDatagramCookies();
 
   // Ends the socket with this cookie (SOCK_DESTROY; INET_DIAG_DESTROY in the kernel's
   // configuration). Its addresses are tried first, then those under which a dump shows the cookie.

@@ -67,6 +67,37 @@ TEST_CASE("A v4-mapped connection is listed as IPv4, and destroyed so") {
   CHECK(errno == ECONNABORTED);
 }
 
+TEST_CASE("UDP sockets without a peer are listed where they bear a mark") {
+  TestNetns netns;
+  Result<InetDiag> diag = InetDiag::Open();
+  REQUIRE(diag);
+  for (const int domain : {AF_INET, AF_INET6}) {
+    const UniqueFd marked(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const UniqueFd free(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const UniqueFd unbound(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    REQUIRE(SetSocketMark(marked.get(), 0x80000000, 0xffff0000));
+    SocketFacts facts = *InspectSocket(marked.get(), std::nullopt);
+    REQUIRE(BindToAny(marked.get(), facts));
+    REQUIRE(BindToAny(free.get(), *InspectSocket(free.get(), std::nullopt)));
+    facts = *InspectSocket(marked.get(), std::nullopt);
+    const Result<std::vector<LiveSocket>> sockets = diag->ListSockets();
+    REQUIRE(sockets);
+    const LiveSocket* found = Find(*sockets, marked.get());
+    REQUIRE(found);
+    CHECK(found->protocol == kProtocolUdp);
+    CHECK(found->tcp_state == 7);
+    CHECK(found->mark == 0x80000000);
+    CHECK(found->local == facts.local);
+    CHECK(found->remote.address.family == Family::kNone);
+    CHECK(Find(*sockets, free.get()) == nullptr);
+    const Result<std::unordered_set<uint64_t>> cookies = diag->ListDatagramCookies();
+    REQUIRE(cookies);
+    CHECK(cookies->contains(*CookieOf(marked.get())));
+    CHECK(cookies->contains(*CookieOf(free.get())));
+    CHECK_FALSE(cookies->contains(*CookieOf(unbound.get())));
+  }
+}
+
 TEST_CASE("Destroy goes by the cookie, whatever the addresses say") {
   TestNetns netns;
   Result<InetDiag> diag = InetDiag::Open();

@@ -11,6 +11,7 @@
 #include "tools/latchkeyd/kernel/borrow.h"
 #include "tools/latchkeyd/kernel/datagrams.h"
 #include "tools/latchkeyd/kernel/modules.h"
+#include "tools/latchkeyd/kernel/sa_tag.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
 #include "tools/latchkeyd/kernel/xfrm_parse.h"
 
@@ -54,7 +55,7 @@ SpdEntry DefaultBlock(bool out) {
 
 RealKernel::RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm,
                        InetDiag diag, LocalAddresses addresses, AbortMeans means,
-                       FragmentOptions fragments)
+                       FragmentOptions fragments, const DatagramOptions& datagrams)
     : netns_(netns),
       events_(std::move(events)),
       xfrm_(std::move(xfrm)),
@@ -62,9 +63,13 @@ RealKernel::RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, Netl
       addresses_(std::move(addresses)),
       means_(means),
       fragments_dropped_(fragments.dropped),
-      fragment_bans_(std::move(fragments.table), fragments.owned) {}
+      fragment_bans_(std::move(fragments.table), fragments.owned),
+      filter_(datagrams) {
+  ForgetDeadDatagrams();
+}
 
-Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments) {
+Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments,
+                                                     const DatagramOptions& datagrams) {
   if (Result<void> ready = EnsureXfrmUser(); !ready) return std::unexpected(ready.error());
   // The events before anything can be dumped: what changes in between is then seen twice, not
   // never.
@@ -80,7 +85,18 @@ Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments) 
   if (!means) return std::unexpected(means.error());
   return std::unique_ptr<RealKernel>(
       new RealKernel(OwnNetnsCookie(), std::move(*events), std::move(*xfrm), std::move(*diag),
-                     std::move(*addresses), *means, std::move(fragments)));
+                     std::move(*addresses), *means, std::move(fragments), datagrams));
+}
+
+// Of sockets that were closed while there was no broker.
+void RealKernel::ForgetDeadDatagrams() {
+  const std::vector<uint64_t> held = filter_.Held();
+  if (held.empty()) return;
+  const Result<std::unordered_set<uint64_t>> live = diag_.ListDatagramCookies();
+  if (!live || live->empty()) return;
+  for (const uint64_t cookie : held) {
+    if (!live->contains(cookie)) filter_.Forget(cookie);
+  }
 }
 
 Result<std::vector<KernelEvent>> RealKernel::ReadEvents() {
@@ -215,6 +231,27 @@ std::optional<Address> RealKernel::SourceAddress(const Address& remote, uint32_t
 }
 
 Result<void> RealKernel::BindAny(int fd, const SocketFacts& facts) { return BindToAny(fd, facts); }
+
+Result<void> RealKernel::FilterDatagrams(int fd, const SocketFacts& facts,
+                                         const std::vector<DatagramRegion>& regions) {
+  return filter_.Filter(fd, facts.cookie, regions);
+}
+
+Result<void> RealKernel::Admit(const DatagramAdmission& admission) {
+  return filter_.Admit(admission);
+}
+
+void RealKernel::Dismiss(const DatagramAdmission& admission) { filter_.Dismiss(admission); }
+
+void RealKernel::ForgetDatagrams(uint64_t cookie) { filter_.Forget(cookie); }
+
+uint64_t RealKernel::DroppedDatagrams(uint64_t cookie) { return filter_.Dropped(cookie); }
+
+Result<void> RealKernel::TagSa(const Sa& sa, uint32_t tag, uint32_t mask) {
+  // Before it can mean this SA it must not mean another one to anybody.
+  filter_.DropInherited(tag);
+  return TagIncomingSa(xfrm_, sa, tag, mask);
+}
 
 int64_t RealKernel::NowMs() {
   const timespec now = Clock(CLOCK_MONOTONIC);

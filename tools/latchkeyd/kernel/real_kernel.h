@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tools/latchkeyd/kernel/abort_probe.h"
+#include "tools/latchkeyd/kernel/datagram_filter.h"
 #include "tools/latchkeyd/kernel/fragment_ban.h"
 #include "tools/latchkeyd/kernel/inet_diag.h"
 #include "tools/latchkeyd/kernel/larval_hold.h"
@@ -34,7 +35,8 @@ class RealKernel : public KernelPort {
  public:
   // Loads xfrm_user where it must, joins the events, opens the sockets for requests and tries how a
   // connection can be ended. An error means that nothing can be latched on this system.
-  static Result<std::unique_ptr<RealKernel>> Open(FragmentOptions fragments = {});
+  static Result<std::unique_ptr<RealKernel>> Open(FragmentOptions fragments = {},
+                                                  const DatagramOptions& datagrams = {});
 
   // For epoll: readable when ReadEvents() has something. Level-triggered: one call may leave some.
   int EventFd() const { return events_.fd(); }
@@ -42,6 +44,8 @@ class RealKernel : public KernelPort {
   // databases must be dumped again. An error: no event will come any more.
   Result<std::vector<KernelEvent>> ReadEvents();
   AbortMeans abort_means() const { return means_; }
+  // Why there are no filters on datagrams, or why a later broker will not find them; else empty.
+  std::string DatagramComplaint() const { return filter_.Complaint(); }
 
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
@@ -71,12 +75,21 @@ class RealKernel : public KernelPort {
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override;
+  Result<void> Admit(const DatagramAdmission& admission) override;
+  void Dismiss(const DatagramAdmission& admission) override;
+  void ForgetDatagrams(uint64_t cookie) override;
+  uint64_t DroppedDatagrams(uint64_t cookie) override;
+  Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override;
   uint64_t WallSeconds() override;
 
  private:
   RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm, InetDiag diag,
-             LocalAddresses addresses, AbortMeans means, FragmentOptions fragments);
+             LocalAddresses addresses, AbortMeans means, FragmentOptions fragments,
+             const DatagramOptions& datagrams);
+  void ForgetDeadDatagrams();
   Result<void> AppendDefaults(std::vector<SpdEntry>* entries);
 
   const std::optional<uint64_t> netns_;
@@ -90,6 +103,7 @@ class RealKernel : public KernelPort {
   SourceFinder source_finder_;
   PromptClose prompt_close_;
   LarvalHold larval_hold_;
+  DatagramFilter filter_;
 };
 
 }  // namespace latchkey::broker

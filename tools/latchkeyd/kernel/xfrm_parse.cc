@@ -215,6 +215,10 @@ bool ReadSaAttributes(Octets attributes, Sa* sa) {
         sa->mark_mask = mark.m;
         return true;
       }
+      case XFRMA_SET_MARK:
+        return Take(value, &sa->set_mark);
+      case XFRMA_SET_MARK_MASK:
+        return Take(value, &sa->set_mask);
       case XFRMA_IF_ID:
         return Take(value, &sa->if_id);
       case XFRMA_OFFLOAD_DEV: {

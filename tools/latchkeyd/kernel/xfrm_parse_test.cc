@@ -129,6 +129,8 @@ TEST_CASE("Cipher and integrity, ESN, mark and interface") {
                           .Attribute(999, uint64_t{1})
                           .Attribute(XFRMA_REPLAY_ESN_VAL, esn, 16)
                           .Attribute(XFRMA_MARK, xfrm_mark{5, 0xff})
+                          .Attribute(XFRMA_SET_MARK, uint32_t{0x70000})
+                          .Attribute(XFRMA_SET_MARK_MASK, uint32_t{0xf0000})
                           .Attribute(XFRMA_IF_ID, uint32_t{9})
                           .Done();
   const std::optional<Sa> sa = ParseSa(octets);
@@ -142,6 +144,8 @@ TEST_CASE("Cipher and integrity, ESN, mark and interface") {
   CHECK(sa->protection.esn);
   CHECK(sa->mark == 5);
   CHECK(sa->mark_mask == 0xff);
+  CHECK(sa->set_mark == 0x70000);
+  CHECK(sa->set_mask == 0xf0000);
   CHECK(sa->if_id == 9);
 }
 

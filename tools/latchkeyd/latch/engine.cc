@@ -54,21 +54,26 @@ Result<SocketFacts> Engine::InspectFlow(int fd) {
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                           policy::Outcome outcome) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
-  Supersede(facts.cookie);
+  const bool was_held = Supersede(facts.cookie);
   if ((facts.mark & options_.guard_mark) != 0) {
+    Family family = flow.remote.address.family;
+    if (family == Family::kNone) family = facts.v6_socket ? Family::kV6 : Family::kV4;
     if (facts.datagram_udp) {  // and what it received: for a moment nothing comes in
-      Block(kernel_, fd, facts, flow.remote.address.family);
+      Block(kernel_, fd, facts, family);
       kernel_.Drain(fd);
     }
     SocketPolicy clear;
     clear.kind = SocketPolicy::Kind::kClear;
-    clear.family = flow.remote.address.family;
+    clear.family = family;
     if (Result<void> done = kernel_.SetPolicy(fd, facts, clear); !done) {
       return Refuse(client, flow, done.error().reason, done.error().ToString());
     }
     if (Result<void> done = kernel_.SetMark(fd, facts, 0, options_.guard_mark); !done) {
       return Refuse(client, flow, done.error().reason, done.error().ToString());
     }
+  }
+  if (Result<void> done = OpenFilter(was_held, fd, facts); !done) {
+    return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
   const bool local = outcome == policy::Outcome::kLocal;
   return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0, 0};
@@ -84,6 +89,7 @@ Answer Engine::Accept(const Client& client, int fd, int fd_hint) {
 }
 
 Answer Engine::Attempt(const Request& request, Waiting* waiting, const Error* failure) {
+  if (request.peer) return AttemptPeer(request, waiting, failure);
   return request.accept ? AttemptAccept(request, waiting, failure)
                         : AttemptConnect(request, waiting, failure);
 }
@@ -105,7 +111,7 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     flow.local.address = source.value_or(Address::AnyOf(remote.address.family));
   }
   if (Entry* old = database_.FindByCookie(facts->cookie)) {
-    if (old->latch.state == State::kListener) {
+    if (old->latch.state == State::kListener && !datagrams) {
       return Refuse(client, flow, Reason::kBadRequest, "the socket listens");
     }
     // The socket was reset, or its first connect failed: this is a new flow. What lets it pass in
@@ -216,6 +222,34 @@ bool Engine::Suspends(const policy::Verdict& verdict) const {
   return on_break == policy::OnBreak::kSuspend;
 }
 
+// Chooses the SAs of a flow, or begins to wait for them: then the reason of the error is kNone.
+Result<Engine::Choice> Engine::ChooseOrWait(const Request& request, const Flow& flow,
+                                            const policy::Verdict& verdict, Waiting* waiting,
+                                            const Error* failure) {
+  Result<Choice> choice = ChooseSa(flow, verdict.demand);
+  if (choice) return choice;
+  const bool pending = Pending(flow);
+  const bool lacking = choice.error().reason == Reason::kNoSa;
+  // Only SAs that nobody can speak for: whoever is asked for others may make some.
+  const bool forgotten = choice.error().reason == Reason::kKmLost;
+  const bool negotiable = (lacking || forgotten) && !request.accept && failure == nullptr;
+  Error why = choice.error();
+  // What an SA that is there says of itself counts more than how a negotiation ended; and one of
+  // some peer's is no lack of an SA.
+  if (failure != nullptr && (lacking || (forgotten && !IsLack(failure->reason)))) {
+    why = *failure;
+    if (verdict.demand.unique && why.reason == Reason::kNoSa) {
+      why.value += "; " + choice.error().value;
+    }
+  }
+  if (MayWait(waiting) && (pending || negotiable)) {
+    const Result<void> waits = Wait(*waiting, flow, verdict, pending);
+    if (waits) return std::unexpected(Error{"find SA", "waits", Reason::kNone});
+    if (!forgotten) why = waits.error();
+  }
+  return std::unexpected(why);
+}
+
 Answer Engine::Protect(const Request& request, const SocketFacts& facts, const Flow& flow,
                        const policy::Verdict& verdict, Waiting* waiting, const Error* failure) {
   const Client& client = request.client;
@@ -223,27 +257,10 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
-  Result<Choice> choice = ChooseSa(flow, verdict.demand);
+  Result<Choice> choice = ChooseOrWait(request, flow, verdict, waiting, failure);
   if (!choice) {
-    const bool pending = Pending(flow);
-    const bool lacking = choice.error().reason == Reason::kNoSa;
-    // Only SAs that nobody can speak for: whoever is asked for others may make some.
-    const bool forgotten = choice.error().reason == Reason::kKmLost;
-    const bool negotiable = (lacking || forgotten) && !request.accept && failure == nullptr;
-    Error why = choice.error();
-    // What an SA that is there says of itself counts more than how a negotiation ended; and one of
-    // some peer's is no lack of an SA.
-    if (failure != nullptr && (lacking || (forgotten && !IsLack(failure->reason)))) {
-      why = *failure;
-      if (verdict.demand.unique && why.reason == Reason::kNoSa) {
-        why.value += "; " + choice.error().value;
-      }
-    }
-    if (MayWait(waiting) && (pending || negotiable)) {
-      const Result<void> waits = Wait(*waiting, flow, verdict, pending);
-      if (waits) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
-      if (!forgotten) why = waits.error();
-    }
+    const Error& why = choice.error();
+    if (why.reason == Reason::kNone) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
     // Only where there is nobody to protect it with: an SA of the wrong peer, or a peer that fails
     // to prove who it is, is no reason to go clear.
     if (verdict.permit && IsLack(why.reason)) {
@@ -251,7 +268,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     }
     return Refuse(client, flow, why.reason, why.ToString());
   }
-  Supersede(facts.cookie);
+  const bool was_held = Supersede(facts.cookie);
   if (facts.datagram_udp) kernel_.PushOut(request.fd);
   Result<void> pinned = Pin(request.fd, facts, flow, *choice);
   Flow made = flow;
@@ -260,6 +277,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     if (!connected) pinned = std::unexpected(connected.error());
     if (connected && connected->local.port != 0) made.local.port = connected->local.port;
   }
+  if (pinned) pinned = OpenFilter(was_held, request.fd, facts);
   if (!pinned) {
     Block(kernel_, request.fd, facts, flow.remote.address.family);
     return Refuse(client, flow, pinned.error().reason, pinned.error().ToString());
@@ -295,9 +313,10 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
-  Supersede(facts.cookie);
+  const bool was_held = Supersede(facts.cookie);
   if (facts.datagram_udp) kernel_.PushOut(fd);
   Result<void> done = AllowClear(kernel_, fd, facts, flow, options_.guard_mark);
+  if (done) done = OpenFilter(was_held, fd, facts);
   if (!done) {
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, done.error().reason, done.error().ToString());
@@ -318,12 +337,12 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
-Answer Engine::Release(const Client& client, int fd) {
+Answer Engine::Release(const Client& client, int fd, int fd_hint) {
   Result<SocketFacts> facts = kernel_.Inspect(fd);
   if (!facts || !facts->own_netns || (!facts->stream_tcp && !facts->datagram_udp)) {
     return Refuse(client, Flow{}, Reason::kBadRequest, "nothing to release");
   }
-  if (facts->datagram_udp) return ReleaseDatagrams(client, fd, *facts);
+  if (facts->datagram_udp) return ReleaseDatagrams(client, fd, fd_hint, *facts);
   // The policies stay on the socket until it is connected anew: closed is the safe side.
   if (const Entry* entry = database_.FindByCookie(facts->cookie)) {
     if (entry->latch.state != State::kListener && facts->tcp_state == kTcpClose) {

@@ -20,6 +20,7 @@
 #include "tools/latchkeyd/latch/database.h"
 #include "tools/latchkeyd/latch/entry.h"
 #include "tools/latchkeyd/latch/guard_set.h"
+#include "tools/latchkeyd/latch/hold_plan.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/latch/legacy.h"
@@ -30,6 +31,7 @@ namespace latchkey::broker {
 
 struct Options {
   uint32_t guard_mark = 0x80000000;  // one bit of SO_MARK
+  uint32_t tag_mask = 0x7fff0000;    // the bits of what SAs give datagrams for a mark that are ours
   int64_t sa_grace_ms = 15'000;      // how long a latch may lack its SA before it breaks (no-sa)
   int64_t linger_ms = 65'000;        // how long a closed flow's SPD entry stays: TIME_WAIT is 60 s
   int64_t reap_ms = 2'000;           // how often closed sockets are looked for
@@ -65,7 +67,13 @@ class Engine {
                  bool nonblocking = false, uint32_t scope = 0);
   Answer Listen(const Client& client, int fd, int fd_hint);
   Answer Accept(const Client& client, int fd, int fd_hint);
-  Answer Release(const Client& client, int fd);
+  Answer Release(const Client& client, int fd, int fd_hint = -1);
+  // Takes an unconnected UDP socket under the rules (kBypass: none says anything of it), and makes
+  // one ready to send to `remote`. Of one that Hold() refuses nothing moves any more. A
+  // `nonblocking` Peer() waits Options::inline_ms; what it began goes on for the next.
+  Answer Hold(const Client& client, int fd, int fd_hint);
+  Answer Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
+              bool nonblocking = false, uint32_t scope = 0);
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
@@ -131,7 +139,7 @@ class Engine {
     bool own = false;  // they are of the flow's own
   };
 
-  // A connect or an accept that is to be decided.
+  // A connect, an accept, or a first datagram to somebody that is to be decided.
   struct Request {
     Client client;
     int fd = -1;
@@ -140,6 +148,7 @@ class Engine {
     bool nonblocking = false;
     SocketAddress remote;
     uint32_t scope = 0;
+    bool peer = false;  // an unconnected UDP socket's
   };
 
   // One that is not decided yet.
@@ -173,11 +182,14 @@ class Engine {
   Result<SocketFacts> InspectInet(int fd);
   Result<SocketFacts> InspectTcp(int fd);
   Result<SocketFacts> InspectFlow(int fd);
-  void Supersede(uint64_t cookie);
+  bool Supersede(uint64_t cookie);
   Result<SocketFacts> ConnectDatagrams(const Request& request, const SocketFacts& facts);
-  Answer ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts);
+  Answer ReleaseDatagrams(const Client& client, int fd, int fd_hint, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     policy::Outcome outcome);
+  Result<Choice> ChooseOrWait(const Request& request, const Flow& flow,
+                              const policy::Verdict& verdict, Waiting* waiting,
+                              const Error* failure);
   Answer Attempt(const Request& request, Waiting* waiting, const Error* failure);
   Answer AttemptConnect(const Request& request, Waiting* waiting, const Error* failure);
   Answer Protect(const Request& request, const SocketFacts& facts, const Flow& flow,
@@ -238,6 +250,42 @@ class Engine {
   bool LetAnswersGo(const Guard& guard);
   void EndHolds();
 
+  // engine_hold.cc: unconnected UDP sockets.
+  Result<void> HoldSocket(Entry& entry, int fd, const SocketFacts& facts, const HoldPlan& plan);
+  Result<void> Conflicting(const Entry& entry, const HoldPlan& plan) const;
+  Result<void> OpenFilter(bool was_held, int fd, const SocketFacts& facts);
+  Answer Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
+              const Error& why);
+  void AdoptHeld(Entry& entry);
+  void Shut(Entry& entry);
+
+  // engine_asked_peers.cc: whom their programs ask about.
+  Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
+  Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
+                     const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
+  Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, bool clear);
+  Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
+                           const policy::Verdict& verdict);
+
+  // engine_held_peers.cc: whom they have to do with.
+  policy::Verdict DecideDatagram(const Entry& entry, const Flow& flow, bool& incoming) const;
+  const Identity* RivalOf(const Entry& entry, const SocketAddress& remote,
+                          const Identity& identity) const;
+  bool RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& peer);
+  void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
+               const std::set<DatagramAdmission>& admissions);
+  void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
+  void CheckHeldInTime();
+  void LetGoOfPeers(Entry& entry);
+
+  // engine_tags.cc: by what the kernel tells under which SA a datagram came.
+  uint32_t TagOf(const SaKey& key);
+  uint32_t Retag(const KnownSa& known);
+  uint32_t FreshTag();
+  void AddTagSharers(const std::vector<Sa>& sas, std::set<Address>& peers) const;
+  bool IsShared(uint32_t tag, const SaKey& key) const;
+  void NoteTag(const Sa* before, const Sa* after);
+
   // engine_watch.cc: what happens without being asked.
   void CheckAll();
   bool CheckTouched(const std::vector<Sa>& sas, std::set<Address>* peers = nullptr);
@@ -295,6 +343,11 @@ class Engine {
   std::set<uint64_t> larvals_;             // latches; while there are any, packets are held back
   std::map<Guard, int64_t> held_;          // so while one keeps answers back; since when
   bool stale_ = false;  // SAD and SPD could not be read: what we know is no basis for more
+  std::map<uint32_t, std::set<SaKey>> tags_;  // incoming SAs, by what they bear
+  std::set<SaKey> tagged_;                    // of them, by us
+  std::set<SaKey> untagged_;                  // of them, such as cannot be
+  uint32_t last_tag_ = 0;
+  std::vector<Voucher> departed_;  // of a broker before us, whose SAs went while nobody watched
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
   std::set<Address> unserved_;
   int64_t last_reap_ = 0;

@@ -9,8 +9,13 @@
 namespace latchkey::broker {
 
 // The socket's flow is another now. (Of TCP the old one is over before it is asked about the new.)
-void Engine::Supersede(uint64_t cookie) {
-  if (const Entry* old = database_.FindByCookie(cookie)) Close(old->latch.id, Reason::kClosed);
+// True when it was a held one, whose filter takes in nothing until OpenFilter().
+bool Engine::Supersede(uint64_t cookie) {
+  const Entry* old = database_.FindByCookie(cookie);
+  if (old == nullptr) return false;
+  const bool held = old->held.has_value();
+  Close(old->latch.id, Reason::kClosed);
+  return held;
 }
 
 // Connects the socket before its program does, and throws away what it has received until then.
@@ -22,18 +27,22 @@ Result<SocketFacts> Engine::ConnectDatagrams(const Request& request, const Socke
 }
 
 // connect(AF_UNSPEC) was called: no peer, no latch, and nothing left of what came under it.
-Answer Engine::ReleaseDatagrams(const Client& client, int fd, const SocketFacts& facts) {
+Answer Engine::ReleaseDatagrams(const Client& client, int fd, int fd_hint,
+                                const SocketFacts& facts) {
   const Answer nothing{wire::Verdict::kBypass, Reason::kNone, 0, 0};
   if (facts.remote.address.family != Family::kNone) return nothing;  // connected anew meanwhile
   const Entry* entry = database_.FindByCookie(facts.cookie);
   const bool guarded = (facts.mark & options_.guard_mark) != 0;
   if (entry == nullptr && !guarded) return nothing;
+  if (entry != nullptr && entry->held) return nothing;  // it was not connected
   const Flow flow = entry != nullptr ? entry->latch.flow : Flow{};
   const Family own = facts.v6_socket ? Family::kV6 : Family::kV4;
   Block(kernel_, fd, facts,
         flow.remote.address.family == Family::kNone ? own : flow.remote.address.family);
   kernel_.Drain(fd);
   Supersede(facts.cookie);
+  // Bound still, it is one that takes in from anybody again: under the rules, as at its bind.
+  if (facts.local.port != 0) return Hold(client, fd, fd_hint);
   SocketPolicy clear;
   clear.kind = SocketPolicy::Kind::kClear;
   Result<void> done = kernel_.SetPolicy(fd, facts, clear);

@@ -85,6 +85,7 @@ TEST_CASE("Disconnected, it is drained behind a block, and then free") {
   CHECK(broker.StateOf(answer.latch) == State::kEstablished);
   socket.facts.remote = {};
   socket.facts.tcp_state = 7;
+  socket.facts.local = At("0.0.0.0", 0);  // it was never bound
   socket.steps.clear();
   CHECK(broker.engine->Release(broker.client, fd).verdict == wire::Verdict::kBypass);
   CHECK(broker.StateOf(answer.latch) == State::kClosed);

@@ -9,18 +9,6 @@
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
-namespace {
-
-std::vector<Family> FamiliesOf(const SocketFacts& facts) {
-  if (facts.local.address.family == Family::kV4) return {Family::kV4};
-  if (facts.v6_socket && !facts.v6_only && facts.local.address.IsAny()) {
-    return {Family::kV6, Family::kV4};
-  }
-  return {Family::kV6};
-}
-
-}  // namespace
-
 Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   Flow flow{Direction::kIn, kProtocolTcp, {}, {}};
   Result<SocketFacts> facts = InspectTcp(fd);
@@ -105,7 +93,7 @@ const Entry* Engine::ListenerOf(const Flow& flow) const {
   for (const uint64_t id : database_.listeners()) {
     const Entry& entry = *database_.Find(id);
     const SocketAddress& bound = entry.latch.flow.local;
-    if (bound.port != flow.local.port) continue;
+    if (entry.held || bound.port != flow.local.port) continue;
     if (bound.address == flow.local.address) exact = older(exact, entry);
     if (bound.address.IsAny() && (bound.address.family == flow.local.address.family ||
                                   bound.address.family == Family::kV6)) {
@@ -129,7 +117,7 @@ Result<std::shared_ptr<const policy::Policy>> Engine::RequestFor(const Client& c
     bool several = false;
     for (const uint64_t id : database_.listeners()) {
       const Entry& other = *database_.Find(id);
-      if (listener == nullptr || other.policy->floor == nullptr ||
+      if (listener == nullptr || other.held || other.policy->floor == nullptr ||
           other.latch.flow.local != listener->latch.flow.local) {
         continue;
       }
@@ -250,7 +238,8 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   }
   size_t identities = IdentitiesBehind(listener, facts, flow, verdict);
   const auto of_port = [&](uint64_t id) {
-    return database_.Find(id)->latch.flow.local.port == flow.local.port;
+    const Entry& other = *database_.Find(id);
+    return !other.held && other.latch.flow.local.port == flow.local.port;
   };
   if (identities > 1 && std::ranges::count_if(database_.listeners(), of_port) > 1) {
     // One that was closed a moment ago may still be taken for its successor.

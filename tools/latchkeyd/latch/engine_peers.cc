@@ -325,7 +325,8 @@ void Engine::NoteClearChildren(Entry& entry) {
   }
   std::set<uint64_t> before = std::exchange(entry.clear_children, {});
   for (const LiveSocket& socket : *live) {
-    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
+    if (socket.protocol != kProtocolTcp || socket.tcp_state == kTcpListen ||
+        socket.local.port != entry.latch.flow.local.port ||
         database_.FindByCookie(socket.cookie) != nullptr) {
       continue;
     }
@@ -346,7 +347,8 @@ bool Engine::NoteQueued(const Entry& entry, const std::set<Prefix>& remotes,
   }
   const std::set<uint64_t> before = std::exchange(noted, {});
   for (const LiveSocket& socket : *live) {
-    if (socket.tcp_state == kTcpListen || socket.local.port != entry.latch.flow.local.port ||
+    if (socket.protocol != kProtocolTcp || socket.tcp_state == kTcpListen ||
+        socket.local.port != entry.latch.flow.local.port ||
         database_.FindByCookie(socket.cookie) != nullptr) {
       continue;
     }

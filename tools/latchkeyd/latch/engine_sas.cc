@@ -24,11 +24,13 @@ void Engine::LearnSa(const Sa& sa) {
 void Engine::PutSa(const Sa& sa, bool inbound, Identified who) {
   std::optional<Voucher> before;
   if (const KnownSa* old = sas_.Find(sa.key)) {
+    NoteTag(old->inbound ? &old->sa : nullptr, nullptr);
     if (std::optional<Identity> identity = old->Vouching()) {
       before = Voucher{old->sa, std::move(*identity), old->traffic};
     }
   }
   sas_.Put(sa, inbound, std::move(who), kernel_.NowMs());
+  if (inbound) NoteTag(nullptr, &sa);
   const KnownSa& known = *sas_.Find(sa.key);
   std::optional<Identity> identity = known.Vouching();
   if (!identity) {
@@ -43,6 +45,9 @@ void Engine::EraseSa(const SaKey& key, bool unused) {
   const KnownSa* known = sas_.Find(key);
   if (known == nullptr) return;
   if (known->Vouching()) observer_.OnVoucherEnd(key);
+  if (known->inbound) NoteTag(&known->sa, nullptr);
+  tagged_.erase(key);
+  untagged_.erase(key);
   sas_.Erase(key, kernel_.NowMs(), unused);
 }
 

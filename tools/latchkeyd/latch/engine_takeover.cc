@@ -20,6 +20,9 @@ Result<void> Engine::Start(Legacy legacy) {
   Result<void> read = Resynchronise();
   sas_.EndInheriting();
   if (!read) return read;
+  for (const Voucher& voucher : legacy.vouchers) {
+    if (sas_.Find(voucher.sa.key) == nullptr) departed_.push_back(voucher);
+  }
   database_.SkipIds(legacy.last_id);
   const int entries = legacy.incomplete ? RemoveUnknownGuards() : 0;
   if (!legacy.latches.empty() || legacy.incomplete) {
@@ -119,7 +122,10 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     }
     entry.own_sa = entry.own_sa || (own && entry.latch.pin == Pin::kSpi);
   }
+  const bool holds =
+      entry.latch.state == State::kListener && entry.latch.flow.protocol == kProtocolUdp;
   if (socket == live.end() && !held.contains(entry.hint.inode)) {  // closed meanwhile
+    if (holds) kernel_.ForgetDatagrams(entry.hint.cookie);
     return ReleaseKeys(entry);
   }
   const bool was_broken = entry.latch.state == State::kBroken;
@@ -128,7 +134,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
   bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
-  if (entry.latch.state == State::kListener && entry.seen) {
+  if (holds) {
+    AdoptHeld(entry);
+  } else if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
     for (const Guard& guard : wanted) {
       if (Result<void> done = guards_.Hold(guard); done) {
@@ -152,7 +160,9 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     observer_.OnWarning("a latch of the journal could not be taken over");
     return;
   }
-  if (stored->latch.state == State::kListener) {
+  if (stored->held) {
+    RefreshHeld(*stored);
+  } else if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);
   } else if (was_broken) {
     Silence(*stored, /*first=*/true);

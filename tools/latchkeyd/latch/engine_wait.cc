@@ -128,7 +128,20 @@ void Engine::OnTime() {
                            : Error{"identify peer", "no answer in time", Reason::kPeerUnknown};
     Deliver(ticket, &late);
   }
-  for (const uint64_t ticket : larval) GoLarval(ticket);
+  for (const uint64_t ticket : larval) {
+    const auto it = waiting_.find(ticket);
+    if (it == waiting_.end()) continue;
+    Waiting& waiting = it->second;
+    if (!waiting.request.peer) {
+      GoLarval(ticket);
+      continue;
+    }
+    // Nobody waits any more, but the keys may come for the next datagram.
+    const Error late{"acquire SA", "not within the moment", Reason::kAcquireTimeout};
+    waiting.negotiation = 0;
+    waiting.deadline = now;
+    Deliver(ticket, &late);
+  }
   for (const uint64_t id : std::set(larvals_)) {
     Entry* entry = database_.Find(id);
     if (entry == nullptr || now < entry->deadline) continue;
@@ -163,8 +176,9 @@ void Engine::GoLarval(uint64_t ticket) {
   const Guard guard = LarvalGuard(request.remote, protocol, reqid, options_.guard_mark);
   Result<void> done;
   if (!facts) done = std::unexpected(facts.error());
+  bool was_held = false;
   if (datagrams) {
-    Supersede(facts->cookie);
+    was_held = Supersede(facts->cookie);
     kernel_.PushOut(request.fd);
   }
   if (done) done = kernel_.SetMark(request.fd, *facts, options_.guard_mark, options_.guard_mark);
@@ -182,6 +196,7 @@ void Engine::GoLarval(uint64_t ticket) {
     return in_place;
   });
   if (done) done = guards_.Hold(guard);
+  if (done) done = OpenFilter(was_held, request.fd, *facts);
   SocketAddress local;
   if (done) {
     // From here on packets are held back instead of being lost.
@@ -363,8 +378,9 @@ Result<void> Engine::HoldOver(const Guard& guard) {
 bool Engine::RenewForAll(const Guard& from, const Guard& to) {
   if (!guards_.Renew(from, to)) return false;
   for (auto& [id, entry] : database_.entries()) {
-    std::ranges::replace(entry.guards, from, to);
-    std::ranges::replace(entry.sa_guards, from, to);
+    EachGuard(entry, [&](Guard& guard) {
+      if (guard == from) guard = to;
+    });
   }
   for (auto& [until, guard] : lingering_) {
     if (guard == from) guard = to;

@@ -116,6 +116,7 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
       observer_.OnWarning("cannot read the SAD and SPD: " + done.error().ToString());
       for (auto& [id, entry] : database_.entries()) {
         if (entry.latch.state == State::kEstablished) Break(entry, Reason::kSuspectGap);
+        if (entry.held) RefreshHeld(entry);
       }
       return;
     }
@@ -128,6 +129,7 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
   std::set<Address> peers;
   if (all || !CheckTouched(touched, &peers)) return CheckAll();
   if (touched.empty()) return;
+  AddTagSharers(touched, peers);
   RetryWaiting();
   CheckListeners(&peers);
 }
@@ -170,7 +172,11 @@ void Engine::CheckListeners(const std::set<Address>* peers) {
   for (const uint64_t id : database_.listeners()) {
     Entry& entry = *database_.Find(id);
     oldest_listener = std::min(oldest_listener, entry.created);
-    RefreshListener(entry, peers);
+    if (entry.held) {
+      RefreshHeld(entry, peers);
+    } else {
+      RefreshListener(entry, peers);
+    }
   }
   sas_.ForgetBefore(oldest_listener);
 }
@@ -190,6 +196,7 @@ void Engine::Close(uint64_t id, Reason reason) {
   if (entry == nullptr) return;
   if (entry->latch.state == State::kLarval) EndLarval(*entry, std::nullopt);
   for (const Guard& guard : entry->sa_guards) guards_.Drop(guard);
+  LetGoOfPeers(*entry);
   const bool listener = entry->latch.state == State::kListener;
   for (const Guard& guard : entry->guards) {
     if (listener) {
@@ -242,6 +249,8 @@ void Engine::Tick(bool reap_now) {
   for (const auto& [guard, since] : held_) {
     if (now - since >= options_.identify_ms) unserved_.insert(guard.selector.destination.base);
   }
+
+  CheckHeldInTime();
   const std::set<Address> peers = std::exchange(unserved_, {});
   if (!peers.empty()) CheckListeners(&peers);
   const bool accepting =
@@ -300,11 +309,10 @@ void Engine::Reap(bool thorough) {
 
 wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
   if (!guards_.Owns(entry)) return wire::Owner::kSystem;
-  const auto shows = [&entry](const Guard& guard) { return Shows(entry, guard); };
   for (const auto& [id, held] : database_.entries()) {
-    if (!std::ranges::any_of(held.guards, shows) && !std::ranges::any_of(held.sa_guards, shows)) {
-      continue;
-    }
+    bool its = false;
+    EachGuard(held, [&](const Guard& guard) { its = its || Shows(entry, guard); });
+    if (!its) continue;
     latch = id;
     return wire::Owner::kLatch;
   }
@@ -317,6 +325,7 @@ void Engine::Stop(bool others) {
   for (const uint64_t id : std::set(larvals_)) Break(*database_.Find(id), Reason::kSuspectGap);
   DropLingering(std::numeric_limits<int64_t>::max());
   for (auto& [id, entry] : database_.entries()) {
+    if (entry.held) Shut(entry);
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);
     for (const Guard& guard : entry.guards) guards_.Drop(guard);
     entry.sa_guards.clear();

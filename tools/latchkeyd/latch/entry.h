@@ -36,6 +36,30 @@ struct Client {
   std::string program;
 };
 
+// One whom an unconnected UDP socket may have to do with: in its filter by admissions, in the SPD
+// by entries of its own. The key is its address, with its port where the broker was asked about it.
+struct HeldPeer {
+  bool asked = false;  // by the program: it stays as long as the socket, SAs or not
+  bool clear = false;  // asked: it is let pass in clear
+  // With whom, and how protected, its datagrams began to move; nothing as long as none could.
+  std::optional<Identity> identity;
+  Protection protection;
+  int64_t lost_at = 0;      // NowMs() when the last SA of that identity went; 0 = there is one
+  int64_t doubt_since = 0;  // NowMs() when nobody could vouch for its SAs any more; 0 = fine
+  int64_t again_at = 0;     // NowMs() when it is to be looked at without being asked; 0 = never
+  wire::Reason why = wire::Reason::kNone;  // nothing moves, as told
+  std::vector<Guard> guards;
+  std::set<DatagramAdmission> admissions;
+};
+
+// An unconnected UDP socket under the rules.
+struct Held {
+  std::vector<DatagramRegion> regions;  // by the rules; peers that were asked about add their own
+  std::vector<Prefix> asked;  // whoever is in one, ports matter: nobody there is a peer unasked
+  std::map<SocketAddress, HeldPeer> peers;
+  int64_t adopted_at = 0;  // NowMs() when it was taken over from a broker before us; 0 = it was not
+};
+
 struct Entry {
   Latch latch;
   uint64_t session = 0;
@@ -78,7 +102,20 @@ struct Entry {
   // was an SA, or that this is not known of any.
   std::set<uint64_t> clear_children;
   bool blind = false;
+
+  std::optional<Held> held;  // a listener that is an unconnected UDP socket
 };
+
+// Calls it with every SPD entry that is held for a latch (const or not).
+template <typename AnEntry, typename Visit>
+void EachGuard(AnEntry& entry, Visit visit) {
+  for (auto& guard : entry.guards) visit(guard);
+  for (auto& guard : entry.sa_guards) visit(guard);
+  if (!entry.held) return;
+  for (auto& [remote, peer] : entry.held->peers) {
+    for (auto& guard : peer.guards) visit(guard);
+  }
+}
 
 }  // namespace latchkey::broker
 

@@ -163,6 +163,62 @@ Result<void> FakeKernel::BanFragments(const std::vector<FragmentBan>& wanted) {
   return {};
 }
 
+Result<void> FakeKernel::FilterDatagrams(int fd, const SocketFacts& facts,
+                                         const std::vector<DatagramRegion>& regions) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "filter datagrams", "injected");
+  if (!filters_possible) return Fail(Reason::kUnsupported, "filter datagrams", "no eBPF");
+  sockets.at(fd).steps.emplace_back("filter");
+  filters[facts.cookie] = regions;
+  return {};
+}
+
+Result<void> FakeKernel::Admit(const DatagramAdmission& admission) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "admit datagrams", "injected");
+  admissions.insert(admission);
+  return {};
+}
+
+// As KernelPort::FilterDatagrams() says.
+bool FakeKernel::TakesIn(int fd, const SocketAddress& remote, const Sa* sa) const {
+  const uint64_t cookie = sockets.at(fd).facts.cookie;
+  const auto filter = filters.find(cookie);
+  if (filter == filters.end()) return true;
+  uint32_t tag = 0;
+  for (const Sa& each : sad) {
+    if (sa != nullptr && each.key == sa->key) tag = each.set_mark & each.set_mask & 0x7fff0000;
+  }
+  if (tag != 0 && (admissions.contains({cookie, remote, tag}) ||
+                   admissions.contains({cookie, {remote.address, 0}, tag}))) {
+    return true;
+  }
+  const DatagramRegion* found = nullptr;
+  for (const DatagramRegion& region : filter->second) {
+    if (!region.remote.Contains(remote.address)) continue;
+    if (region.port != 0 && region.port != remote.port) continue;
+    const auto rank = [](const DatagramRegion& each) {
+      return std::pair(each.port != 0, each.remote.length);
+    };
+    if (found == nullptr || rank(region) > rank(*found)) found = &region;
+  }
+  return found != nullptr && found->need == DatagramRegion::Need::kPass;
+}
+
+void FakeKernel::ForgetDatagrams(uint64_t cookie) {
+  filters[cookie].clear();
+  std::erase_if(admissions, [&](const auto& each) { return each.cookie == cookie; });
+}
+
+Result<void> FakeKernel::TagSa(const Sa& sa, uint32_t tag, uint32_t mask) {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "tag SA", "injected");
+  for (Sa& each : sad) {
+    if (each.key != sa.key) continue;
+    each.set_mark = (each.set_mark & ~mask) | tag;
+    each.set_mask |= mask;
+    return {};
+  }
+  return Fail(Reason::kKernelRefused, "tag SA", "not there");
+}
+
 bool FakeKernel::IsLocalAddress(const Address& address) {
   return std::ranges::any_of(
       locals, [&](const std::string& local) { return Address::Parse(local) == address; });
@@ -194,10 +250,13 @@ Result<std::vector<LiveSocket>> FakeKernel::LiveSockets() {
   if (no_list) return Fail(Reason::kKernelRefused, "list connections", "injected");
   std::vector<LiveSocket> live;
   for (const auto& [fd, socket] : sockets) {
-    if (!socket.live || socket.facts.tcp_state == 7) continue;
+    const bool datagrams = socket.facts.datagram_udp;
+    const bool bound = datagrams && socket.facts.local.port != 0;
+    if (!socket.live || (socket.facts.tcp_state == 7 && !bound)) continue;
     live.push_back(LiveSocket{socket.facts.cookie, socket.facts.tcp_state, socket.queued,
                               socket.facts.local, socket.facts.remote,
-                              socket.held ? socket.facts.inode : 0, socket.facts.mark});
+                              socket.held ? socket.facts.inode : 0, socket.facts.mark,
+                              datagrams ? kProtocolUdp : kProtocolTcp});
   }
   return live;
 }

@@ -3,6 +3,7 @@
 #define TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,6 +52,13 @@ class FakeKernel : public KernelPort {
   void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
                         uint32_t scope) override;
   void Drain(int fd) override { sockets.at(fd).steps.emplace_back("drain"); }
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override;
+  Result<void> Admit(const DatagramAdmission& admission) override;
+  void Dismiss(const DatagramAdmission& admission) override { admissions.erase(admission); }
+  void ForgetDatagrams(uint64_t cookie) override;
+  uint64_t DroppedDatagrams(uint64_t) override { return 0; }
+  Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override { return now; }
   uint64_t WallSeconds() override { return 1'700'000'000; }
 
@@ -58,6 +66,9 @@ class FakeKernel : public KernelPort {
   int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
   // Makes a UDP socket, not connected.
   int AddUdp(bool v6 = false);
+  // Would the filter of the socket let a datagram in that came from `remote` under an SA, or in
+  // clear (null)?
+  bool TakesIn(int fd, const SocketAddress& remote, const Sa* sa = nullptr) const;
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
   // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and
@@ -71,9 +82,12 @@ class FakeKernel : public KernelPort {
   std::vector<SpdEntry> spd;  // somebody else's
   std::vector<Guard> guards;
   std::vector<FragmentBan> bans;
+  std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
+  std::set<DatagramAdmission> admissions;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   std::vector<Guard> renewed;  // in order
+  bool filters_possible = true;
   bool bans_possible = true;
   bool bans_stand = true;
   std::vector<std::string> locals = {"10.9.0.1", "fd00::1", "192.168.1.1", "127.0.0.1", "::1"};

@@ -103,6 +103,31 @@ struct SocketHint {
   int32_t fd = -1;
 };
 
+// What the kernel lets an unconnected UDP socket take in from one place. What no region covers is
+// dropped.
+struct DatagramRegion {
+  enum class Need : uint8_t {
+    kPass,  // whatever it came under, or in clear
+    kTag,   // nothing but what an admission lets in
+    kDrop,
+  };
+  Prefix remote;
+  uint16_t port = 0;  // 0: any; else the prefix is one address
+  Need need = Need::kDrop;
+
+  auto operator<=>(const DatagramRegion&) const = default;
+};
+
+// Lets an unconnected UDP socket take in what came from `remote` (port 0: any) under the SAs that
+// bear `tag`.
+struct DatagramAdmission {
+  uint64_t cookie = 0;
+  SocketAddress remote;
+  uint32_t tag = 0;  // in the bits of the tags, not 0
+
+  auto operator<=>(const DatagramAdmission&) const = default;
+};
+
 struct LiveSocket {
   uint64_t cookie = 0;
   uint8_t tcp_state = 0;
@@ -173,8 +198,9 @@ class KernelPort {
   virtual Result<void> Abort(const SocketHint& hint, int fd, const Flow& flow) = 0;
 
   // Lists all TCP sockets of the namespace but TIME_WAIT and CLOSE ones, v4 and v6, listeners
-  // included, and the connected UDP sockets (inet_diag; addresses unmapped). Those are left out
-  // where the kernel cannot list them.
+  // included, the connected UDP sockets, and of those that are not (tcp_state 7, no remote) the
+  // ones that have a port and bear a mark (inet_diag; addresses unmapped). UDP is left out where
+  // the kernel cannot list it.
   virtual Result<std::vector<LiveSocket>> LiveSockets() = 0;
 
   // Returns the inodes of all sockets that any process holds (one pass over /proc/PID/fd).
@@ -199,6 +225,27 @@ class KernelPort {
                                 uint32_t scope) = 0;
   // Throws away what a UDP socket has received.
   virtual void Drain(int fd) = 0;
+
+  // Puts the filter on an unconnected UDP socket, for good (its program cannot take it off), which
+  // drops before they are queued the datagrams that `regions` and admissions do not let pass; or
+  // gives a socket that has it these regions, all at once. Of several that cover a source, one with
+  // its port counts, then the one with the longest prefix. What a broker before us admitted to the
+  // socket, and we have not yet, ends. kUnsupported where the kernel has no such filters or the
+  // socket has one of its program's (or of a broker's whose maps are lost); kLimit.
+  virtual Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                                       const std::vector<DatagramRegion>& regions) = 0;
+  virtual Result<void> Admit(const DatagramAdmission& admission) = 0;
+  // One that does not stand is no error.
+  virtual void Dismiss(const DatagramAdmission& admission) = 0;
+  // Forgets regions and admissions of a socket: from now on it takes in nothing.
+  virtual void ForgetDatagrams(uint64_t cookie) = 0;
+  // How many datagrams the filter of a socket has dropped.
+  virtual uint64_t DroppedDatagrams(uint64_t cookie) = 0;
+  // Makes the kernel mark what comes under an incoming SA with `tag` in the bits `mask`; its other
+  // bits, and what else its mark says, stay. It is as if changed in place: an event follows. What a
+  // broker before us admitted under the tag, and we have not yet, ends. kNoSa, kConflictSa: the SA
+  // is not there any more. kOffloadUntagged: a card does its work.
+  virtual Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) = 0;
 
   // Monotonic time in milliseconds, and seconds since 1970.
   virtual int64_t NowMs() = 0;

@@ -7,28 +7,10 @@ namespace {
 
 constexpr size_t kMaxRegions = 512;
 
-Need NeedOf(policy::Action action) {
-  switch (action) {
-    case policy::Action::kProtect:
-      return Need::kProtect;
-    case policy::Action::kProtectOrBypass:
-      return Need::kOptional;
-    case policy::Action::kBypass:
-      return Need::kBypass;
-    case policy::Action::kSystem:
-      return Need::kSystem;
-    case policy::Action::kDiscard:
-      break;
-  }
-  return Need::kDiscard;
-}
-
 // True where peers may come in clear, by the rule or by the system.
 bool MayBeClear(Need need) {
   return need == Need::kOptional || need == Need::kBypass || need == Need::kSystem;
 }
-
-Prefix Everything(Family family) { return Prefix{Address::AnyOf(family), 0}; }
 
 bool SpeaksOfListener(const policy::Rule& rule, const SocketAddress& local, bool wildcard) {
   if (rule.direction == Direction::kOut) return false;
@@ -94,8 +76,10 @@ Guard HoldIn(const SocketAddress& local, const Region& region) {
   return guard;
 }
 
-Guard OutHole(const SocketAddress& local, Family family, const Prefix& remote, uint32_t mark) {
+Guard OutHole(const SocketAddress& local, Family family, const Prefix& remote, uint32_t mark,
+              uint8_t protocol) {
   Guard guard = InGuard(local, family, remote, Guard::Action::kAllow);
+  guard.selector.protocol = protocol;
   guard.out = true;
   guard.mark = mark;
   std::swap(guard.selector.source, guard.selector.destination);
@@ -140,15 +124,29 @@ SystemAction Strictest(const Selector& out, const std::vector<SpdEntry>& spd, bo
   return strictest;
 }
 
-// What lets the peers of a region come in clear, as far as they may.
-struct Clear {
-  std::vector<Guard> guards;
-  bool against = false;  // the SPD, which asks for more
-};
+}  // namespace
+
+Prefix Everything(Family family) { return Prefix{Address::AnyOf(family), 0}; }
+
+Need NeedOf(policy::Action action) {
+  switch (action) {
+    case policy::Action::kProtect:
+      return Need::kProtect;
+    case policy::Action::kProtectOrBypass:
+      return Need::kOptional;
+    case policy::Action::kBypass:
+      return Need::kBypass;
+    case policy::Action::kSystem:
+      return Need::kSystem;
+    case policy::Action::kDiscard:
+      break;
+  }
+  return Need::kDiscard;
+}
 
 Clear LetClear(const SocketAddress& bound, const Region& region, const std::vector<SpdEntry>& spd,
-               uint32_t guard_mark, const policy::Grants& grants) {
-  Guard out = OutHole(bound, region.remote.base.family, region.remote, guard_mark);
+               uint32_t guard_mark, const policy::Grants& grants, uint8_t protocol) {
+  Guard out = OutHole(bound, region.remote.base.family, region.remote, guard_mark, protocol);
   if (region.need == Need::kOptional) out.priority = kOptionalPriority;
   const SystemAction asks_out = Strictest(out.selector, spd, /*in=*/false);
   const SystemAction asks = std::max(asks_out, Strictest(out.selector, spd, /*in=*/true));
@@ -166,8 +164,6 @@ Clear LetClear(const SocketAddress& bound, const Region& region, const std::vect
   if (asks_out == SystemAction::kBypass) return {{out}, false};
   return {};
 }
-
-}  // namespace
 
 Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode) {
   return InGuard(local, remote.base.family, remote, RequireAction(protocol), mode);

@@ -61,6 +61,21 @@ Result<ListenerPlan> PlanListener(const policy::Policy& policy, const SocketAddr
                                   const std::vector<SpdEntry>& spd, uint32_t guard_mark,
                                   policy::Grants grants = {});
 
+// What lets the peers of a region come in clear, as far as they may.
+struct Clear {
+  std::vector<Guard> guards;
+  bool against = false;  // the SPD, which asks for more
+};
+
+// `bound`: a local address and port of the region's family.
+Clear LetClear(const SocketAddress& bound, const Region& region, const std::vector<SpdEntry>& spd,
+               uint32_t guard_mark, const policy::Grants& grants, uint8_t protocol = kProtocolTcp);
+
+// What a rule's action, or the default, means for whom it speaks of.
+Need NeedOf(policy::Action action);
+
+Prefix Everything(Family family);
+
 // Returns the entry that keeps from a listener what does not come from `remote` under an SA.
 Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol protocol, Mode mode);
 

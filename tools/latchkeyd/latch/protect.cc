@@ -179,6 +179,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow) {
     guard.selector.source_port = latch.flow.local.port;
     guard.selector.source_mask = 0xffff;
   }
+  // What leaves an unconnected UDP socket asks the SPD alone: it must not go by another's entry.
+  narrow = narrow || latch.flow.protocol == kProtocolUdp;
   if (latch.flow.direction != Direction::kIn || narrow) {
     guard.selector.destination_port = latch.flow.remote.port;
     guard.selector.destination_mask = 0xffff;
@@ -209,6 +211,14 @@ bool IsManys(const Address& address) {
   if (address.family == Family::kV6) return first == 0xff;
   const Address broadcast{Family::kV4, {0xff, 0xff, 0xff, 0xff}};
   return address.family == Family::kV4 && ((first >> 4) == 0xe || address == broadcast);
+}
+
+std::vector<Family> FamiliesOf(const SocketFacts& facts) {
+  if (facts.local.address.family == Family::kV4) return {Family::kV4};
+  if (facts.v6_socket && !facts.v6_only && facts.local.address.IsAny()) {
+    return {Family::kV6, Family::kV4};
+  }
+  return {Family::kV6};
 }
 
 bool IsLack(Reason reason) {

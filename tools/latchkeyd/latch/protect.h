@@ -60,7 +60,7 @@ void FillOwner(Entry& entry, const Client& client, const SocketFacts& facts, int
 // asking its socket (the ACKs of TIME_WAIT above all, without which the peer's socket would linger
 // for minutes): the marked, exact addresses, the server's port, the latch's reqid. The same for
 // every connection to one server, and for a listener's children the same as their listener's; but
-// `narrow`, for an SA of the flow's own, the flow's alone.
+// `narrow`, for an SA of the flow's own, and for UDP, the flow's alone.
 Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow = false);
 
 // Returns the outgoing SPD entry that keeps the first packets of a non-blocking connect back: the
@@ -69,6 +69,9 @@ Guard LarvalGuard(const SocketAddress& remote, uint8_t protocol, uint32_t reqid,
 
 // True for an address of many: a group, or the broadcast address. No SA has one as its peer's.
 bool IsManys(const Address& address);
+
+// Returns the families that a bound socket can speak.
+std::vector<Family> FamiliesOf(const SocketFacts& facts);
 
 // True for the reasons that say no more than that there is nobody to protect a flow with.
 bool IsLack(Reason reason);

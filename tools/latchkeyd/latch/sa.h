@@ -29,6 +29,7 @@ struct Sa {
   Protection protection;
   uint32_t mark = 0, mark_mask = 0;
   uint32_t if_id = 0;
+  uint32_t set_mark = 0, set_mask = 0;  // what it gives packets for a mark (XFRMA_SET_MARK)
   Offload offload = Offload::kNone;
   bool larval = false;  // SPI 0 or no algorithm: no SA yet
   uint64_t added = 0;   // when it was made, by the kernel's clock: seconds since 1970; 0 = not said
@@ -47,6 +48,15 @@ struct Sa {
     return selector.Matches(flow_protocol, from, to);
   }
 };
+
+// True when both are one SA that nobody has changed but for what it gives packets for a mark: that
+// changes as it is tagged, and says nothing of whom it is with.
+inline bool SameButTag(const Sa& a, const Sa& b) {
+  Sa other = b;
+  other.set_mark = a.set_mark;
+  other.set_mask = a.set_mask;
+  return a == other;
+}
 
 }  // namespace latchkey::broker
 

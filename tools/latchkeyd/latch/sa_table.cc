@@ -85,6 +85,15 @@ SaTable::Ends SaTable::EndsOf(const Flow& flow, bool inbound) {
   return {flow.local.address, flow.remote.address};
 }
 
+std::set<Address> SaTable::LocalsOf(const Address& remote) const {
+  std::set<Address> locals;
+  for (auto it = by_ends_.lower_bound({remote, Address{}});
+       it != by_ends_.end() && it->first.first == remote; ++it) {
+    locals.insert(it->first.second);
+  }
+  return locals;
+}
+
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   KnownSa known{sa, inbound, std::move(who), next_order_};
   if (sa.protection.mode == Mode::kTunnel && known.who.known()) {
@@ -101,7 +110,7 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
     ++next_order_;
     known.inherited = inheriting_ && !known.who.known();
     const auto voucher = vouchers_.find(sa.key);
-    if (known.inherited && voucher != vouchers_.end() && voucher->second.sa == sa) {
+    if (known.inherited && voucher != vouchers_.end() && SameButTag(voucher->second.sa, sa)) {
       known.vouched = voucher->second.identity;
       known.traffic = voucher->second.traffic;
     }
@@ -111,19 +120,19 @@ void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   }
   KnownSa& old = it->second;
   known.order = old.order;
-  if (!known.who.known() && old.sa == sa) {
+  if (!known.who.known() && SameButTag(old.sa, sa)) {
     known.vouched = old.vouched;
     known.traffic = old.traffic;
     known.inherited = old.inherited;
   }
-  if (known.who.pending() && old.who.pending() && old.sa == sa) {
+  if (known.who.pending() && old.who.pending() && SameButTag(old.sa, sa)) {
     known.pending_since = old.pending_since;
   }
   // To learn who it was all along is no change.
   const bool changed = !Unasked(old) && IdentityOf(old) != IdentityOf(known);
   // What it was for is of the past with it; before anybody said so, it served nobody by that.
   const bool other_traffic = !old.traffic.empty() && old.traffic != known.traffic;
-  if (changed || other_traffic || old.sa != sa) Remember(old, now);
+  if (changed || other_traffic || !SameButTag(old.sa, sa)) Remember(old, now);
   if (EndsOf(old.sa) != EndsOf(sa)) {
     std::erase(by_ends_[EndsOf(old.sa)], sa.key);
     by_ends_[EndsOf(sa)].push_back(sa.key);

@@ -92,6 +92,9 @@ class SaTable {
   // tunnels of that count too, whatever they are for: a policy of the flow's asks for it.
   std::vector<const KnownSa*> Carrying(const Flow& flow, bool inbound, uint32_t reqid = 0) const;
 
+  // Our addresses to which there are incoming SAs in transport mode from `remote`.
+  std::set<Address> LocalsOf(const Address& remote) const;
+
   // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
   // `since`, an unknown one as nothing. `by_reqid`: policies of exact reqids have stood since then.
   // With a `turn`, what had ended by then is left out.

@@ -106,6 +106,10 @@ Voucher VoucherFrom(const Json& json) {
   sa.if_id = NumberFrom<uint32_t>(json.at("if_id"));
   sa.offload = EnumFrom(json.at("offload"), Offload::kPacket);
   sa.added = NumberFrom<uint64_t>(json.at("added"));
+  if (json.contains("set_mark")) {  // left out where there is none
+    sa.set_mark = NumberFrom<uint32_t>(json.at("set_mark").at(0));
+    sa.set_mask = NumberFrom<uint32_t>(json.at("set_mark").at(1));
+  }
   sa.selector = SelectorFrom(json);
   sa.protection = ProtectionFrom(json.at("protection"));
   voucher.identity = IdentityFrom(json.at("identity"));

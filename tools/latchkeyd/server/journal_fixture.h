@@ -160,6 +160,8 @@ inline Voucher MakeVoucher(uint32_t spi) {
   sa.mark = 4;
   sa.mark_mask = 12;
   sa.if_id = 3;
+  sa.set_mark = 0x70000;
+  sa.set_mask = 0x7fff0000;
   sa.offload = Offload::kCrypto;
   sa.added = 1'700'000'001;
   voucher.traffic = {MakeGuard(3).selector, Selector{}};

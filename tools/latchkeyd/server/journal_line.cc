@@ -97,6 +97,9 @@ void PutVoucher(Text& text, const Voucher& voucher) {
   PutAddress(text, "from", {sa.source, 0});
   Put(text, FMT_COMPILE(",\"reqid\":{},\"mark\":[{},{}],\"if_id\":{},\"offload\":{},\"added\":{}"),
       sa.reqid, sa.mark, sa.mark_mask, sa.if_id, Number(sa.offload), sa.added);
+  if (sa.set_mark != 0 || sa.set_mask != 0) {
+    Put(text, FMT_COMPILE(",\"set_mark\":[{},{}]"), sa.set_mark, sa.set_mask);
+  }
   PutSelector(text, sa.selector);
   PutProtection(text, sa.protection);
   PutIdentity(text, voucher.identity);

@@ -11,7 +11,8 @@ bool HasNetAdmin();
 
 // Keeps CAP_NET_ADMIN (XFRM, socket policies), CAP_SYS_PTRACE (pidfd_getfd), CAP_DAC_READ_SEARCH
 // (/proc/PID/fd of other users) and CAP_KILL (programs whose shim did not load); drops the rest,
-// from the bounding set too, and sets no_new_privs.
+// from the bounding set too, and sets no_new_privs. CAP_BPF goes too: the filter of datagrams is
+// loaded by then, and the maps that are open stay writable.
 Result<void> DropPrivileges();
 
 }  // namespace latchkey::broker

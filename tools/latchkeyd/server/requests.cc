@@ -29,6 +29,8 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kListen, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kAccept, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kRelease, kAttached, 1, 1, &Server::HandleSocket},
+      {wire::Type::kHold, kAttached, 1, 1, &Server::HandleSocket},
+      {wire::Type::kPeer, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kInquire, kAttached, 1, 1, &Server::HandleInquire},
       {wire::Type::kWish, kAttached, 1, 1, &Server::HandleWish},
       {wire::Type::kBinding, kAttached, 1, 1, &Server::HandleBinding},
@@ -116,7 +118,14 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
       answer = engine_->Accept(client, fd, asked.fd);
       break;
     case wire::Type::kRelease:
-      answer = engine_->Release(client, fd);
+      answer = engine_->Release(client, fd, asked.fd);
+      break;
+    case wire::Type::kHold:
+      answer = engine_->Hold(client, fd, asked.fd);
+      break;
+    case wire::Type::kPeer:
+      answer = engine_->Peer(client, fd, asked.fd, FromWire(asked.remote),
+                             (asked.flags & wire::kRequestNonblocking) != 0, asked.remote.scope);
       break;
     default:
       if (!held) break;

@@ -80,8 +80,8 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
     CHECK(Ends(rig, rig.Connect(), Message(type), {f}));
     CHECK(Ends(rig, rig.Connect(), Message(type), {f, g}));
   }
-  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
-                          Type::kInquire, Type::kWish, Type::kBinding}) {
+  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease, Type::kHold,
+                          Type::kPeer, Type::kInquire, Type::kWish, Type::kBinding}) {
     CHECK(Ends(rig, rig.Attached(), Message(type)));
     CHECK(Ends(rig, rig.Attached(), Message(type), {rig.kernel.NewSocket(), g}));
   }
@@ -95,7 +95,7 @@ TEST_CASE("A wrong number of descriptors ends the connection") {
   CHECK(open(wire::kOpenNoPolicy, {f}));
   CHECK(open(wire::kOpenLauncher, {f}));
   CHECK(open(wire::kOpenLauncher | wire::kOpenNoPolicy, {}));
-  CHECK(rig.sessions->all().size() == 14);  // those of Attached()
+  CHECK(rig.sessions->all().size() == 18);  // those of Attached()
 }
 
 TEST_CASE("Bits and octets that mean nothing yet must be zero; texts must end") {

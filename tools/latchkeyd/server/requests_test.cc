@@ -125,6 +125,41 @@ TEST_CASE("Listen, accept and release are served") {
   CHECK(rig.engine->database().Find(id) == nullptr);
 }
 
+TEST_CASE("An unconnected UDP socket is held, and asked about; the wait for keys is answered") {
+  Rig rig;
+  Peer peer = rig.Attached(
+      "latchkey = 1\napplication = \"app\"\n"
+      "[[rule]]\nprotocol = \"udp\"\ndirection = \"in\"\naction = \"protect\"\n");
+  const int socket = rig.kernel.NewUdp();
+  rig.kernel.sockets.at(socket).facts.local = At("0.0.0.0", 53);
+  auto decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kHold), {socket});
+  REQUIRE(decision);
+  CHECK(decision->verdict == Verdict::kLatched);
+  const uint64_t latch = decision->latch;
+  CHECK(rig.Written().latches.at(latch).latch.state == State::kListener);
+  CHECK(rig.Written().latches.at(latch).latch.flow.protocol == kProtocolUdp);
+  decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kPeer, "10.9.0.2"), {socket});
+  REQUIRE(decision);
+  CHECK(decision->verdict == Verdict::kLatched);
+  CHECK(decision->latch == latch);
+  decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kPeer, "10.9.0.77"), {socket});
+  REQUIRE(decision);
+  CHECK(decision->verdict == Verdict::kRefused);
+  CHECK(decision->reason == Reason::kNoSa);
+  CHECK(decision->error != 0);
+  rig.keys.negotiates = true;
+  decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kPeer, "10.9.0.77"), {socket});
+  REQUIRE(decision);
+  CHECK(decision->verdict == Verdict::kWait);
+  // A TCP socket is none of that.
+  Peer other = rig.Attached();
+  decision =
+      rig.Ask<wire::Decision>(other, Rig::SocketRequest(Type::kHold), {rig.kernel.NewSocket()});
+  REQUIRE(decision);
+  CHECK(decision->verdict == Verdict::kRefused);
+  CHECK(decision->reason == Reason::kUnsupported);
+}
+
 TEST_CASE("A client's socket that lingers holds up nobody, whichever way it came") {
   Rig rig;
   Peer bystander = rig.Attached();
@@ -181,8 +216,8 @@ TEST_CASE("The table's phases are those of docs/PROTOCOL.md") {
   const auto phases = [](Type type) { return RequestTable::Find(type)->phases; };
   CHECK(phases(Type::kOpen) == 1);
   CHECK(phases(Type::kAttach) == 1);
-  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease,
-                          Type::kInquire, Type::kWish, Type::kBinding}) {
+  for (const Type type : {Type::kConnect, Type::kListen, Type::kAccept, Type::kRelease, Type::kHold,
+                          Type::kPeer, Type::kInquire, Type::kWish, Type::kBinding}) {
     CHECK(phases(type) == 4);
   }
   for (const Type type : {Type::kList, Type::kShow, Type::kSpd, Type::kSa, Type::kWhy, Type::kBreak,

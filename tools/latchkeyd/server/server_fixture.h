@@ -36,11 +36,13 @@ inline constexpr char kProtectAll[] =
 class CookieKernel : public FakeKernel {
  public:
   int NewSocket() {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(fd >= 0);
-    next_fd = fd;
+    const int fd = MakeReady(SOCK_STREAM);
     AddSocket({Address::AnyOf(Family::kV4), 0}, {});
-    numbers_[CookieOf(fd)] = fd;
+    return fd;
+  }
+  int NewUdp() {
+    const int fd = MakeReady(SOCK_DGRAM);
+    AddUdp();
     return fd;
   }
 
@@ -54,8 +56,21 @@ class CookieKernel : public FakeKernel {
   Result<void> BindAny(int fd, const SocketFacts& facts) override {
     return FakeKernel::BindAny(Number(fd), facts);
   }
+  void Drain(int fd) override { FakeKernel::Drain(Number(fd)); }
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override {
+    return FakeKernel::FilterDatagrams(Number(fd), facts, regions);
+  }
 
  private:
+  // Makes a real socket; the next one added is its.
+  int MakeReady(int type) {
+    const int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    REQUIRE(fd >= 0);
+    next_fd = fd;
+    numbers_[CookieOf(fd)] = fd;
+    return fd;
+  }
   static uint64_t CookieOf(int fd) {
     uint64_t cookie = 0;
     socklen_t length = sizeof(cookie);

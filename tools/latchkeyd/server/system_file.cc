@@ -46,4 +46,6 @@ Result<policy::SystemPolicy> ReadSystemFile(const std::string& path) {
 
 uint32_t GuardBit(uint32_t mark_mask) { return std::bit_floor(mark_mask); }
 
+uint32_t TagMask(uint32_t mark_mask) { return mark_mask & ~GuardBit(mark_mask); }
+
 }  // namespace latchkey::broker

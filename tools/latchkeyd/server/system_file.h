@@ -16,6 +16,8 @@ Result<policy::SystemPolicy> ReadSystemFile(const std::string& path);
 
 // The guard bit of a mask: its top bit.
 uint32_t GuardBit(uint32_t mark_mask);
+// The bits of a mask that tag SAs: those below the guard bit.
+uint32_t TagMask(uint32_t mark_mask);
 
 }  // namespace latchkey::broker
 

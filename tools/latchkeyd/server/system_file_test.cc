@@ -14,6 +14,8 @@ TEST_CASE("The guard bit is the mask's top bit") {
   CHECK(GuardBit(0xffff0000) == 0x80000000U);
   CHECK(GuardBit(0x00ff0000) == 0x00800000U);
   CHECK(GuardBit(1) == 1U);
+  CHECK(TagMask(0xffff0000) == 0x7fff0000U);
+  CHECK(TagMask(1) == 0U);
 }
 
 TEST_CASE("The file must be root's alone to write; none at all is no error") {

@@ -1,0 +1,63 @@
+# A datagram without a connection to a peer without keys: a blocking send waits for them, one that does not block soon says that they are missing, and not EAGAIN; rekeys go unnoticed, and somebody else's keys are no keys.
+set -u
+# shellcheck source=../programs/keys.sh
+. "$(dirname "$0")/../programs/keys.sh"
+
+charon_b() { kill "-$1" "$(cat "$LAB/charon-b.pid")"; }
+sends() { # sends NAME TEXT: it says ok to a send
+  ask "$1" "sendto 10.9.0.2 8080 $2"
+  [ "${REPLY#*: }" = ok ]
+}
+
+key_policies
+sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/in.toml" "$LAB/out.toml"
+export IKE_CHARON='retransmit_tries = 6' # about 30 s
+start_key_pair
+capture wire
+latched b srv "$LAB/in.toml" 'udp-bind :: 8080'
+expect srv ok
+for address in 10.9.0.2 fd00::2; do
+  latched a "cli-$address" "$LAB/out.toml" 'timeout 60' "udp-new $address"
+  expect "cli-$address" ok
+  expect "cli-$address" ok
+  want "cli-$address" "sendto $address 8080 canary-waited" ok
+  want srv udp-answer canary-waited
+  want "cli-$address" recv canary-waited
+done
+
+# Rekeyed by either end, in between and while it is under way.
+for host in a b; do
+  on $host swanctl --rekey --child a-b >/dev/null || fail "no rekey"
+  for i in 1 2 3; do
+    want cli-10.9.0.2 "sendto 10.9.0.2 8080 canary-$host$i" ok
+    want srv udp-answer "canary-$host$i"
+    want cli-10.9.0.2 recv "canary-$host$i"
+  done
+done
+
+# Without keys, and nobody who answers: a socket that does not block is not kept.
+ike_down a a-b
+charon_b STOP
+latched a quick "$LAB/out.toml" 'udp-new 10.9.0.2' 'blocking 0'
+expect quick ok
+expect quick ok
+ask quick 'sendto 10.9.0.2 8080 canary-quick'
+case ${REPLY#*: } in
+  ok | EAGAIN | timeout) fail "without keys a send says $REPLY" ;;
+esac
+echo "good: it says $REPLY"
+ask quick elapsed
+check "in ${REPLY#*: } ms" [ "${REPLY#*: }" -lt 1000 ]
+charon_b CONT
+retry 20 sends quick canary-late || fail "it is not sent when there are keys again"
+want srv udp-answer canary-late
+want quick 'blocking 1' ok
+want quick recv canary-late
+wire_protected wire a b canary
+
+# Somebody else answers.
+IKE_ID=mallory ike b
+ike_down a a-b
+expect_eq "the wrong peer" "$(once_latched a "$LAB/out.toml" 'udp-new 10.9.0.2' 'sendto 10.9.0.2 8080 canary-wrong' | tail -n 1)" \
+  "= sendto: EKEYREJECTED"
+expect_eq "nothing in clear" "$(clear_octets wire canary)" 0

@@ -1,0 +1,340 @@
+#include "tools/latchkeyd/kernel/datagram_filter.h"
+
+#include <bpf/bpf.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+namespace latchkey::broker {
+namespace {
+
+std::unexpected<Error> Refused(const char* step) {
+  const int number = errno;
+  if (number == E2BIG || number == ENOSPC) {
+    return Fail(Reason::kLimit, step, "the kernel's map is full");
+  }
+  std::string why = std::strerror(number);
+  if (number == EPERM) why += " (before Linux 5.19 it takes CAP_BPF)";
+  return Fail(Reason::kKernelRefused, step, why);
+}
+
+uint16_t FamilyOf(const Address& address) {
+  return address.family == Family::kV4 ? LATCHKEY_V4 : LATCHKEY_V6;
+}
+
+void CopyTo(uint8_t (&to)[16], const Address& address) {
+  std::memcpy(to, address.octets.data(), sizeof(to));
+}
+
+Address AddressFrom(uint32_t family, const uint8_t (&octets)[16]) {
+  Address address;
+  address.family = family == LATCHKEY_V4 ? Family::kV4 : Family::kV6;
+  std::memcpy(address.octets.data(), octets, sizeof(octets));
+  return address;
+}
+
+latchkey_admitted_key KeyOf(const DatagramAdmission& admission) {
+  latchkey_admitted_key key{};
+  key.cookie = admission.cookie;
+  key.tag = admission.tag;
+  key.port = admission.remote.port;
+  key.family = FamilyOf(admission.remote.address);
+  CopyTo(key.address, admission.remote.address);
+  return key;
+}
+
+DatagramAdmission AdmissionOf(const latchkey_admitted_key& key) {
+  return {key.cookie, {AddressFrom(key.family, key.address), key.port}, key.tag};
+}
+
+uint32_t ValueOf(DatagramRegion::Need need) {
+  switch (need) {
+    case DatagramRegion::Need::kPass:
+      return LATCHKEY_PASS;
+    case DatagramRegion::Need::kTag:
+      return LATCHKEY_TAG;
+    case DatagramRegion::Need::kDrop:
+      break;
+  }
+  return LATCHKEY_DROP;
+}
+
+// All keys of a map. What changes meanwhile may be missed: nobody else changes ours.
+template <typename Key>
+std::vector<Key> KeysOf(const UniqueFd& map, size_t most) {
+  std::vector<Key> keys;
+  Key key{};
+  const Key* last = nullptr;
+  while (keys.size() < most && bpf_map_get_next_key(map.get(), last, &key) == 0) {
+    keys.push_back(key);
+    last = &keys.back();
+  }
+  return keys;
+}
+
+std::optional<latchkey_held> HeldOf(const DatagramMaps& maps, uint64_t cookie) {
+  latchkey_held held{};
+  if (bpf_map_lookup_elem(maps.held.get(), &cookie, &held) != 0) return std::nullopt;
+  return held;
+}
+
+}  // namespace
+
+DatagramFilter::DatagramFilter(const DatagramOptions& options)
+    : tag_mask_(options.tag_mask), maps_(LoadDatagramMaps(options.pins)) {
+  if (maps_ && maps_->inherited) Inherit();
+}
+
+DatagramFilter::~DatagramFilter() {
+  if (!maps_ || maps_->pins.empty()) return;
+  uint64_t cookie = 0;
+  if (bpf_map_get_next_key(maps_->held.get(), nullptr, &cookie) != 0) {
+    UnpinDatagramMaps(maps_->pins);
+  }
+}
+
+std::string DatagramFilter::Complaint() const {
+  if (!maps_) return maps_.error().ToString();
+  if (maps_->not_pinned.empty()) return {};
+  return "no later broker will find the filters of datagrams: " + maps_->not_pinned;
+}
+
+std::vector<uint64_t> DatagramFilter::Held() const {
+  if (!maps_) return {};
+  return KeysOf<uint64_t>(maps_->held, LATCHKEY_MOST_SOCKETS);
+}
+
+void DatagramFilter::Inherit() {
+  std::unordered_map<uint64_t, uint32_t> generations;
+  for (const uint64_t cookie : Held()) {
+    if (const auto held = HeldOf(*maps_, cookie)) generations[cookie] = held->generation;
+  }
+  const auto counts = [&](uint64_t cookie, uint32_t generation) {
+    const auto found = generations.find(cookie);
+    return found != generations.end() && found->second == generation;
+  };
+  // What a broker that was killed left half done is of no socket, or of another generation.
+  for (const auto& key : KeysOf<latchkey_exact_key>(maps_->exact, LATCHKEY_MOST_EXACT)) {
+    if (counts(key.cookie, key.generation)) {
+      keys_[key.cookie].exact.push_back(key);
+    } else {
+      bpf_map_delete_elem(maps_->exact.get(), &key);
+    }
+  }
+  for (const auto& key : KeysOf<latchkey_region_key>(maps_->regions, LATCHKEY_MOST_REGIONS)) {
+    if (counts(key.cookie, key.generation)) {
+      keys_[key.cookie].regions.push_back(key);
+    } else {
+      bpf_map_delete_elem(maps_->regions.get(), &key);
+    }
+  }
+  for (const auto& key : KeysOf<latchkey_admitted_key>(maps_->admitted, LATCHKEY_MOST_ADMISSIONS)) {
+    if (generations.contains(key.cookie)) {
+      admitted_.insert(AdmissionOf(key));
+    } else {
+      bpf_map_delete_elem(maps_->admitted.get(), &key);
+    }
+  }
+  for (const uint64_t cookie : KeysOf<uint64_t>(maps_->dropped, LATCHKEY_MOST_SOCKETS)) {
+    if (!generations.contains(cookie)) bpf_map_delete_elem(maps_->dropped.get(), &cookie);
+  }
+  inherited_ = admitted_;
+}
+
+Result<DatagramFilter::Keys> DatagramFilter::MakeKeys(
+    uint64_t cookie, uint32_t generation, const std::vector<DatagramRegion>& regions) const {
+  Keys keys;
+  for (const DatagramRegion& region : regions) {
+    const Address& base = region.remote.base;
+    if (base.family == Family::kNone || region.remote.length > base.Bits() ||
+        (region.port != 0 && region.remote.length != base.Bits())) {
+      return Fail(Reason::kBadRequest, "filter datagrams", "a region of no place");
+    }
+    if (region.port != 0) {
+      latchkey_exact_key key{};
+      key.cookie = cookie;
+      key.generation = generation;
+      key.port = region.port;
+      key.family = FamilyOf(base);
+      CopyTo(key.address, base);
+      keys.exact.push_back(key);
+    } else {
+      latchkey_region_key key{};
+      key.prefix_bits = LATCHKEY_REGION_BITS + region.remote.length;
+      key.generation = generation;
+      key.cookie = cookie;
+      key.family = FamilyOf(base);
+      CopyTo(key.address, base);
+      keys.regions.push_back(key);
+    }
+  }
+  return keys;
+}
+
+Result<void> DatagramFilter::AddKeys(const std::vector<DatagramRegion>& regions,
+                                     const Keys& keys) const {
+  size_t exact = 0;
+  size_t others = 0;
+  for (const DatagramRegion& region : regions) {
+    const uint32_t need = ValueOf(region.need);
+    const int done =
+        region.port != 0
+            ? bpf_map_update_elem(maps_->exact.get(), &keys.exact[exact++], &need, BPF_ANY)
+            : bpf_map_update_elem(maps_->regions.get(), &keys.regions[others++], &need, BPF_ANY);
+    if (done != 0) return Refused("give a socket its regions");
+  }
+  return {};
+}
+
+void DatagramFilter::DeleteKeys(const Keys& keys) const {
+  for (const auto& key : keys.exact) bpf_map_delete_elem(maps_->exact.get(), &key);
+  for (const auto& key : keys.regions) bpf_map_delete_elem(maps_->regions.get(), &key);
+}
+
+// With a filter of these very maps, that cannot be taken off any more.
+bool DatagramFilter::IsAttached(int fd) const {
+  uint32_t layout = 0;
+  int locked = 0;
+  socklen_t length = sizeof(locked);
+  return bpf_map_lookup_elem(maps_->noted.get(), &fd, &layout) == 0 &&
+         getsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &locked, &length) == 0 && locked != 0;
+}
+
+Result<void> DatagramFilter::Attach(int fd) const {
+  uint32_t noted = 0;
+  const bool begun = bpf_map_lookup_elem(maps_->noted.get(), &fd, &noted) == 0;
+  int locked = 0;
+  socklen_t length = sizeof(locked);
+  if (getsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &locked, &length) != 0) {
+    return Refused("getsockopt SO_LOCK_FILTER");
+  }
+  // EACCES: one of eBPF; else how many instructions there are.
+  socklen_t instructions = 0;
+  const bool own =
+      getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, nullptr, &instructions) != 0 || instructions != 0;
+  if (locked != 0 || (own && !begun)) {
+    return Fail(Reason::kUnsupported, "filter datagrams",
+                locked != 0 ? "the socket has another filter, which is locked"
+                            : "the socket has a filter of its program's");
+  }
+  // The note before the lock: a filter that stays is always known for ours.
+  noted = LATCHKEY_LAYOUT;
+  if (bpf_map_update_elem(maps_->noted.get(), &fd, &noted, BPF_ANY) != 0) {
+    return Refused("note the filter");
+  }
+  const int program = maps_->program.get();
+  const int yes = 1;
+  const char* step = "setsockopt SO_ATTACH_BPF";
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) == 0) {
+    step = "setsockopt SO_LOCK_FILTER";
+    if (setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &yes, sizeof(yes)) == 0) return {};
+    const std::unexpected<Error> refused = Refused(step);
+    static_cast<void>(setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, nullptr, 0));
+    bpf_map_delete_elem(maps_->noted.get(), &fd);
+    return refused;
+  }
+  const std::unexpected<Error> refused = Refused(step);
+  bpf_map_delete_elem(maps_->noted.get(), &fd);
+  return refused;
+}
+
+Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
+                                    const std::vector<DatagramRegion>& regions) {
+  if (!maps_) return std::unexpected(maps_.error());
+  if (cookie == 0) return Fail(Reason::kBadRequest, "filter datagrams", "no cookie");
+  const std::optional<latchkey_held> before = HeldOf(*maps_, cookie);
+  latchkey_held after{before ? before->generation + 1 : 1, tag_mask_};
+  Result<Keys> keys = MakeKeys(cookie, after.generation, regions);
+  if (!keys) return std::unexpected(keys.error());
+  Result<void> done = AddKeys(regions, *keys);
+  if (done) {
+    const uint64_t none = 0;
+    // A count that is there goes on.
+    if (bpf_map_update_elem(maps_->dropped.get(), &cookie, &none, BPF_NOEXIST) != 0 &&
+        errno != EEXIST) {
+      done = Refused("count what a socket drops");
+    }
+  }
+  if (done && !IsAttached(fd)) done = Attach(fd);
+  if (done && bpf_map_update_elem(maps_->held.get(), &cookie, &after, BPF_ANY) != 0) {
+    done = Refused("hold a socket");
+  }
+  if (!done) {
+    DeleteKeys(*keys);
+    if (!before) bpf_map_delete_elem(maps_->dropped.get(), &cookie);
+    return done;
+  }
+  DeleteKeys(std::exchange(keys_[cookie], std::move(*keys)));
+  DropInheritedOf(cookie);
+  return {};
+}
+
+Result<void> DatagramFilter::Admit(const DatagramAdmission& admission) {
+  if (!maps_) return std::unexpected(maps_.error());
+  if (admission.cookie == 0 || admission.remote.address.family == Family::kNone ||
+      admission.tag == 0 || (admission.tag & ~tag_mask_) != 0) {
+    return Fail(Reason::kBadRequest, "admit datagrams", "of no socket, place or tag");
+  }
+  const latchkey_admitted_key key = KeyOf(admission);
+  const uint32_t yes = 1;
+  if (bpf_map_update_elem(maps_->admitted.get(), &key, &yes, BPF_ANY) != 0) {
+    return Refused("admit datagrams");
+  }
+  admitted_.insert(admission);
+  inherited_.erase(admission);
+  return {};
+}
+
+void DatagramFilter::Dismiss(const DatagramAdmission& admission) {
+  if (!maps_) return;
+  const latchkey_admitted_key key = KeyOf(admission);
+  bpf_map_delete_elem(maps_->admitted.get(), &key);
+  admitted_.erase(admission);
+  inherited_.erase(admission);
+}
+
+void DatagramFilter::Forget(uint64_t cookie) {
+  if (!maps_) return;
+  // From here on it takes in nothing, whatever else there is.
+  bpf_map_delete_elem(maps_->held.get(), &cookie);
+  if (const auto found = keys_.find(cookie); found != keys_.end()) {
+    DeleteKeys(found->second);
+    keys_.erase(found);
+  }
+  const auto first = admitted_.lower_bound(DatagramAdmission{cookie, {}, 0});
+  std::vector<DatagramAdmission> gone;
+  for (auto each = first; each != admitted_.end() && each->cookie == cookie; ++each) {
+    gone.push_back(*each);
+  }
+  for (const DatagramAdmission& each : gone) Dismiss(each);
+  bpf_map_delete_elem(maps_->dropped.get(), &cookie);
+}
+
+uint64_t DatagramFilter::Dropped(uint64_t cookie) const {
+  uint64_t count = 0;
+  if (!maps_ || bpf_map_lookup_elem(maps_->dropped.get(), &cookie, &count) != 0) return 0;
+  return count;
+}
+
+void DatagramFilter::DropInherited(uint32_t tag) {
+  std::vector<DatagramAdmission> gone;
+  for (const DatagramAdmission& each : inherited_) {
+    if (each.tag == tag) gone.push_back(each);
+  }
+  for (const DatagramAdmission& each : gone) Dismiss(each);
+}
+
+void DatagramFilter::DropInheritedOf(uint64_t cookie) {
+  std::vector<DatagramAdmission> gone;
+  for (auto each = inherited_.lower_bound(DatagramAdmission{cookie, {}, 0});
+       each != inherited_.end() && each->cookie == cookie; ++each) {
+    gone.push_back(*each);
+  }
+  for (const DatagramAdmission& each : gone) Dismiss(each);
+}
+
+}  // namespace latchkey::broker

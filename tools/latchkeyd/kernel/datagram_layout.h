@@ -1,0 +1,64 @@
+// What the datagram filter's program and the broker share: keys, values and sizes of its maps.
+//
+// Plain C, for the program is compiled for BPF. Addresses are octets in network order, v4 in the
+// first four and the rest zero; other numbers are in the host's order. A change here that another
+// broker's maps must not survive shows in a size, or in LATCHKEY_LAYOUT.
+#ifndef TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_
+#define TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_
+
+#include <linux/types.h>
+
+#define LATCHKEY_LAYOUT 1
+
+// The most that each map holds, for all sockets of a network namespace.
+#define LATCHKEY_MOST_SOCKETS 65536
+#define LATCHKEY_MOST_ADMISSIONS 262144
+#define LATCHKEY_MOST_EXACT 65536
+#define LATCHKEY_MOST_REGIONS 65536
+
+// By cookie. A socket without one takes in nothing.
+struct latchkey_held {
+  __u32 generation;  // of its regions: others do not count
+  __u32 tag_mask;    // bits of the mark that are a tag
+};
+
+struct latchkey_admitted_key {
+  __u64 cookie;
+  __u32 tag;
+  __u16 port;  // 0: any
+  __u16 family;
+  __u8 address[16];
+};
+
+struct latchkey_exact_key {
+  __u64 cookie;
+  __u32 generation;
+  __u16 port;
+  __u16 family;
+  __u8 address[16];
+};
+
+// Of an LPM trie: what comes before the address must be equal whole.
+struct latchkey_region_key {
+  __u32 prefix_bits;  // LATCHKEY_REGION_BITS and the prefix length
+  __u32 generation;
+  __u64 cookie;
+  __u32 family;
+  __u8 address[16];
+  __u32 padding;
+};
+#define LATCHKEY_REGION_BITS 128
+
+enum {
+  LATCHKEY_V4 = 4,
+  LATCHKEY_V6 = 6,
+};
+
+// Values of the regions, exact or not.
+enum {
+  LATCHKEY_PASS = 1,
+  LATCHKEY_TAG = 2,
+  LATCHKEY_DROP = 3,
+};
+
+#endif  // TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_

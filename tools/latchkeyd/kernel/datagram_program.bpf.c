@@ -1,0 +1,151 @@
+// The filter on a held UDP socket: what may not come in is dropped before it is queued.
+//
+// A socket filter of eBPF. The kernel runs it for every datagram after the socket's XFRM policy and
+// before the receive queue (sk_filter_trim_cap in net/core/filter.c, called by net/ipv4/udp.c and
+// net/ipv6/udp.c), so that what it drops wakes nobody and can be read by no call. The data begin at
+// the UDP header there, the network header is before them. skb->mark is what the SA's set-mark made
+// of it (net/xfrm/xfrm_input.c); of what came in clear it is 0 in the bits of the tags.
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tools/latchkeyd/kernel/datagram_layout.h"
+
+#define DROP 0
+#define PASS 0x7fffffff  // so many octets are kept
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, LATCHKEY_MOST_SOCKETS);
+  __type(key, __u64);
+  __type(value, struct latchkey_held);
+} held SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, LATCHKEY_MOST_ADMISSIONS);
+  __type(key, struct latchkey_admitted_key);
+  __type(value, __u32);
+} admitted SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, LATCHKEY_MOST_EXACT);
+  __type(key, struct latchkey_exact_key);
+  __type(value, __u32);
+} exact SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, LATCHKEY_MOST_REGIONS);
+  __type(key, struct latchkey_region_key);
+  __type(value, __u32);
+} regions SEC(".maps");
+
+// Datagrams dropped, by cookie.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, LATCHKEY_MOST_SOCKETS);
+  __type(key, __u64);
+  __type(value, __u64);
+} dropped SEC(".maps");
+
+// Not for the program: the broker notes on a socket that it has a filter of these maps, as long as
+// the socket lives.
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u32);
+} noted SEC(".maps");
+
+struct source {
+  __u16 family;
+  __u16 port;
+  __u8 address[16];
+};
+
+static __always_inline bool read_source(struct __sk_buff *skb, struct source *source) {
+  __u8 first;
+  __be16 port;
+  if (bpf_skb_load_bytes_relative(skb, 0, &first, sizeof(first), BPF_HDR_START_NET) != 0) {
+    return false;
+  }
+  if (first >> 4 == 4) {
+    source->family = LATCHKEY_V4;
+    if (bpf_skb_load_bytes_relative(skb, 12, source->address, 4, BPF_HDR_START_NET) != 0) {
+      return false;
+    }
+  } else if (first >> 4 == 6) {
+    source->family = LATCHKEY_V6;
+    if (bpf_skb_load_bytes_relative(skb, 8, source->address, 16, BPF_HDR_START_NET) != 0) {
+      return false;
+    }
+  } else {
+    return false;
+  }
+  if (bpf_skb_load_bytes(skb, 0, &port, sizeof(port)) != 0) return false;
+  source->port = bpf_ntohs(port);
+  return true;
+}
+
+static __always_inline bool is_admitted(__u64 cookie, __u32 tag, const struct source *source) {
+  struct latchkey_admitted_key key = {};
+  key.cookie = cookie;
+  key.tag = tag;
+  key.family = source->family;
+  __builtin_memcpy(key.address, source->address, sizeof(key.address));
+  if (bpf_map_lookup_elem(&admitted, &key) != NULL) return true;
+  key.port = source->port;
+  return bpf_map_lookup_elem(&admitted, &key) != NULL;
+}
+
+static __always_inline __u32 need_of(__u64 cookie, __u32 generation, const struct source *source) {
+  const __u32 *need;
+  struct latchkey_exact_key one = {};
+  one.cookie = cookie;
+  one.generation = generation;
+  one.port = source->port;
+  one.family = source->family;
+  __builtin_memcpy(one.address, source->address, sizeof(one.address));
+  need = bpf_map_lookup_elem(&exact, &one);
+  if (need != NULL) return *need;
+  struct latchkey_region_key many = {};
+  many.prefix_bits = LATCHKEY_REGION_BITS + 128;
+  many.generation = generation;
+  many.cookie = cookie;
+  many.family = source->family;
+  __builtin_memcpy(many.address, source->address, sizeof(many.address));
+  need = bpf_map_lookup_elem(&regions, &many);
+  return need != NULL ? *need : LATCHKEY_DROP;
+}
+
+static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {
+  struct source source = {};
+  const struct latchkey_held *socket = bpf_map_lookup_elem(&held, &cookie);
+  if (socket == NULL || !read_source(skb, &source)) return false;
+  const __u32 generation = socket->generation;
+  const __u32 tag = skb->mark & socket->tag_mask;
+  if (tag != 0 && is_admitted(cookie, tag, &source)) return true;
+  return need_of(cookie, generation, &source) == LATCHKEY_PASS;
+}
+
+SEC("socket")
+int latchkey_filter(struct __sk_buff *skb) {
+  __u64 cookie = bpf_get_socket_cookie(skb);
+  if (may_come_in(skb, cookie)) return PASS;
+  __u64 *count = bpf_map_lookup_elem(&dropped, &cookie);
+  if (count != NULL) __sync_fetch_and_add(count, 1);
+  return DROP;
+}
+
+const char program_license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,170 @@
+// Whom the program of an unconnected UDP socket sends to, where what becomes of that is not plain
+// from its rules: the broker decides about each, once, and waits for keys where it must.
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/held.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+namespace {
+
+// How many peers one socket may have asked about.
+constexpr size_t kMostAsked = 1024;
+
+size_t CountAsked(const Held& held) {
+  return static_cast<size_t>(
+      std::ranges::count_if(held.peers, [](const auto& each) { return each.second.asked; }));
+}
+
+}  // namespace
+
+Answer Engine::Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
+                    bool nonblocking, uint32_t scope) {
+  Request request{client, fd, fd_hint, /*accept=*/false, nonblocking, remote, scope};
+  request.peer = true;
+  return Begin(std::move(request));
+}
+
+Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error* failure) {
+  const Client& client = request.client;
+  Flow flow{Direction::kOut, kProtocolUdp, {}, request.remote};
+  const Result<SocketFacts> facts = InspectFlow(request.fd);
+  if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  if (!facts->datagram_udp) return Refuse(client, flow, Reason::kUnsupported, "not UDP");
+  if (request.remote.address.family == Family::kNone || request.remote.port == 0) {
+    return Refuse(client, flow, Reason::kBadRequest, "no remote address");
+  }
+  if (facts->remote.address.family != Family::kNone) {
+    return Refuse(client, flow, Reason::kUnsupported, "the socket is connected");
+  }
+  const Answer held = Hold(client, request.fd, request.fd_hint);
+  if (held.verdict != wire::Verdict::kLatched) return held;
+  Entry& entry = *database_.Find(held.latch);
+  if (entry.policy != client.policy) {
+    return Refuse(client, flow, Reason::kUnsupported, "another session's rules hold the socket");
+  }
+  flow.local = entry.latch.flow.local;
+  if (flow.local.address.IsAny()) {
+    flow.local.address = kernel_.SourceAddress(request.remote.address, request.scope)
+                             .value_or(Address::AnyOf(request.remote.address.family));
+  }
+  bool incoming = false;
+  const policy::Verdict verdict = DecideDatagram(entry, flow, incoming);
+  const Answer granted{wire::Verdict::kLatched, Reason::kNone, entry.latch.id, 0};
+  switch (verdict.outcome) {
+    case policy::Outcome::kProtect:
+      return ProtectPeer(request, entry, flow, verdict, waiting, failure);
+    case policy::Outcome::kBypass:
+    case policy::Outcome::kLocal:
+    case policy::Outcome::kClear:
+      if (Result<void> done = PassInClear(request, entry, flow, verdict); !done) {
+        return Refuse(client, flow, done.error().reason, done.error().ToString());
+      }
+      return granted;
+    case policy::Outcome::kRefuse:
+      break;
+  }
+  return Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
+}
+
+Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
+                           const policy::Verdict& verdict, Waiting* waiting, const Error* failure) {
+  const Client& client = request.client;
+  if (IsManys(request.remote.address)) {
+    return Refuse(client, flow, Reason::kUnsupported, "a group has no SA of one peer");
+  }
+  const bool optional = verdict.rule != nullptr && !verdict.implicit &&
+                        verdict.rule->action == policy::Action::kProtectOrBypass;
+  if (verdict.demand.unique || optional || verdict.demand.mode == Mode::kTunnel) {
+    return Refuse(client, flow, Reason::kUnsupported,
+                  "of a socket that is not connected: by \"protect\" in transport mode, and by SAs "
+                  "that are not the flow's own");
+  }
+  if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
+  const Result<Choice> choice = ChooseOrWait(request, flow, verdict, waiting, failure);
+  if (!choice) {
+    const Error& why = choice.error();
+    if (why.reason == Reason::kNone) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
+    return Refuse(client, flow, why.reason, why.ToString());
+  }
+  // By a rule for what comes in it is one peer, whatever its port.
+  bool incoming = false;
+  (void)DecideDatagram(entry, flow, incoming);
+  SocketAddress key = request.remote;
+  Result<HeldPeer*> peer = nullptr;
+  if (incoming && !verdict.implicit && !PortsMatter(*entry.held, key.address)) {
+    key.port = 0;
+    peer = &entry.held->peers[key];
+  } else {
+    peer = AskedPeer(request, entry, /*clear=*/false);
+  }
+  if (!peer) return Refuse(client, flow, peer.error().reason, peer.error().ToString());
+  if (RefreshPeer(entry, key, **peer)) {
+    return Answer{wire::Verdict::kLatched, Reason::kNone, entry.latch.id, 0};
+  }
+  const Reason why = (*peer)->why == Reason::kNone ? Reason::kKernelRefused : (*peer)->why;
+  return Refuse(client, flow, why, "its datagrams cannot move");
+}
+
+// The filter learns of the peer before anything else does. What a socket began to send in clear
+// stays so, and what it began to send protected: another answer to the same question is none.
+Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry, bool clear) {
+  Held& held = *entry.held;
+  if (const auto found = held.peers.find(request.remote); found != held.peers.end()) {
+    if (found->second.clear == clear) return &found->second;
+    return Fail(Reason::kConflictSpd, "ask about peer", "what the system asks has changed");
+  }
+  size_t of_user = 0;
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& each = *database_.Find(id);
+    if (each.held && each.latch.uid == entry.latch.uid) of_user += CountAsked(*each.held);
+  }
+  if (CountAsked(held) >= kMostAsked || of_user >= options_.latches_per_uid) {
+    return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
+  }
+  const std::vector<DatagramRegion> before = RegionsOf(held);
+  HeldPeer& peer = held.peers[request.remote];
+  peer.asked = true;
+  peer.clear = clear;
+  const std::vector<DatagramRegion> regions = RegionsOf(held);
+  if (regions == before) return &peer;
+  const Result<SocketFacts> facts = InspectFlow(request.fd);
+  Result<void> done;
+  if (!facts) done = std::unexpected(facts.error());
+  if (done) done = kernel_.FilterDatagrams(request.fd, *facts, regions);
+  if (done) return &peer;
+  held.peers.erase(request.remote);
+  return std::unexpected(done.error());
+}
+
+Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,
+                                 const policy::Verdict& verdict) {
+  Result<HeldPeer*> peer = AskedPeer(request, entry, /*clear=*/true);
+  if (!peer) return std::unexpected(peer.error());
+  if (!(*peer)->guards.empty()) return {};
+  const Address& bound = entry.latch.flow.local.address;
+  const Prefix source =
+      bound.IsAny() ? Prefix{Address::AnyOf(flow.remote.address.family), 0} : Host(bound);
+  Guard guard = DatagramGuard(source, flow.local.port, flow.remote, options_.guard_mark);
+  guard.action = Guard::Action::kAllow;
+  std::vector<Guard> guards = {guard};
+  if (verdict.outcome == policy::Outcome::kClear) {  // against the SPD: the answers too
+    guard.out = false;
+    guard.mark = 0;
+    guard.selector = Mirrored(guard.selector);
+    guards.push_back(guard);
+  }
+  for (const Guard& each : guards) {
+    if (Result<void> done = HoldOver(each); !done) {
+      for (const Guard& had : std::exchange((*peer)->guards, {})) guards_.Drop(had);
+      return done;
+    }
+    (*peer)->guards.push_back(each);
+  }
+  return {};
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,173 @@
+// Unconnected UDP sockets: LISTENER latches whose kernel filter takes in what their peers' SAs
+// bring and no more, and whose datagrams leave by SPD entries of their own or not at all.
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/held.h"
+#include "tools/latchkeyd/latch/protect.h"
+
+namespace latchkey::broker {
+namespace {
+
+std::vector<DatagramRegion> PassAll() {
+  std::vector<DatagramRegion> regions;
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    regions.push_back({Prefix{Address::AnyOf(family), 0}, 0, DatagramRegion::Need::kPass});
+  }
+  return regions;
+}
+
+}  // namespace
+
+// From now on the socket takes nothing in and lets nothing out: its program was told that it is not
+// to be used.
+Answer Engine::Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
+                    const Error& why) {
+  (void)kernel_.SetMark(fd, facts, options_.guard_mark, options_.guard_mark);
+  Block(kernel_, fd, facts, facts.v6_socket ? Family::kV6 : Family::kV4);
+  kernel_.Drain(fd);
+  return Refuse(client, flow, why.reason, why.ToString());
+}
+
+// Packets of all marked sockets of a port meet the same SPD entries: what one may send in clear
+// another, held to other rules, could too.
+Result<void> Engine::Conflicting(const Entry& entry, const HoldPlan& plan) const {
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& other = *database_.Find(id);
+    if (!other.held || !SharePlace(other.latch.flow.local, entry.latch.flow.local)) continue;
+    if (other.policy == entry.policy && other.requester.uid == entry.requester.uid) continue;
+    const bool same = other.policy->application == entry.policy->application &&
+                      other.held->regions == plan.regions && other.guards == plan.guards &&
+                      other.held->asked.empty() && plan.asked.empty();
+    if (same) continue;
+    return Fail(Reason::kConflictSpd, "hold socket",
+                "latch " + std::to_string(id) + " holds this port to other rules");
+  }
+  return {};
+}
+
+// Puts a plan in force: nothing leaves but by its entries, nothing comes in but by its regions.
+// Where that fails, what it held is in `entry` for the caller to let go.
+Result<void> Engine::HoldSocket(Entry& entry, int fd, const SocketFacts& facts,
+                                const HoldPlan& plan) {
+  entry.held.emplace();
+  entry.held->regions = plan.regions;
+  entry.held->asked = plan.asked;
+  for (const Guard& guard : plan.guards) {
+    if (Result<void> held = guards_.Hold(guard); !held) return held;
+    entry.guards.push_back(guard);
+  }
+  if (Result<void> done = kernel_.SetMark(fd, facts, options_.guard_mark, options_.guard_mark);
+      !done) {
+    return done;
+  }
+  if (Result<void> done = kernel_.FilterDatagrams(fd, facts, plan.regions); !done) return done;
+  SocketPolicy clear;  // what an earlier latch left
+  clear.kind = SocketPolicy::Kind::kClear;
+  clear.family = facts.local.address.family;
+  if (Result<void> done = kernel_.SetPolicy(fd, facts, clear); !done) return done;
+  kernel_.Drain(fd);
+  return {};
+}
+
+Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
+  Flow flow{Direction::kIn, kProtocolUdp, {}, {}};
+  Result<SocketFacts> facts = InspectFlow(fd);
+  if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  if (!facts->datagram_udp) return Refuse(client, flow, Reason::kUnsupported, "not UDP");
+  const Entry* old = database_.FindByCookie(facts->cookie);
+  if (facts->remote.address.family != Family::kNone) {  // connected meanwhile: that decided
+    if (old == nullptr) return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
+    return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id, 0};
+  }
+  if (old != nullptr && old->held && old->latch.flow.local == facts->local) {
+    return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id, 0};
+  }
+  if (old != nullptr) Close(old->latch.id, Reason::kClosed);
+  if (facts->local.port == 0) {
+    if (Result<void> bound = kernel_.BindAny(fd, *facts); !bound) {
+      return Shun(client, fd, *facts, flow, bound.error());
+    }
+    facts = InspectFlow(fd);
+    if (!facts) return Refuse(client, flow, facts.error().reason, facts.error().ToString());
+  }
+  flow.local = facts->local;
+  Result<HoldPlan> plan = PlanHold(*client.policy, system(), facts->local, FamiliesOf(*facts),
+                                   options_.guard_mark, client.requester.grants);
+  if (!plan) return Shun(client, fd, *facts, flow, plan.error());
+  if (!plan->held) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  Entry entry;
+  FillOwner(entry, client, *facts, fd_hint, kernel_);
+  entry.latch.state = State::kListener;
+  entry.latch.flow = flow;
+  Result<void> done = Conflicting(entry, *plan);
+  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+    done = Fail(Reason::kLimit, "hold socket", "too many latches of one user");
+  }
+  if (done) done = HoldSocket(entry, fd, *facts, *plan);
+  if (!done) {
+    for (const Guard& guard : entry.guards) guards_.Drop(guard);
+    if (entry.held) kernel_.ForgetDatagrams(facts->cookie);
+    return Shun(client, fd, *facts, flow, done.error());
+  }
+  Entry* stored = database_.Insert(std::move(entry));
+  if (stored == nullptr) {
+    return Shun(client, fd, *facts, flow,
+                Error{"hold socket", "it is latched", Reason::kBadRequest});
+  }
+  RefreshHeld(*stored);
+  return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
+}
+
+// A held socket has become a connected one, which its own policy holds to its peer: the filter,
+// that cannot be taken off, has nothing more to say.
+Result<void> Engine::OpenFilter(bool was_held, int fd, const SocketFacts& facts) {
+  return was_held ? kernel_.FilterDatagrams(fd, facts, PassAll()) : Result<void>{};
+}
+
+// The socket's own policy lets nothing move, whoever takes away what the SPD has of ours.
+void Engine::Shut(Entry& entry) {
+  if (const std::optional<int> fd = kernel_.Borrow(entry.hint)) {
+    if (Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
+      Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
+    }
+    kernel_.GiveBack(*fd);
+  } else {
+    observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                        ": its socket is out of reach, and sends what the SPD lets it");
+  }
+  LetGoOfPeers(entry);
+}
+
+// One that a broker before us held. It takes in nothing until it is held anew.
+void Engine::AdoptHeld(Entry& entry) {
+  kernel_.ForgetDatagrams(entry.hint.cookie);
+  entry.guards.clear();
+  entry.held.emplace();
+  const std::optional<int> fd = kernel_.Borrow(entry.hint);
+  Result<void> done = Fail(Reason::kKernelRefused, "hold socket", "it is out of reach");
+  if (fd) {
+    const Result<SocketFacts> facts = kernel_.Inspect(*fd);
+    if (!facts) done = std::unexpected(facts.error());
+    if (facts) {
+      const Result<HoldPlan> plan =
+          PlanHold(*entry.policy, system(), facts->local, FamiliesOf(*facts), options_.guard_mark,
+                   entry.requester.grants);
+      done = plan ? HoldSocket(entry, *fd, *facts, *plan)
+                  : Result<void>(std::unexpected(plan.error()));
+      if (!done) Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
+    }
+    kernel_.GiveBack(*fd);
+  }
+  entry.held->adopted_at = kernel_.NowMs();
+  if (done) return;
+  observer_.OnWarning("an unconnected UDP socket is held no more, and nothing moves: " +
+                      done.error().ToString());
+  kernel_.ForgetDatagrams(entry.hint.cookie);
+  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
+  entry.held->regions.clear();
+}
+
+}  // namespace latchkey::broker

@@ -1,0 +1,163 @@
+// Tags: what tells a socket's filter under which SA a datagram came.
+
+#include <catch2/catch.hpp>
+
+#include "tools/latchkeyd/latch/engine_hold_fixture.h"
+
+namespace latchkey::broker {
+namespace {
+
+uint32_t TagOf(const HoldBroker& broker, const Sa& sa) {
+  for (const Sa& each : broker.kernel.sad) {
+    if (each.key == sa.key) return each.set_mark & each.set_mask & kTags;
+  }
+  return 0;
+}
+
+Sa& Find(HoldBroker& broker, const Sa& sa) {
+  return *std::ranges::find(broker.kernel.sad, sa.key, &Sa::key);
+}
+
+TEST_CASE("SAs that serve no held socket are not touched; each that does bears its own tag") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const std::vector<Sa> carol = broker.Keyed(8, "carol", "10.9.0.3");
+  CHECK(TagOf(broker, bob[1]) == 0);
+  broker.Held();
+  CHECK(TagOf(broker, bob[0]) == 0);
+  CHECK(TagOf(broker, bob[1]) != 0);
+  CHECK(TagOf(broker, carol[1]) != 0);
+  CHECK(TagOf(broker, carol[1]) != TagOf(broker, bob[1]));
+  CHECK((Find(broker, bob[1]).set_mask & ~kTags) == 0);
+}
+
+TEST_CASE("A tag is the same for all sockets, and stays as long as its SA") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int first = broker.Held(53);
+  const uint32_t tag = TagOf(broker, bob[1]);
+  const int second = broker.Held(54);
+  broker.Hear(Find(broker, bob[1]));  // as the kernel says after the tagging
+  CHECK(TagOf(broker, bob[1]) == tag);
+  CHECK(broker.TakesIn(first, "10.9.0.2", 1, &bob[1]));
+  CHECK(broker.TakesIn(second, "10.9.0.2", 1, &bob[1]));
+}
+
+TEST_CASE("To be tagged is no change of an SA: it has no past, and its name is known still") {
+  HoldBroker broker(ServerPolicy());
+  policy::Rule tcp = ProtectRule();
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  broker.Held();
+  REQUIRE(TagOf(broker, bob[1]) != 0);
+  broker.Hear(Find(broker, bob[1]));
+  const Flow flow{Direction::kIn, kProtocolUdp, At("10.9.0.1", 53), At("10.9.0.2", 1)};
+  CHECK(broker.engine->sas().IdentitiesSince(flow, 0, false).size() == 1);
+}
+
+TEST_CASE("The key manager's own mark stands, in our bits and in others") {
+  HoldBroker broker(ServerPolicy());
+  broker.keys.Name(7, "bob");
+  std::vector<Sa> bob = broker.kernel.AddPair(7, "10.9.0.2");
+  SECTION("in our bits: it is the tag") {
+    Find(broker, bob[1]).set_mark = 0x00050000;
+    Find(broker, bob[1]).set_mask = 0xffffffff;
+    broker.Hear(broker.kernel.sad);
+    const int fd = broker.Held();
+    CHECK(TagOf(broker, bob[1]) == 0x00050000);
+    CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  }
+  SECTION("in some of our bits: it does not tell it from others") {
+    Find(broker, bob[1]).set_mark = 0x00050000;
+    Find(broker, bob[1]).set_mask = 0x00ff0000;
+    broker.Hear(broker.kernel.sad);
+    const int fd = broker.Held();
+    CHECK(Find(broker, bob[1]).set_mark == 0x00050000);
+    CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+    CHECK(broker.SendsNothing(fd, "10.9.0.2", 1));
+    CHECK(broker.Refusals("unsupported") == 1);
+  }
+  SECTION("in other bits: they stay") {
+    Find(broker, bob[1]).set_mark = 0x11;
+    Find(broker, bob[1]).set_mask = 0xff;
+    broker.Hear(broker.kernel.sad);
+    const int fd = broker.Held();
+    CHECK((Find(broker, bob[1]).set_mark & 0xffff) == 0x11);
+    CHECK(Find(broker, bob[1]).set_mask == (kTags | 0xff));
+    CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  }
+}
+
+TEST_CASE("A mark that SAs of two identities share serves neither") {
+  HoldBroker broker(ServerPolicy());
+  broker.keys.Name(7, "bob");
+  broker.keys.Name(8, "carol");
+  const std::vector<Sa> bob = broker.kernel.AddPair(7, "10.9.0.2");
+  const std::vector<Sa> carol = broker.kernel.AddPair(8, "10.9.0.3");
+  for (const Sa& sa : {bob[1], carol[1]}) {
+    Find(broker, sa).set_mark = 0x00050000;
+    Find(broker, sa).set_mask = kTags;
+  }
+  broker.Hear(Find(broker, bob[1]));
+  broker.Hear(bob[0]);
+  const int fd = broker.Held();
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  broker.Hear(Find(broker, carol[1]));
+  broker.Hear(carol[0]);
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.3", 1, &carol[1]));
+  broker.Gone(carol);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+}
+
+TEST_CASE("A tag of ours that another's SA comes with is changed for a fresh one") {
+  HoldBroker broker(ServerPolicy());
+  const std::string address = GENERATE("10.9.0.2", "10.9.0.4");
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", address);
+  const int fd = broker.Held();
+  const uint32_t tag = TagOf(broker, bob[1]);
+  broker.keys.Name(8, "carol");
+  const std::vector<Sa> carol = broker.kernel.AddPair(8, "10.9.0.3");
+  Find(broker, carol[1]).set_mark = tag;
+  Find(broker, carol[1]).set_mask = kTags;
+  broker.Hear(Find(broker, carol[1]));
+  broker.Hear(carol[0]);
+  CHECK(TagOf(broker, bob[1]) != tag);
+  CHECK(TagOf(broker, carol[1]) == tag);
+  CHECK(broker.TakesIn(fd, address, 1, &bob[1]));
+  CHECK(broker.TakesIn(fd, "10.9.0.3", 1, &carol[1]));
+}
+
+TEST_CASE("There are as many as the mask has, and the next SA has none") {
+  HoldBroker broker(ServerPolicy());
+  broker.options.tag_mask = 0x50000;  // two bits, apart: three tags
+  broker.Crash();
+  for (uint32_t i = 0; i < 4; ++i) {
+    broker.Keyed(7 + i, "peer " + std::to_string(i), "10.9.0." + std::to_string(20 + i));
+  }
+  broker.Held();
+  CHECK(broker.kernel.admissions.size() == 3);
+  std::set<uint32_t> tags;
+  for (const DatagramAdmission& each : broker.kernel.admissions) tags.insert(each.tag);
+  CHECK(tags == std::set<uint32_t>{0x10000, 0x40000, 0x50000});
+  CHECK(broker.Refusals("unsupported") == 1);
+}
+
+TEST_CASE("An SA that cannot be tagged brings nothing in, and its peer is not sent to") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  broker.Unkeyed(bob);
+  broker.keys.Name(7, "bob");
+  const std::vector<Sa> next = broker.kernel.AddPair(7, "10.9.0.2");
+  broker.Hear(next[0]);
+  broker.kernel.fail_after = 1;
+  broker.Hear(next[1]);
+  CHECK(broker.kernel.fail_after == 0);
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &next[1]));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1));
+  broker.KeysChanged();
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &next[1]));
+}
+
+}  // namespace
+}  // namespace latchkey::broker

@@ -1,0 +1,36 @@
+// Small pieces of what an unconnected UDP socket is held by, that need no state of the engine.
+#ifndef TOOLS_LATCHKEYD_LATCH_HELD_H_
+#define TOOLS_LATCHKEYD_LATCH_HELD_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "tools/latchkeyd/latch/entry.h"
+#include "tools/latchkeyd/latch/kernel_port.h"
+
+namespace latchkey::broker {
+
+// Returns the prefix of one address.
+Prefix Host(const Address& address);
+
+// Returns the outgoing entry for what a socket of this port sends from `source` to `remote` (port
+// 0: any), but for its action.
+Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& remote,
+                    uint32_t mark);
+
+// True when packets of sockets bound to both can meet one SPD entry.
+bool SharePlace(const SocketAddress& a, const SocketAddress& b);
+
+// What the rules say of datagrams from there, whatever their port.
+DatagramRegion::Need NeedAt(const Held& held, const Address& address);
+
+// True where what becomes of a datagram depends on the other end's port.
+bool PortsMatter(const Held& held, const Address& address);
+
+// What the filter is to let in by where it comes from: by the rules, and from whom the program was
+// let send to.
+std::vector<DatagramRegion> RegionsOf(const Held& held);
+
+}  // namespace latchkey::broker
+
+#endif  // TOOLS_LATCHKEYD_LATCH_HELD_H_

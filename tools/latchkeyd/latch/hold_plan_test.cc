@@ -1,0 +1,169 @@
+#include "tools/latchkeyd/latch/hold_plan.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+
+namespace latchkey::broker {
+namespace {
+
+using DatagramNeed = DatagramRegion::Need;
+
+policy::Rule MakeRule(Direction direction, policy::Action action, const std::string& remote = "",
+                      uint16_t port = 0) {
+  policy::Rule rule;
+  rule.name = "rule";
+  rule.direction = direction;
+  rule.action = action;
+  if (!remote.empty()) rule.remote = {*Prefix::Parse(remote)};
+  if (port != 0) rule.remote_port = {{port, port}};
+  return rule;
+}
+
+struct Planner {
+  policy::Policy policy;
+  policy::SystemPolicy file;
+  std::vector<SpdEntry> spd;
+  SocketAddress local{*Address::Parse("0.0.0.0"), 53};
+  policy::Grants grants;
+
+  Result<HoldPlan> Plan() const {
+    return PlanHold(policy, {file, spd}, local, {Family::kV4}, 0x80000000, grants);
+  }
+  static DatagramNeed At(const HoldPlan& plan, const std::string& address) {
+    std::vector<DatagramNeed> found;
+    for (const DatagramRegion& region : plan.regions) {
+      if (region.remote.Contains(*Address::Parse(address))) found.push_back(region.need);
+    }
+    REQUIRE(found.size() == 1);  // they do not overlap, and leave nothing out
+    return found.front();
+  }
+  static bool Leaves(const HoldPlan& plan, const std::string& address) {
+    return std::ranges::any_of(plan.guards, [&](const Guard& guard) {
+      return guard.out && guard.action == Guard::Action::kAllow &&
+             guard.selector.destination.Contains(*Address::Parse(address));
+    });
+  }
+};
+
+TEST_CASE(
+    "The first rule that covers it as an incoming one decides, then those for outgoing ones") {
+  Planner planner;
+  planner.policy.rules = {
+      MakeRule(Direction::kOut, policy::Action::kBypass, "10.0.0.0/8"),
+      MakeRule(Direction::kIn, policy::Action::kProtect, "10.1.0.0/16"),
+      MakeRule(Direction::kBoth, policy::Action::kDiscard, "10.1.2.0/24"),
+      MakeRule(Direction::kIn, policy::Action::kDiscard, "172.16.0.0/12"),
+      MakeRule(Direction::kOut, policy::Action::kProtect, "192.168.0.0/16"),
+  };
+  const HoldPlan plan = *planner.Plan();
+  CHECK(plan.held);
+  CHECK(Planner::At(plan, "10.1.2.3") == DatagramNeed::kTag);
+  CHECK(Planner::At(plan, "10.2.0.1") == DatagramNeed::kPass);
+  CHECK(Planner::At(plan, "172.16.0.1") == DatagramNeed::kDrop);
+  CHECK(Planner::At(plan, "192.168.0.1") == DatagramNeed::kTag);
+  CHECK(Planner::At(plan, "8.8.8.8") == DatagramNeed::kPass);
+  CHECK_FALSE(Planner::Leaves(plan, "10.1.2.3"));
+  CHECK(Planner::Leaves(plan, "10.2.0.1"));
+  CHECK_FALSE(Planner::Leaves(plan, "172.16.0.1"));
+  CHECK_FALSE(Planner::Leaves(plan, "192.168.0.1"));
+  CHECK(Planner::Leaves(plan, "8.8.8.8"));
+  CHECK(plan.asked.empty());
+}
+
+TEST_CASE("Rules of other protocols, other local ports and other local addresses say nothing") {
+  Planner planner;
+  planner.local = {*Address::Parse("10.9.0.1"), 53};
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kProtect),
+                          MakeRule(Direction::kIn, policy::Action::kProtect),
+                          MakeRule(Direction::kIn, policy::Action::kProtect)};
+  planner.policy.rules[0].protocol = kProtocolTcp;
+  planner.policy.rules[1].local_port = {{54, 60}};
+  planner.policy.rules[2].local = {*Prefix::Parse("10.9.0.2")};
+  CHECK_FALSE(planner.Plan()->held);
+  planner.policy.rules[1].local_port = {{50, 60}};
+  CHECK(planner.Plan()->held);
+  planner.policy.rules[1].local_port.clear();
+  planner.local.address = *Address::Parse("0.0.0.0");
+  planner.policy.rules.erase(planner.policy.rules.begin() + 1);
+  CHECK(planner.Plan().error().reason == Reason::kUnsupported);
+}
+
+TEST_CASE("Where ports matter nothing moves unasked") {
+  Planner planner;
+  planner.policy.rules = {
+      MakeRule(Direction::kOut, policy::Action::kProtect, "10.0.0.0/8", 53),
+      MakeRule(Direction::kBoth, policy::Action::kDiscard, "11.0.0.0/8", 7),
+      MakeRule(Direction::kOut, policy::Action::kBypass, "12.0.0.0/8", 7),
+      MakeRule(Direction::kIn, policy::Action::kBypass, "10.1.0.0/16"),
+  };
+  const HoldPlan plan = *planner.Plan();
+  CHECK(plan.held);
+  for (const char* remote : {"10.2.0.1", "11.0.0.1"}) {
+    INFO(remote);
+    CHECK(Planner::At(plan, remote) == DatagramNeed::kDrop);
+    CHECK_FALSE(Planner::Leaves(plan, remote));
+    CHECK(std::ranges::any_of(plan.asked, [&](const Prefix& prefix) {
+      return prefix.Contains(*Address::Parse(remote));
+    }));
+  }
+  for (const char* remote : {"10.1.0.1", "12.0.0.1"}) {
+    INFO(remote);
+    CHECK(Planner::At(plan, remote) == DatagramNeed::kPass);
+    CHECK(Planner::Leaves(plan, remote));
+  }
+}
+
+TEST_CASE("A protected region stays one where ports matter, for those that were asked about") {
+  Planner planner;
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kDiscard, "10.0.0.0/8", 7),
+                          MakeRule(Direction::kIn, policy::Action::kProtect)};
+  const HoldPlan plan = *planner.Plan();
+  CHECK(Planner::At(plan, "10.2.0.1") == DatagramNeed::kTag);
+  CHECK(plan.asked == std::vector<Prefix>{*Prefix::Parse("10.0.0.0/8")});
+}
+
+TEST_CASE("What the system's file asks lets nothing pass by itself") {
+  Planner planner;
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kBypass, "10.0.0.0/8")};
+  CHECK_FALSE(planner.Plan()->held);
+  planner.file.rules = {MakeRule(Direction::kBoth, policy::Action::kProtect, "10.1.0.0/16")};
+  const HoldPlan plan = *planner.Plan();
+  CHECK(plan.held);
+  CHECK(Planner::At(plan, "10.1.0.1") == DatagramNeed::kDrop);
+  CHECK_FALSE(Planner::Leaves(plan, "10.1.0.1"));
+  CHECK(Planner::Leaves(plan, "10.2.0.1"));
+}
+
+TEST_CASE("Against the SPD only who is privileged, and then both ways") {
+  Planner planner;
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kBypass)};
+  SpdEntry protect;
+  protect.dir = 1;
+  protect.bare = false;
+  protect.selector.family = Family::kV4;
+  protect.selector.source = protect.selector.destination = *Prefix::Parse("0.0.0.0/0");
+  planner.spd = {protect};
+  CHECK_FALSE(planner.Plan()->held);
+  CHECK(planner.Plan()->guards.empty());
+  planner.grants.Add(policy::Grant::kBypass);
+  const HoldPlan plan = *planner.Plan();
+  CHECK(plan.held);
+  CHECK(plan.guards.size() == 2);
+  for (const Guard& guard : plan.guards) CHECK(guard.selector.protocol == kProtocolUdp);
+}
+
+TEST_CASE("Too many regions are an error, and so is it when nothing at all may move") {
+  Planner planner;
+  for (int i = 0; i < 300; ++i) {
+    planner.policy.rules.push_back(
+        MakeRule(Direction::kIn, policy::Action::kProtect,
+                 "10." + std::to_string(i / 100) + "." + std::to_string(i % 100) + ".1"));
+  }
+  CHECK(planner.Plan().error().reason == Reason::kUnsupported);
+  planner.policy.rules.clear();
+  planner.policy.otherwise = policy::Action::kDiscard;
+  CHECK(planner.Plan().error().reason == Reason::kPolicyDiscard);
+}
+
+}  // namespace
+}  // namespace latchkey::broker
