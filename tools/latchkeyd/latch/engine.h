@@ -341,7 +341,7 @@ class Engine {
   uint64_t next_ticket_ = 1;
   std::map<uint64_t, uint64_t> bindings_;  // latches, by the key manager's tickets
   std::set<uint64_t> larvals_;             // latches; while there are any, packets are held back
-  std::map<Guard, int64_t> held_;          // so while one keeps answers back; since when
+  std::map<Guard, int64_t> held_answers_;  // so while one keeps answers back; since when
   bool stale_ = false;  // SAD and SPD could not be read: what we know is no basis for more
   std::map<uint32_t, std::set<SaKey>> tags_;  // incoming SAs, by what they bear
   std::set<SaKey> tagged_;                    // of them, by us

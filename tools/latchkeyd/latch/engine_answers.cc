@@ -21,20 +21,21 @@ bool Engine::AwaitsName(const std::vector<const KnownSa*>& sas) const {
 // Holds an entry that keeps answers back. False where another stands in its place: a child's, which
 // lets them go.
 bool Engine::HoldBack(const Guard& guard) {
-  if (larvals_.empty() && held_.empty()) kernel_.HoldPackets(true);  // before the first can come
+  if (larvals_.empty() && held_answers_.empty())
+    kernel_.HoldPackets(true);  // before the first can come
   const bool held = guards_.Hold(guard).has_value();
-  if (held) held_.try_emplace(guard, kernel_.NowMs());
+  if (held) held_answers_.try_emplace(guard, kernel_.NowMs());
   EndHolds();
   return held;
 }
 
 // Puts an entry by which answers may leave in the place of one that keeps them back.
 bool Engine::LetAnswersGo(const Guard& guard) {
-  const auto it = std::ranges::find_if(held_, [&guard](const auto& each) {
+  const auto it = std::ranges::find_if(held_answers_, [&guard](const auto& each) {
     const Guard& held = each.first;
     return held.out == guard.out && held.mark == guard.mark && held.selector == guard.selector;
   });
-  if (it == held_.end() || !Requires(guard.action)) return false;
+  if (it == held_answers_.end() || !Requires(guard.action)) return false;
   const bool renewed = RenewForAll(Guard(it->first), guard);
   EndHolds();
   return renewed;
@@ -42,14 +43,14 @@ bool Engine::LetAnswersGo(const Guard& guard) {
 
 // Clears up after entries that keep nothing back any more.
 void Engine::EndHolds() {
-  std::erase_if(held_, [this](const auto& each) {
+  std::erase_if(held_answers_, [this](const auto& each) {
     const Guard& guard = each.first;
     if (guards_.Has(guard)) return false;
     kernel_.DropLarval(guard.selector.source.base, guard.selector.destination.base,
                        SaProtocol::kEsp, guard.reqid, guard.mark);
     return true;
   });
-  if (larvals_.empty() && held_.empty()) kernel_.HoldPackets(false);
+  if (larvals_.empty() && held_answers_.empty()) kernel_.HoldPackets(false);
 }
 
 }  // namespace latchkey::broker

@@ -102,9 +102,8 @@ std::string Side::Check() const {
   }
   const FakeKernel& kernel = broker.kernel;
   if (kernel.borrowed != 0) wrong += "a borrowed descriptor is left\n";
-  const bool unnamed = std::ranges::any_of(kernel.guards, [](const Guard& guard) {
-    return guard.out && guard.reqid >= kPlaceholders;
-  });
+  const bool unnamed = std::ranges::any_of(
+      kernel.guards, [](const Guard& guard) { return guard.out && guard.reqid >= kPlaceholders; });
   const auto pending = [](const auto& each) { return each.second.who.pending(); };
   if (unnamed && std::ranges::none_of(broker.engine->sas().all(), pending)) {
     wrong += "an answer waits for no name\n";

@@ -267,7 +267,8 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
   const std::vector<Guard> wanted = ListenerSaGuards(entry, peers, unnamed);
   std::set<Guard> keep(wanted.begin(), wanted.end());
   keep.insert(unnamed.begin(), unnamed.end());
-  for (const Guard& guard : held_.empty() ? std::vector<Guard>{} : wanted) LetAnswersGo(guard);
+  for (const Guard& guard : held_answers_.empty() ? std::vector<Guard>{} : wanted)
+    LetAnswersGo(guard);
   const auto untouched = [peers](const Guard& guard) {
     const Prefix& remote = guard.out ? guard.selector.destination : guard.selector.source;
     return peers != nullptr && guard.mode == Mode::kTransport &&
@@ -280,7 +281,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
       held.push_back(guard);
     } else {
       guards_.Drop(guard);
-      if (guard.out && guard.selector.destination_mask == 0 && !held_.contains(guard)) {
+      if (guard.out && guard.selector.destination_mask == 0 && !held_answers_.contains(guard)) {
         entry.waning.insert({guard.selector.source, guard.selector.destination});
       }
     }

@@ -246,7 +246,7 @@ void Engine::Tick(bool reap_now) {
       Silence(entry, /*first=*/false);
     }
   }
-  for (const auto& [guard, since] : held_) {
+  for (const auto& [guard, since] : held_answers_) {
     if (now - since >= options_.identify_ms) unserved_.insert(guard.selector.destination.base);
   }
 
