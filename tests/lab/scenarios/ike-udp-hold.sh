@@ -9,6 +9,18 @@ sends() { # sends NAME TEXT: it says ok to a send
   [ "${REPLY#*: }" = ok ]
 }
 
+# heard NAME ADDRESS TEXT: sent, and once more when nobody answers, as who speaks UDP does: what comes before the
+# server's broker has seen to a new SA is dropped.
+heard() {
+  want "$1" "sendto $2 8080 $3" ok
+  ask srv udp-answer
+  if [ "${REPLY#*: }" = timeout ]; then
+    want "$1" "sendto $2 8080 $3" ok
+    want srv udp-answer "$3"
+  fi
+  want "$1" recv "$3"
+}
+
 key_policies
 sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/in.toml" "$LAB/out.toml"
 export IKE_CHARON='retransmit_tries = 6' # about 30 s
@@ -16,22 +28,19 @@ start_key_pair
 capture wire
 latched b srv "$LAB/in.toml" 'udp-bind :: 8080'
 expect srv ok
+want srv 'timeout 3' ok
 for address in 10.9.0.2 fd00::2; do
   latched a "cli-$address" "$LAB/out.toml" 'timeout 60' "udp-new $address"
   expect "cli-$address" ok
   expect "cli-$address" ok
-  want "cli-$address" "sendto $address 8080 canary-waited" ok
-  want srv udp-answer canary-waited
-  want "cli-$address" recv canary-waited
+  heard "cli-$address" "$address" canary-waited
 done
 
 # Rekeyed by either end, in between and while it is under way.
 for host in a b; do
   on $host swanctl --rekey --child a-b >/dev/null || fail "no rekey"
   for i in 1 2 3; do
-    want cli-10.9.0.2 "sendto 10.9.0.2 8080 canary-$host$i" ok
-    want srv udp-answer "canary-$host$i"
-    want cli-10.9.0.2 recv "canary-$host$i"
+    heard cli-10.9.0.2 10.9.0.2 "canary-$host$i"
   done
 done
 
