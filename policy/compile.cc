@@ -115,15 +115,6 @@ bool AsksAnything(const System& system) {
                              [](const Rule& rule) { return rule.action != Action::kBypass; });
 }
 
-// True when datagrams that nobody asked for are not all let in: a socket is held from bind() on.
-bool HoldsIncoming(const Policy& policy) {
-  return policy.otherwise == Action::kDiscard ||
-         std::ranges::any_of(policy.rules, [](const Rule& rule) {
-           return rule.direction != Direction::kOut && rule.action != Action::kBypass &&
-                  (rule.protocol == 0 || rule.protocol == kProtocolUdp);
-         });
-}
-
 class Compiler {
  public:
   Compiler(std::vector<Strict> strict, wire::Page& page)
@@ -226,6 +217,14 @@ class Compiler {
 };
 
 }  // namespace
+
+bool HoldsIncoming(const Policy& policy) {
+  return policy.otherwise == Action::kDiscard ||
+         std::ranges::any_of(policy.rules, [](const Rule& rule) {
+           return rule.direction != Direction::kOut && rule.action != Action::kBypass &&
+                  (rule.protocol == 0 || rule.protocol == kProtocolUdp);
+         });
+}
 
 void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   const uint32_t generation = page.generation.load(std::memory_order_relaxed);

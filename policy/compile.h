@@ -17,6 +17,10 @@ namespace latchkey::policy {
 // host are asked about. `system`: null where it is not known yet: then nothing is bypassed.
 void CompileInto(const Policy& policy, const System* system, wire::Page& page);
 
+// True when datagrams that nobody asked for are not all let in: a UDP socket is held from bind()
+// on.
+bool HoldsIncoming(const Policy& policy);
+
 }  // namespace latchkey::policy
 
 #endif  // POLICY_COMPILE_H_

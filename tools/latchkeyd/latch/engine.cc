@@ -286,6 +286,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   entry.latch.state = State::kEstablished;
   entry.latch.flow = made;
   FillOwner(entry, client, facts, request.fd_hint, kernel_);
+  entry.was_held = was_held;
   Describe(entry, *choice, verdict);
   entry.latch.suspends = Suspends(verdict);
   entry.rule = verdict.rule;
@@ -326,6 +327,7 @@ Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFa
   entry.latch.state = State::kEstablished;
   entry.latch.flow = flow;
   entry.latch.clear = true;
+  entry.was_held = was_held;
   FillOwner(entry, client, facts, fd_hint, kernel_);
   entry.rule = verdict.rule;
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;

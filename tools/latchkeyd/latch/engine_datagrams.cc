@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "policy/compile.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/protect.h"
 
@@ -32,17 +33,19 @@ Answer Engine::ReleaseDatagrams(const Client& client, int fd, int fd_hint,
   const Answer nothing{wire::Verdict::kBypass, Reason::kNone, 0, 0};
   if (facts.remote.address.family != Family::kNone) return nothing;  // connected anew meanwhile
   const Entry* entry = database_.FindByCookie(facts.cookie);
-  const bool guarded = (facts.mark & options_.guard_mark) != 0;
-  if (entry == nullptr && !guarded) return nothing;
   if (entry != nullptr && entry->held) return nothing;  // it was not connected
+  // Bound still, it takes in from anybody again: under the rules, as it was, or as at its bind.
+  const bool was_held = entry != nullptr && entry->was_held;
+  const bool holds = facts.local.port != 0 && (was_held || policy::HoldsIncoming(*client.policy));
+  const bool guarded = (facts.mark & options_.guard_mark) != 0;
+  if (entry == nullptr && !guarded) return holds ? Hold(client, fd, fd_hint) : nothing;
   const Flow flow = entry != nullptr ? entry->latch.flow : Flow{};
   const Family own = facts.v6_socket ? Family::kV6 : Family::kV4;
   Block(kernel_, fd, facts,
         flow.remote.address.family == Family::kNone ? own : flow.remote.address.family);
   kernel_.Drain(fd);
   Supersede(facts.cookie);
-  // Bound still, it is one that takes in from anybody again: under the rules, as at its bind.
-  if (facts.local.port != 0) return Hold(client, fd, fd_hint);
+  if (holds) return Hold(client, fd, fd_hint);
   SocketPolicy clear;
   clear.kind = SocketPolicy::Kind::kClear;
   Result<void> done = kernel_.SetPolicy(fd, facts, clear);

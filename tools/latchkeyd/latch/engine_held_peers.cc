@@ -235,6 +235,12 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
         continue;
       }
       for (const KnownSa* known : named[1]) usable.push_back(known->sa.key);
+      // Whoever says that the reqid fixes the peer need not wait for the name of the next one.
+      for (const KnownSa* known : way.in) {
+        const bool next = peer.identity && way.verdict.demand.pin == Pin::kReqid &&
+                          known->who.pending() && known->sa.reqid == pair->in->sa.reqid;
+        if (next) usable.push_back(known->sa.key);
+      }
       guard = DatagramGuard(Host(way.flow.local.address), bound.port, remote, options_.guard_mark);
       guard->action = RequireAction(pair->out->sa.key.protocol);
       guard->reqid = pair->out->sa.reqid;

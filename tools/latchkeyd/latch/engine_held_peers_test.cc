@@ -187,6 +187,33 @@ TEST_CASE("One whose name is awaited does not stop the peer, nor bring anything 
   CHECK(broker.TakesIn(fd, "10.9.0.2", 40'000, &next[1]));
 }
 
+TEST_CASE("Under pin = reqid what comes under the next SA is taken in before that has a name") {
+  policy::Rule rule = UdpRule("serve", Direction::kIn, policy::Action::kProtect);
+  rule.protection.pin = Pin::kReqid;
+  HoldBroker broker(MakePolicy({rule}));
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  const auto next = [&](uint32_t reqid) {
+    const std::vector<Sa> pair = broker.kernel.AddPair(reqid, "10.9.0.2");
+    for (const Sa& sa : pair) broker.keys.by_spi[sa.key.spi] = Identified::Pending();
+    broker.Hear(pair);
+    return pair;
+  };
+  const std::vector<Sa> fresh = next(7);
+  const std::vector<Sa> other = next(8);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &fresh[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &other[1]));
+  // It was somebody else's: no more.
+  for (const Sa& sa : fresh) {
+    broker.keys.by_spi[sa.key.spi] =
+        Identified::Known({Identity{"mallory", "me", "manual"}, true, {}});
+  }
+  broker.KeysChanged();
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &fresh[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+}
+
 TEST_CASE("A client's datagram goes by the out rule, and the answer comes back by it alone") {
   HoldBroker broker(ClientPolicy());
   const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");

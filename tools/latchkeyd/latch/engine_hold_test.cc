@@ -202,6 +202,29 @@ TEST_CASE("Connected, it is a latch of one peer, and held again when that is dis
   CHECK(broker.SocketOf(fd).policy->kind == SocketPolicy::Kind::kClear);
 }
 
+TEST_CASE("Dissolved, it is held by rules for what comes in, or where it was held before") {
+  policy::Rule bypass = UdpRule("open", Direction::kBoth, policy::Action::kBypass, {"10.9.0.3"});
+  const bool incoming = GENERATE(false, true);
+  const bool before = GENERATE(false, true);
+  const std::string peer = GENERATE("10.9.0.2", "10.9.0.3");
+  CAPTURE(incoming, before, peer);
+  const Direction direction = incoming ? Direction::kBoth : Direction::kOut;
+  HoldBroker broker(MakePolicy({bypass, UdpRule("all", direction, policy::Action::kProtect)}));
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Bound();
+  if (before) REQUIRE(broker.Hold(fd).verdict == Verdict::kLatched);
+  REQUIRE(broker.Begin(fd, false, peer, 4000).verdict != Verdict::kRefused);
+  SocketFacts& facts = broker.SocketOf(fd).facts;
+  facts.remote = {};
+  facts.tcp_state = 7;
+  facts.local = At("0.0.0.0", 53);
+  // In clear, nothing is left that tells that it was.
+  const bool held = incoming || (before && peer == "10.9.0.2");
+  CHECK((broker.engine->Release(broker.client, fd).verdict == Verdict::kLatched) == held);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1) == !held);
+  CHECK(((facts.mark & kGuardBit) != 0) == held);
+}
+
 TEST_CASE("A connect that is refused leaves it held; one that is bypassed opens the filter") {
   policy::Rule bypass = UdpRule("open", Direction::kBoth, policy::Action::kBypass, {"10.9.0.3"});
   HoldBroker broker(

@@ -130,6 +130,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   }
   const bool was_broken = entry.latch.state == State::kBroken;
   entry.seen = socket != live.end();
+  entry.was_held = entry.latch.flow.protocol == kProtocolUdp;
   entry.silenced = false;
   std::vector<Guard> wanted = std::exchange(entry.guards, {});
   bool open = false;  // to fragments in clear

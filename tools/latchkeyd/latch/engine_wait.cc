@@ -226,6 +226,7 @@ void Engine::GoLarval(uint64_t ticket) {
   entry.latch.flow = Flow{Direction::kOut, protocol, local, request.remote};
   entry.latch.reqid = reqid;
   FillOwner(entry, request.client, *facts, request.fd_hint, kernel_);
+  entry.was_held = was_held;
   entry.deadline = it->second.deadline;
   entry.negotiation = it->second.negotiation;
   entry.asked = it->second.asked;

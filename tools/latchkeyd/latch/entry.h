@@ -103,6 +103,8 @@ struct Entry {
   std::set<uint64_t> clear_children;
   bool blind = false;
 
+  // UDP, connected: it was held before that (or, where a broker before us made it, may have been).
+  bool was_held = false;
   std::optional<Held> held;  // a listener that is an unconnected UDP socket
 };
 
