@@ -61,7 +61,8 @@ end vault-b
 end vault-c
 for host in a b; do ike_stop "$host"; done
 IKE_AUTH=psk ike a b
-ike_up a a-b || fail "no SA by a pre-shared key"
+# The brokers ask for it too, of latches that lost theirs: one that is up already is not made again.
+ike_up a a-b || ike_sas a | grep -q '^a-b .* INSTALLED' || fail "no SA by a pre-shared key"
 serve_vault b
 said=$(run a 10.9.0.2 s3cret) && fail "a binding by a pre-shared key: $said"
 expect_eq "no binding with a pre-shared key" "$said" "no binding"

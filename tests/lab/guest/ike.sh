@@ -88,7 +88,10 @@ _ike_connection() { # _ike_connection NAME REQID LOCAL REMOTE LOCAL-ID REMOTE-ID
 _ike_charon() { # _ike_charon HOST: writes its strongswan.conf
   local lines=${IKE_CHARON:-}
   _ike_host "$1"
+  # What comes again and again to one that was held up for a while is no flood: cookies would be asked
+  # of some of it, and mixed up with answers to the rest.
   echo "charon {
+  dos_protection = no
   load = $_ike_plugins kdf kernel-netlink socket-default vici
   retransmit_tries = 2
   retransmit_timeout = 1.0

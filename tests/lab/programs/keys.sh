@@ -75,6 +75,9 @@ trickled() {
   REPLY=${BASH_REMATCH[3]}
 }
 
+# is_up HOST CHILD: it is, whoever has initiated it: brokers do too, for latches that lost their SAs.
+is_up() { ike_up "$1" "$2" || ike_sas "$1" | grep -q "^$2 .* INSTALLED"; }
+
 # under SPI CAPTURE: the packets with data (of 300 octets or more) under this SPI, as tcpdump prints them.
 under() {
   clear_octets "$2" none >/dev/null # what was sent until now is in the file

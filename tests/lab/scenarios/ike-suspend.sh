@@ -28,7 +28,7 @@ expect_eq "nothing moves while it is suspended" "$(($(esp_packets wire a b) - fr
 
 ike_down a a-b
 ike b
-check "b is back" ike_up a a-b
+check "b is back" is_up a a-b
 wait_state a 'ESTABLISHED [0-9]+ 10\.9\.0\.2 b\.lab .* -' 10
 wait_state b 'ESTABLISHED 8080 10\.9\.0\.1 a\.lab .* -' 10
 expect cli canary-2 60
