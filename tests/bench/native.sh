@@ -49,6 +49,8 @@ latched() {
 }
 latched "$bin/connect" measure 10.9.0.2 8080 "$rounds" || die "$(tail -n 3 "$bin/broker.log")"
 latched "$bin/connect" keyless 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"
+ip netns exec "$a" "${BASH_SOURCE[0]%/*}/startup.sh" "$bin/latchkey" run --socket "$bin/broker/broker.sock" \
+  -p "$bin/bench.toml" -- || die "start-up: $(tail -n 3 "$bin/broker.log")"
 
 # No system call is added to those that move data: counted between two marks.
 calls() { sed -n '/getppid()/,/getppid()/p' "$1" | sed 's/^[0-9]* *//; s/(.*//' | sort | uniq -c; }
