@@ -245,6 +245,7 @@ class Broker {
         Result<std::vector<KernelEvent>> events = kernel.ReadEvents();
         if (!events) {
           Log("no more kernel events: " + events.error().ToString());
+          epoll_ctl(poll.get(), EPOLL_CTL_DEL, kernel.EventFd(), nullptr);
           engine.OnEvents({KernelEvent{KernelEvent::Kind::kOverrun, {}}});
           return;
         }
@@ -268,6 +269,7 @@ class Broker {
       for (int i = 0; i < count; ++i) {
         const int fd = events[i].data.fd;
         if (fd == signals) return;
+        if (fd == kernel.EventFd()) continue;  // drained already
         if (fd == listener) {
           UniqueFd fresh = AcceptConnection(listener);
           const int error = errno;

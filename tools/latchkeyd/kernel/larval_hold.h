@@ -1,7 +1,8 @@
 // net.core.xfrm_larval_drop of this network namespace: whether a packet whose SPD entry has no SA
 // yet is lost (1, the kernel's default) or held back until there is one (0).
 //
-// It is switched only while a non-blocking connect waits for its keys, and given back as it was.
+// It is switched only while a non-blocking connect waits for its keys, or a listener's answer for
+// the name of its peer's SA, and given back as it was.
 // Whoever else sends meanwhile where an SA is being negotiated has its packets kept rather than
 // lost. A broker that is killed leaves it at 0, and the next one does not know: that is said where
 // it counts.

@@ -234,7 +234,8 @@ class Engine {
                            const Address& remote);
   std::set<std::optional<Identity>> IdentitiesAt(const Entry& listener, const Flow& flow,
                                                  bool by_reqid, bool elder = false) const;
-  std::vector<Guard> ListenerSaGuards(Entry& entry, const std::set<Address>* peers);
+  std::vector<Guard> ListenerSaGuards(Entry& entry, const std::set<Address>* peers,
+                                      std::vector<Guard>& unnamed);
   bool StartAnew(Entry& entry, const Flow& flow, const Prefix& remote,
                  const std::set<std::optional<Identity>>& identities, bool by_reqid);
   void LetGo(Entry& entry);
@@ -278,6 +279,12 @@ class Engine {
   void AddTagSharers(const std::vector<Sa>& sas, std::set<Address>& peers) const;
   bool IsShared(uint32_t tag, const SaKey& key) const;
   void NoteTag(const Sa* before, const Sa* after);
+
+  // engine_answers.cc: answers that wait for a name.
+  bool AwaitsName(const std::vector<const KnownSa*>& sas) const;
+  bool HoldBack(const Guard& guard);
+  bool LetAnswersGo(const Guard& guard);
+  void EndHolds();
 
   // engine_watch.cc: what happens without being asked.
   void CheckAll();
@@ -334,6 +341,7 @@ class Engine {
   uint64_t next_ticket_ = 1;
   std::map<uint64_t, uint64_t> bindings_;  // latches, by the key manager's tickets
   std::set<uint64_t> larvals_;             // latches; while there are any, packets are held back
+  std::map<Guard, int64_t> held_;          // so while one keeps answers back; since when
   bool stale_ = false;  // SAD and SPD could not be read: what we know is no basis for more
   std::map<uint32_t, std::set<SaKey>> tags_;  // incoming SAs, by what they bear
   std::set<SaKey> tagged_;                    // of them, by us

@@ -11,6 +11,9 @@ namespace {
 
 using Kind = SocketPolicy::Kind;
 
+// Of entries that keep packets back; no SA has such a reqid.
+constexpr uint32_t kPlaceholders = 0xffff'fff0;
+
 void Add(std::string& out, int64_t number) {
   out += std::to_string(number);
   out += ' ';
@@ -99,7 +102,14 @@ std::string Side::Check() const {
   }
   const FakeKernel& kernel = broker.kernel;
   if (kernel.borrowed != 0) wrong += "a borrowed descriptor is left\n";
-  if (kernel.holding) wrong += "packets are held\n";
+  const bool unnamed = std::ranges::any_of(kernel.guards, [](const Guard& guard) {
+    return guard.out && guard.reqid >= kPlaceholders;
+  });
+  const auto pending = [](const auto& each) { return each.second.who.pending(); };
+  if (unnamed && std::ranges::none_of(broker.engine->sas().all(), pending)) {
+    wrong += "an answer waits for no name\n";
+  }
+  if (kernel.holding != unnamed) wrong += "packets are held, or an answer is not\n";
   if (broker.observer.journal.size() != kernel.guards.size() ||
       !std::ranges::all_of(kernel.guards, [this](const Guard& guard) {
         return broker.observer.journal.contains(guard);
@@ -185,6 +195,7 @@ void Side::Describe(std::string& out, const std::map<uint32_t, int>& ranks) cons
   Add(out, static_cast<int64_t>(broker.kernel.spd.size()));
   Add(out, static_cast<int64_t>(broker.engine->spd().size()));
   Add(out, static_cast<int64_t>(broker.kernel.guards.size()));
+  Add(out, broker.kernel.holding ? 1 : 0);
   const FakeKernel::Socket& socket = broker.kernel.sockets.at(fd);
   Add(out, (socket.live ? 1 : 0) + (socket.held ? 2 : 0) + (socket.aborted ? 4 : 0));
   if (const Entry* entry = this->entry()) {

@@ -176,7 +176,10 @@ void Engine::Tell(Entry& entry, const std::set<Address>* peers,
   }
 }
 
-std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address>* peers) {
+// Returns the entries by which a listener's peers are answered; `unnamed` gets those that keep the
+// answers back until it is known whose they are.
+std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address>* peers,
+                                            std::vector<Guard>& unnamed) {
   std::vector<Guard> wanted;
   std::map<Prefix, Error> unserved;
   std::set<Flow> seen;
@@ -232,6 +235,11 @@ std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address
         if (guard.mode == Mode::kTunnel && ByReqid(entry.guards, remote.base)) {
           wanted.push_back(LetIn(guard, listening.local));
         }
+      } else if (!tunnel && !own && (optional || !verdict.permit) &&
+                 (AwaitsName(out) || AwaitsName(in))) {
+        guard.action = Guard::Action::kEsp;
+        guard.reqid = PlaceholderReqid();
+        unnamed.push_back(guard);
       } else if (optional) {
         wanted.push_back(guard);  // nor is it answered in clear
       }
@@ -255,8 +263,11 @@ std::vector<Guard> Engine::ListenerSaGuards(Entry& entry, const std::set<Address
 
 void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
   LetGo(entry);
-  const std::vector<Guard> wanted = ListenerSaGuards(entry, peers);
-  const std::set<Guard> keep(wanted.begin(), wanted.end());
+  std::vector<Guard> unnamed;
+  const std::vector<Guard> wanted = ListenerSaGuards(entry, peers, unnamed);
+  std::set<Guard> keep(wanted.begin(), wanted.end());
+  keep.insert(unnamed.begin(), unnamed.end());
+  for (const Guard& guard : held_.empty() ? std::vector<Guard>{} : wanted) LetAnswersGo(guard);
   const auto untouched = [peers](const Guard& guard) {
     const Prefix& remote = guard.out ? guard.selector.destination : guard.selector.source;
     return peers != nullptr && guard.mode == Mode::kTransport &&
@@ -269,7 +280,7 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
       held.push_back(guard);
     } else {
       guards_.Drop(guard);
-      if (guard.out && guard.selector.destination_mask == 0) {
+      if (guard.out && guard.selector.destination_mask == 0 && !held_.contains(guard)) {
         entry.waning.insert({guard.selector.source, guard.selector.destination});
       }
     }
@@ -295,7 +306,11 @@ void Engine::RefreshListener(Entry& entry, const std::set<Address>* peers) {
     wide.selector.destination_port = wide.selector.destination_mask = 0;
     guards_.MoveBack(wide.selector);
   }
+  for (const Guard& guard : unnamed) {
+    if (!present.contains(guard) && HoldBack(guard)) held.push_back(guard);
+  }
   entry.sa_guards = std::move(held);
+  EndHolds();
   LetGo(entry);
   if (began) NoteClearChildren(entry);
 }

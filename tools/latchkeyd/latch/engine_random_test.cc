@@ -13,6 +13,9 @@
 namespace latchkey::broker {
 namespace {
 
+// Of entries that keep packets back; no SA has such a reqid.
+constexpr uint32_t kPlaceholders = 0xffff'fff0;
+
 using Kind = SocketPolicy::Kind;
 using wire::Verdict;
 
@@ -80,6 +83,7 @@ class Walk {
     for (const auto& [fd, socket] : broker_.kernel.sockets) fd_of[socket.facts.cookie] = fd;
     CHECK(broker_.kernel.borrowed == 0);
     bool larval = false;
+    bool unnamed = false;
     for (const auto& [id, entry] : broker_.engine->database().entries()) {
       const FakeKernel::Socket& socket = broker_.kernel.sockets.at(fd_of.at(entry.hint.cookie));
       const State state = entry.latch.state;
@@ -100,6 +104,11 @@ class Walk {
         CHECK(entry.guards.size() == 1);
         for (const Sa& sa : broker_.kernel.sad) CHECK(sa.reqid != socket.policy->reqid);
       }
+      for (const Guard& guard : entry.sa_guards) {
+        if (!guard.out || guard.reqid < kPlaceholders) continue;
+        unnamed = true;
+        CHECK(AwaitsName(guard.selector.destination.base));
+      }
       if (state == State::kEstablished && entry.latch.clear) {
         CHECK(socket.policy->kind == Kind::kAllow);
       }
@@ -111,7 +120,7 @@ class Walk {
       if (fresh || state == State::kBroken) continue;
       CHECK(born->second == std::pair(entry.latch.identity, entry.latch.protection));
     }
-    CHECK(broker_.kernel.holding == larval);
+    CHECK(broker_.kernel.holding == (larval || unnamed));
     // What the journal knows and what the kernel holds are the same.
     CHECK(broker_.observer.journal.size() == broker_.kernel.guards.size());
     for (const Guard& guard : broker_.kernel.guards)
@@ -152,6 +161,12 @@ class Walk {
  private:
   bool Toss() { return random_() % 2 == 0; }
   const char* Peer() { return kPeers[random_() % std::size(kPeers)]; }
+
+  bool AwaitsName(const Address& remote) const {
+    return std::ranges::any_of(broker_.engine->sas().all(), [&remote](const auto& each) {
+      return each.second.remote() == remote && each.second.who.pending();
+    });
+  }
 
   // What events made the engine look at is all that there was to look at: looking at everything
   // changes nothing.

@@ -209,7 +209,7 @@ void Engine::GoLarval(uint64_t ticket) {
     }
     if (!done) {
       guards_.Drop(guard);
-      if (larvals_.empty()) kernel_.HoldPackets(false);
+      EndHolds();
     }
   }
   if (!done) {
@@ -235,7 +235,7 @@ void Engine::GoLarval(uint64_t ticket) {
   if (stored == nullptr) {
     guards_.Drop(guard);
     Block(kernel_, request.fd, *facts, family);
-    if (larvals_.empty()) kernel_.HoldPackets(false);
+    EndHolds();
     answer = Refuse(request.client, Flow{Direction::kOut, protocol, {}, request.remote},
                     Reason::kBadRequest, "the socket is latched already");
   } else {
@@ -311,7 +311,7 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
   if (entry.negotiation != 0) keys_.Abandon(std::exchange(entry.negotiation, 0));
   entry.deadline = 0;
   const Latch& latch = entry.latch;
-  const bool was_last = larvals_.erase(latch.id) > 0 && larvals_.empty();
+  const bool was_larval = larvals_.erase(latch.id) > 0;
   const std::vector<Guard> held = std::exchange(entry.guards, {});
   for (const Guard& guard : held) {
     if (!placeholder || latch.clear || guard.reqid != *placeholder) {
@@ -348,7 +348,7 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
   for (const uint32_t reqid : reqids) {
     kernel_.DropLarval(local, remote, SaProtocol::kEsp, reqid, options_.guard_mark);
   }
-  if (was_last) kernel_.HoldPackets(false);
+  if (was_larval) EndHolds();
 }
 
 // True when a latch holds an entry of this one's selector and mark, under whatever reqid.
@@ -364,7 +364,9 @@ bool Engine::Leaned(const Guard& guard) const {
 // for is over, and an SA of the same peer will do.
 Result<void> Engine::HoldOver(const Guard& guard) {
   Result<void> held = guards_.Hold(guard);
-  if (held || held.error().reason != Reason::kConflictSpd || Leaned(guard)) return held;
+  if (held || held.error().reason != Reason::kConflictSpd) return held;
+  if (LetAnswersGo(guard)) return guards_.Hold(guard);
+  if (Leaned(guard)) return held;
   const auto lingers = std::ranges::find_if(lingering_, [&guard](const auto& each) {
     const Guard& other = each.second;
     return other.out == guard.out && other.mark == guard.mark && other.selector == guard.selector;

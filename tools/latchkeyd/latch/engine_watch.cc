@@ -205,6 +205,7 @@ void Engine::Close(uint64_t id, Reason reason) {
       lingering_.emplace(kernel_.NowMs() + options_.linger_ms, guard);
     }
   }
+  if (listener) EndHolds();
   ReleaseKeys(*entry);
   database_.Remove(id, reason);
 }
@@ -246,6 +247,9 @@ void Engine::Tick(bool reap_now) {
     }
   }
   CheckHeldInTime();
+  for (const auto& [guard, since] : held_) {
+    if (now - since >= options_.identify_ms) unserved_.insert(guard.selector.destination.base);
+  }
   const std::set<Address> peers = std::exchange(unserved_, {});
   if (!peers.empty()) CheckListeners(&peers);
   const bool accepting =
@@ -326,6 +330,7 @@ void Engine::Stop(bool others) {
     entry.sa_guards.clear();
     entry.guards.clear();
   }
+  EndHolds();
   for (const Family family : {Family::kV4, Family::kV6}) {
     guards_.Drop(StandingBlock(family), others);
   }

@@ -50,6 +50,9 @@ class GuardSet {
   // Puts back what bans the fragments of tunnels, if somebody took it away.
   void KeepBans();
 
+  // True while somebody holds it, or it was inherited.
+  bool Has(const Guard& guard) const { return uses_.contains(guard); }
+
   // True when `entry` is one of ours.
   bool Owns(const SpdEntry& entry) const;
 
