@@ -249,7 +249,6 @@ void Engine::Tick(bool reap_now) {
   for (const auto& [guard, since] : held_answers_) {
     if (now - since >= options_.identify_ms) unserved_.insert(guard.selector.destination.base);
   }
-
   CheckHeldInTime();
   const std::set<Address> peers = std::exchange(unserved_, {});
   if (!peers.empty()) CheckListeners(&peers);
