@@ -138,6 +138,7 @@ TEST_CASE("An unconnected UDP socket is held, and asked about; the wait for keys
   const uint64_t latch = decision->latch;
   CHECK(rig.Written().latches.at(latch).latch.state == State::kListener);
   CHECK(rig.Written().latches.at(latch).latch.flow.protocol == kProtocolUdp);
+  CHECK(rig.Logged("LISTENER: none udp 0.0.0.0:53"));
   decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kPeer, "10.9.0.2"), {socket});
   REQUIRE(decision);
   CHECK(decision->verdict == Verdict::kLatched);
@@ -147,6 +148,7 @@ TEST_CASE("An unconnected UDP socket is held, and asked about; the wait for keys
   CHECK(decision->verdict == Verdict::kRefused);
   CHECK(decision->reason == Reason::kNoSa);
   CHECK(decision->error != 0);
+  CHECK(rig.Logged("refused: no-sa udp "));
   rig.keys.negotiates = true;
   decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kPeer, "10.9.0.77"), {socket});
   REQUIRE(decision);

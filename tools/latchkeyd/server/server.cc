@@ -22,10 +22,12 @@ namespace {
 // How often a client hears that it must go on waiting; it gives up after 10 s of silence.
 constexpr int64_t kWaitMs = 2'000;
 
+const char* NameOf(uint8_t protocol) { return protocol == kProtocolUdp ? "udp" : "tcp"; }
+
 // What a line of the log says of a latch.
 std::string Describe(const Entry& entry) {
   const Latch& latch = entry.latch;
-  std::string text = fmt::format("tcp {}", latch.flow.local.ToString());
+  std::string text = fmt::format("{} {}", NameOf(latch.flow.protocol), latch.flow.local.ToString());
   if (latch.flow.remote.address.family != Family::kNone) {
     const char* arrow = latch.flow.direction == Direction::kOut ? "->" : "<-";
     fmt::format_to(std::back_inserter(text), " {} {}", arrow, latch.flow.remote.ToString());
@@ -290,9 +292,10 @@ void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reas
                        const std::string& detail) {
   history_.Add({0, kernel_.WallSeconds(), 0, reason, flow, static_cast<uint32_t>(client.pid),
                 client.requester.uid, client.program, client.policy->application, detail});
-  log_(std::string("refused: ") + wire::ReasonWord(reason) + " tcp " + flow.local.ToString() +
-       (flow.direction == Direction::kOut ? " -> " : " <- ") + flow.remote.ToString() + " (" +
-       detail + ") program " + client.program + " pid " + std::to_string(client.pid));
+  log_(std::string("refused: ") + wire::ReasonWord(reason) + " " + NameOf(flow.protocol) + " " +
+       flow.local.ToString() + (flow.direction == Direction::kOut ? " -> " : " <- ") +
+       flow.remote.ToString() + " (" + detail + ") program " + client.program + " pid " +
+       std::to_string(client.pid));
 }
 
 void Server::OnSystem() { sessions_.UseSpd(engine_->system().spd); }
