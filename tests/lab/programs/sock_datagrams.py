@@ -7,6 +7,8 @@ import struct
 
 from sock_words import family_of, name_of
 
+IP_PKTINFO = 8  # linux/in.h
+
 
 class Datagrams:
     """Commands about UDP and raw sockets, some of which are connections of Sockets."""
@@ -49,6 +51,22 @@ class Datagrams:
         text, name = self.socket.recvfrom(2048)
         self.socket.sendto(text, name)
         return text.decode()
+
+    def udp_answer_from(self, address):
+        """The same, from this address of ours (IPv4)."""
+        text, name = self.socket.recvfrom(2048)
+        chosen = struct.pack("=i4s4s", 0, socket.inet_aton(address), bytes(4))
+        self.socket.sendmsg([text], [(socket.IPPROTO_IP, IP_PKTINFO, chosen)], 0, name)
+        return text.decode()
+
+    def sendto_of(self, address, port, size):
+        """So many octets, of which those at both ends are told apart."""
+        self.socket.sendto(b"<" + b"canary-long." * (int(size) // 12) + b">", (address, int(port)))
+        return "ok"
+
+    def recv_size(self):
+        text = self.socket.recv(65536)
+        return f"{len(text)} {text[:1].decode()}{text[-1:].decode()}"
 
     def udp_bind(self, address, port):
         made = socket.socket(family_of(address), socket.SOCK_DGRAM)
