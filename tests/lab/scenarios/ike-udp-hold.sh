@@ -9,15 +9,17 @@ sends() { # sends NAME TEXT: it says ok to a send
   [ "${REPLY#*: }" = ok ]
 }
 
-# heard NAME ADDRESS TEXT: sent, and once more when nobody answers, as who speaks UDP does: what comes before the
+# heard NAME ADDRESS TEXT: sent, and again when nobody answers, as who speaks UDP does: what comes before the
 # server's broker has seen to a new SA is dropped.
 heard() {
   want "$1" "sendto $2 8080 $3" ok
   ask srv udp-answer
-  if [ "${REPLY#*: }" = timeout ]; then
+  for _ in 1 2 3; do
+    [ "${REPLY#*: }" = timeout ] || break
     want "$1" "sendto $2 8080 $3" ok
-    want srv udp-answer "$3"
-  fi
+    ask srv udp-answer
+  done
+  expect_eq "the server hears" "${REPLY#*: }" "$3"
   want "$1" recv "$3"
 }
 
@@ -59,9 +61,8 @@ ask quick elapsed
 check "in ${REPLY#*: } ms" [ "${REPLY#*: }" -lt 1000 ]
 charon_b CONT
 retry 20 sends quick canary-late || fail "it is not sent when there are keys again"
-want srv udp-answer canary-late
 want quick 'blocking 1' ok
-want quick recv canary-late
+heard quick 10.9.0.2 canary-late
 wire_protected wire a b canary
 
 # Somebody else answers.
