@@ -45,6 +45,8 @@ struct Rule {
   OnBreak on_break = OnBreak::kReset;
   std::chrono::milliseconds acquire_timeout{5000};
   int line = 0;  // of the file, where it begins
+
+  bool operator==(const Rule&) const = default;
 };
 
 struct Policy {
@@ -61,6 +63,8 @@ struct Policy {
   // to. Null for a policy.
   std::shared_ptr<const Policy> floor;
   std::string request;
+
+  bool operator==(const Policy&) const = default;
 };
 
 // Returns what the rule's protection accepts.

@@ -42,6 +42,8 @@ struct ProtectionSpec {
   bool esn_required = false;
   bool unique = false;  // an SA of the flow's own: selectors that are its 5-tuple
   Pin pin = Pin::kAuto;
+
+  bool operator==(const ProtectionSpec&) const = default;
 };
 
 // Who is at the other end, as the key manager verified it.
@@ -58,6 +60,8 @@ struct PeerSpec {
   std::string name;
   std::vector<std::string> ids;
   std::vector<std::string> auth;  // empty: any
+
+  bool operator==(const PeerSpec&) const = default;
 };
 
 }  // namespace latchkey

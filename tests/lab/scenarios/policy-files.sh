@@ -29,7 +29,7 @@ chmod 644 "$LAB/out.toml"
 wrong 'syntax' '1:[0-9]+: ' <<<'latchkey = '
 wrong 'unknown key' '3:1: .*bogus' <<<$'latchkey = 1\napplication = "x"\nbogus = 1'
 wrong 'wrong value' '4:10: .*deny' <<<$'latchkey = 1\napplication = "x"\n[[rule]]\naction = "deny"'
-wrong 'not enforced yet' '4:12: .*udp' <<<$'latchkey = 1\napplication = "x"\n[[rule]]\nprotocol = "udp"\ndirection = "in"\naction = "protect"'
+wrong 'nothing that can be latched' '4:12: .*sctp' <<<$'latchkey = 1\napplication = "x"\n[[rule]]\nprotocol = "sctp"\ndirection = "in"\naction = "protect"'
 wrong 'unknown peer' '5:8: .*nobody' <<<$'latchkey = 1\napplication = "x"\n[[rule]]\naction = "protect"\npeer = "nobody"'
 wrong 'another version' '1:12: ' <<<$'latchkey = 2\napplication = "x"'
 wrong 'a duplicate key' '3:[0-9]+: ' <<<$'latchkey = 1\napplication = "x"\nlatchkey = 1'

@@ -52,9 +52,9 @@ Result<SocketFacts> Engine::InspectFlow(int fd) {
 }
 
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                          policy::Outcome outcome) {
+                          policy::Outcome outcome, bool was_held) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
-  const bool was_held = Supersede(facts.cookie);
+  was_held = Supersede(facts.cookie) || was_held;
   if ((facts.mark & options_.guard_mark) != 0) {
     Family family = flow.remote.address.family;
     if (family == Family::kNone) family = facts.v6_socket ? Family::kV6 : Family::kV4;
@@ -75,6 +75,7 @@ Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts
   if (Result<void> done = OpenFilter(was_held, fd, facts); !done) {
     return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
+  if (was_held) opened_.emplace(facts.cookie, facts.inode);
   const bool local = outcome == policy::Outcome::kLocal;
   return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0, 0};
 }

@@ -186,7 +186,7 @@ class Engine {
   Result<SocketFacts> ConnectDatagrams(const Request& request, const SocketFacts& facts);
   Answer ReleaseDatagrams(const Client& client, int fd, int fd_hint, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                    policy::Outcome outcome);
+                    policy::Outcome outcome, bool was_held = false);
   Result<Choice> ChooseOrWait(const Request& request, const Flow& flow,
                               const policy::Verdict& verdict, Waiting* waiting,
                               const Error* failure);
@@ -257,6 +257,7 @@ class Engine {
   Answer Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
               const Error& why);
   void AdoptHeld(Entry& entry);
+  void Replan(Entry& entry);
   void Shut(Entry& entry);
 
   // engine_asked_peers.cc: whom their programs ask about.
@@ -350,6 +351,11 @@ class Engine {
   std::vector<Voucher> departed_;  // of a broker before us, whose SAs went while nobody watched
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
   std::set<Address> unserved_;
+  // A listener was found closed: at the next Tick() those who wait are decided anew (whoever found
+  // it may be deciding one of them).
+  bool retry_ = false;
+  // Bypassed UDP sockets, once held, whose filter lets all pass: inodes by cookie.
+  std::map<uint64_t, uint64_t> opened_;
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

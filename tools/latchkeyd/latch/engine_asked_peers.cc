@@ -144,12 +144,16 @@ Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flo
                                  const policy::Verdict& verdict) {
   Result<HeldPeer*> peer = AskedPeer(request, entry, /*clear=*/true);
   if (!peer) return std::unexpected(peer.error());
-  if (!(*peer)->guards.empty()) return {};
-  const Address& bound = entry.latch.flow.local.address;
-  const Prefix source =
-      bound.IsAny() ? Prefix{Address::AnyOf(flow.remote.address.family), 0} : Host(bound);
+  // Where a rule is about our addresses, what holds of one says nothing of another.
+  const bool any = entry.latch.flow.local.address.IsAny() &&
+                   std::ranges::all_of(entry.policy->rules,
+                                       [](const policy::Rule& rule) { return rule.local.empty(); });
+  const Prefix source = any || flow.local.address.IsAny()
+                            ? Prefix{Address::AnyOf(flow.remote.address.family), 0}
+                            : Host(flow.local.address);
   Guard guard = DatagramGuard(source, flow.local.port, flow.remote, options_.guard_mark);
   guard.action = Guard::Action::kAllow;
+  if (std::ranges::find((*peer)->guards, guard) != (*peer)->guards.end()) return {};
   std::vector<Guard> guards = {guard};
   if (verdict.outcome == policy::Outcome::kClear) {  // against the SPD: the answers too
     guard.out = false;

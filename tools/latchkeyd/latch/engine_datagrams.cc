@@ -10,11 +10,11 @@
 namespace latchkey::broker {
 
 // The socket's flow is another now. (Of TCP the old one is over before it is asked about the new.)
-// True when it was a held one, whose filter takes in nothing until OpenFilter().
+// True when it is, or was, a held one, whose filter takes in nothing until OpenFilter().
 bool Engine::Supersede(uint64_t cookie) {
   const Entry* old = database_.FindByCookie(cookie);
   if (old == nullptr) return false;
-  const bool held = old->held.has_value();
+  const bool held = old->held || old->was_held;
   Close(old->latch.id, Reason::kClosed);
   return held;
 }

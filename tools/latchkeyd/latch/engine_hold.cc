@@ -27,6 +27,8 @@ Answer Engine::Shun(const Client& client, int fd, const SocketFacts& facts, cons
                     const Error& why) {
   (void)kernel_.SetMark(fd, facts, options_.guard_mark, options_.guard_mark);
   Block(kernel_, fd, facts, facts.v6_socket ? Family::kV6 : Family::kV4);
+  // That is of one family: the filter drops what comes by the other, too.
+  if (kernel_.FilterDatagrams(fd, facts, {})) kernel_.ForgetDatagrams(facts.cookie);
   kernel_.Drain(fd);
   return Refuse(client, flow, why.reason, why.ToString());
 }
@@ -38,9 +40,10 @@ Result<void> Engine::Conflicting(const Entry& entry, const HoldPlan& plan) const
     const Entry& other = *database_.Find(id);
     if (!other.held || !SharePlace(other.latch.flow.local, entry.latch.flow.local)) continue;
     if (other.policy == entry.policy && other.requester.uid == entry.requester.uid) continue;
-    const bool same = other.policy->application == entry.policy->application &&
-                      other.held->regions == plan.regions && other.guards == plan.guards &&
-                      other.held->asked.empty() && plan.asked.empty();
+    const bool same = other.requester.uid == entry.requester.uid &&
+                      *other.policy == *entry.policy && other.held->regions == plan.regions &&
+                      other.guards == plan.guards && other.held->asked.empty() &&
+                      plan.asked.empty();
     if (same) continue;
     return Fail(Reason::kConflictSpd, "hold socket",
                 "latch " + std::to_string(id) + " holds this port to other rules");
@@ -55,6 +58,7 @@ Result<void> Engine::HoldSocket(Entry& entry, int fd, const SocketFacts& facts,
   entry.held.emplace();
   entry.held->regions = plan.regions;
   entry.held->asked = plan.asked;
+  entry.held->families = FamiliesOf(facts);
   for (const Guard& guard : plan.guards) {
     if (Result<void> held = guards_.Hold(guard); !held) return held;
     entry.guards.push_back(guard);
@@ -85,7 +89,7 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
   if (old != nullptr && old->held && old->latch.flow.local == facts->local) {
     return Answer{wire::Verdict::kLatched, Reason::kNone, old->latch.id, 0};
   }
-  if (old != nullptr) Close(old->latch.id, Reason::kClosed);
+  const bool was_held = Supersede(facts->cookie);
   if (facts->local.port == 0) {
     if (Result<void> bound = kernel_.BindAny(fd, *facts); !bound) {
       return Shun(client, fd, *facts, flow, bound.error());
@@ -97,7 +101,7 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
   Result<HoldPlan> plan = PlanHold(*client.policy, system(), facts->local, FamiliesOf(*facts),
                                    options_.guard_mark, client.requester.grants);
   if (!plan) return Shun(client, fd, *facts, flow, plan.error());
-  if (!plan->held) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  if (!plan->held) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass, was_held);
   Entry entry;
   FillOwner(entry, client, *facts, fd_hint, kernel_);
   entry.latch.state = State::kListener;
@@ -125,6 +129,38 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
 // that cannot be taken off, has nothing more to say.
 Result<void> Engine::OpenFilter(bool was_held, int fd, const SocketFacts& facts) {
   return was_held ? kernel_.FilterDatagrams(fd, facts, PassAll()) : Result<void>{};
+}
+
+// The SPD asks for something else now. What may leave in clear is worked out anew; whom the program
+// was let send to in clear it has to ask about again.
+void Engine::Replan(Entry& entry) {
+  if (entry.held->regions.empty()) return;  // nothing moves
+  const Result<HoldPlan> plan =
+      PlanHold(*entry.policy, system(), entry.latch.flow.local, entry.held->families,
+               options_.guard_mark, entry.requester.grants);
+  if (!plan) {
+    observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                        ": nothing leaves in clear any more: " + plan.error().ToString());
+  }
+  const std::vector<Guard> wanted = plan ? plan->guards : std::vector<Guard>{};
+  std::erase_if(entry.guards, [&](const Guard& each) {
+    if (std::ranges::find(wanted, each) != wanted.end()) return false;
+    guards_.Drop(each);
+    return true;
+  });
+  for (const Guard& each : wanted) {
+    if (std::ranges::find(entry.guards, each) != entry.guards.end()) continue;
+    if (Result<void> held = guards_.Hold(each); !held) {
+      observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                          ": what may leave in clear does not: " + held.error().ToString());
+      continue;
+    }
+    entry.guards.push_back(each);
+  }
+  for (auto& [remote, peer] : entry.held->peers) {
+    if (!peer.clear) continue;
+    for (const Guard& guard : std::exchange(peer.guards, {})) guards_.Drop(guard);
+  }
 }
 
 // The socket's own policy lets nothing move, whoever takes away what the SPD has of ours.

@@ -133,5 +133,22 @@ TEST_CASE("A clean stop blocks what it held, and the next broker holds it again"
   CHECK(broker.Sends(fd, "10.9.0.2", 1, 7));
 }
 
+TEST_CASE("What a clean stop cannot block by a socket's own policy the standing entries do") {
+  HoldBroker broker(ServerPolicy());
+  const int fd = broker.Held(53, "::");
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const Legacy left = broker.Left();
+  broker.engine->Stop();
+  CHECK(broker.kernel.guards.size() == 2);
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1));
+  CHECK(broker.SendsNothing(fd, "fd00::2", 1));
+  Legacy legacy;
+  legacy.latches = left.latches;
+  broker.options.shared_guards = true;
+  broker.Restart(legacy);
+  REQUIRE(broker.started);
+  CHECK(broker.Sends(fd, "10.9.0.2", 1, 7));
+}
+
 }  // namespace
 }  // namespace latchkey::broker

@@ -72,6 +72,30 @@ TEST_CASE("What the SPD asks of the rest stays left to it") {
   CHECK(broker.Peer(fd, "192.0.2.1", 40'000).verdict == Verdict::kRefused);
 }
 
+TEST_CASE("What the SPD asks of the rest later is left to it from then on") {
+  HoldBroker broker(
+      MakePolicy({UdpRule("serve", Direction::kIn, policy::Action::kProtect, {"10.9.0.0/24"}),
+                  UdpRule("some", Direction::kOut, policy::Action::kBypass, {}, 7)}));
+  const int fd = broker.Held();
+  REQUIRE(broker.Peer(fd, "192.0.2.1", 8).verdict == Verdict::kLatched);
+  REQUIRE(broker.SendsClear(fd, "192.0.2.1", 8));
+  SpdEntry asks;
+  asks.bare = false;
+  asks.protocol = SaProtocol::kEsp;
+  asks.dir = 1;
+  asks.selector.family = Family::kV4;
+  asks.selector.source = asks.selector.destination = *Prefix::Parse("0.0.0.0/0");
+  broker.kernel.spd.push_back(asks);
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  CHECK(broker.SendsNothing(fd, "192.0.2.1", 8));
+  CHECK(broker.SendsNothing(fd, "198.51.100.1", 9));
+  CHECK(broker.Peer(fd, "192.0.2.1", 8).verdict == Verdict::kRefused);
+  broker.kernel.spd.clear();
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  CHECK(broker.Peer(fd, "192.0.2.1", 8).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "192.0.2.1", 8));
+}
+
 TEST_CASE("By default = discard, only what a rule names moves") {
   HoldBroker broker(MakePolicy({UdpRule("ask", Direction::kOut, policy::Action::kProtect, {}, 53)},
                                policy::Action::kDiscard));
@@ -145,6 +169,28 @@ TEST_CASE("Another's socket on the same port may not be held to other rules") {
   const int mixed = broker.Bound();
   CHECK(broker.Hold(mixed).reason == Reason::kConflictSpd);
   CHECK(broker.SocketOf(mixed).policy->kind == SocketPolicy::Kind::kBlock);
+  // That is of one family; by the other nothing comes in either.
+  CHECK_FALSE(broker.TakesIn(mixed, "10.9.0.3", 1));
+  CHECK_FALSE(broker.TakesIn(mixed, "fd00::3", 1));
+}
+
+TEST_CASE("Nor by another user, nor by a policy of the same name that names others") {
+  HoldBroker broker(ServerPolicy());
+  REQUIRE(broker.Held() > 0);
+  const bool another = GENERATE(false, true);
+  broker.client.policy = ServerPolicy();
+  if (another) {
+    broker.client.requester.uid = 1001;
+  } else {
+    policy::Rule rule = UdpRule("serve", Direction::kIn, policy::Action::kProtect);
+    rule.peer.ids = {"mallory"};
+    broker.client.policy = MakePolicy({rule});
+  }
+  CHECK(broker.Hold(broker.Bound()).reason == Reason::kConflictSpd);
+  // Read twice, it is the same policy.
+  broker.client.policy = ServerPolicy();
+  broker.client.requester.uid = 1000;
+  CHECK(broker.Hold(broker.Bound()).verdict == Verdict::kLatched);
 }
 
 TEST_CASE("One user's sockets are so many and no more") {
@@ -172,6 +218,25 @@ TEST_CASE("Closed, it is reaped: entries, admissions and regions go") {
   CHECK(broker.kernel.guards.size() == before);
   CHECK(broker.kernel.admissions.empty());
   CHECK(broker.kernel.filters.at(broker.SocketOf(fd).facts.cookie).empty());
+}
+
+TEST_CASE("Closed while it is connected, by a rule or in clear, nothing of its filter stays") {
+  policy::Rule bypass = UdpRule("open", Direction::kBoth, policy::Action::kBypass, {"10.9.0.3"});
+  HoldBroker broker(
+      MakePolicy({bypass, UdpRule("all", Direction::kBoth, policy::Action::kProtect)}));
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const std::string peer = GENERATE("10.9.0.2", "10.9.0.3");
+  const int fd = broker.Held();
+  REQUIRE(broker.Begin(fd, false, peer, 4000).verdict != Verdict::kRefused);
+  REQUIRE(broker.TakesIn(fd, peer, 4000));
+  const size_t guards = broker.kernel.guards.size();
+  broker.Pass(20'000);
+  CHECK(broker.TakesIn(fd, peer, 4000));
+  broker.CloseSocket(fd);
+  broker.Pass(20'000);
+  CHECK(broker.kernel.filters.at(broker.SocketOf(fd).facts.cookie).empty());
+  // Nor does an entry of its flow, which the next socket of the port would meet.
+  if (peer == "10.9.0.2") CHECK(broker.kernel.guards.size() == guards - 1);
 }
 
 TEST_CASE("Connected, it is a latch of one peer, and held again when that is dissolved") {
@@ -223,6 +288,21 @@ TEST_CASE("Dissolved, it is held by rules for what comes in, or where it was hel
   CHECK((broker.engine->Release(broker.client, fd).verdict == Verdict::kLatched) == held);
   CHECK(broker.TakesIn(fd, "10.9.0.2", 1) == !held);
   CHECK(((facts.mark & kGuardBit) != 0) == held);
+}
+
+TEST_CASE("Connected from one peer to another, it was held all the same") {
+  HoldBroker broker(MakePolicy({UdpRule("all", Direction::kOut, policy::Action::kProtect)}));
+  broker.Keyed(7, "bob", "10.9.0.2");
+  broker.Keyed(8, "carol", "10.9.0.3");
+  const int fd = broker.Held();
+  REQUIRE(broker.Begin(fd, false, "10.9.0.2", 4000).verdict == Verdict::kLatched);
+  REQUIRE(broker.Begin(fd, false, "10.9.0.3", 4000).verdict == Verdict::kLatched);
+  SocketFacts& facts = broker.SocketOf(fd).facts;
+  facts.remote = {};
+  facts.tcp_state = 7;
+  facts.local = At("0.0.0.0", 53);
+  CHECK(broker.engine->Release(broker.client, fd).verdict == Verdict::kLatched);
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 4000));
 }
 
 TEST_CASE("A connect that is refused leaves it held; one that is bypassed opens the filter") {

@@ -178,6 +178,26 @@ TEST_CASE("a listener that was closed a moment ago is not taken for its successo
   }
 }
 
+TEST_CASE("a listener found closed while one decides who waits: each is decided once") {
+  Listening broker;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int other = broker.Listener();
+  REQUIRE(broker.Listen(other).verdict == Verdict::kLatched);
+  broker.keys.by_reqid[8] = Identified::Pending();
+  broker.Hear(broker.kernel.AddPair(8, "10.9.0.2"));
+  std::vector<uint64_t> tickets;
+  for (uint16_t port = 1; port <= 3; ++port) {
+    const Answer answer = broker.Accept(broker.Child(other, "10.9.0.2", port));
+    REQUIRE(answer.verdict == Verdict::kWait);
+    tickets.push_back(answer.ticket);
+  }
+  broker.CloseSocket(broker.listener);
+  broker.keys.Name(8, "carol");
+  broker.KeysChanged();
+  broker.Pass(10);
+  for (const uint64_t ticket : tickets) CHECK(broker.RefusalOf(ticket) == Reason::kAmbiguousPeer);
+}
+
 TEST_CASE("where the queue cannot be read nobody is served") {
   Listening broker;
   const std::vector<Sa> before = broker.As("old");

@@ -187,6 +187,8 @@ void Engine::CheckSystem() {
       Break(entry, Reason::kConflictSpd);
     } else if (entry.latch.state == State::kBroken) {
       CheckLatch(entry);
+    } else if (entry.held) {
+      Replan(entry);
     }
   }
 }
@@ -199,7 +201,8 @@ void Engine::Close(uint64_t id, Reason reason) {
   LetGoOfPeers(*entry);
   const bool listener = entry->latch.state == State::kListener;
   for (const Guard& guard : entry->guards) {
-    if (listener) {
+    // Of UDP nothing is left to answer.
+    if (listener || entry->latch.flow.protocol == kProtocolUdp) {
       guards_.Drop(guard);
     } else {
       lingering_.emplace(kernel_.NowMs() + options_.linger_ms, guard);
@@ -258,12 +261,13 @@ void Engine::Tick(bool reap_now) {
     guards_.KeepBans();
     Reap(reap_now);
   }
+  if (std::exchange(retry_, false)) RetryWaiting();
 }
 
 void Engine::Reap(bool thorough) {
   const int64_t now = kernel_.NowMs();
   last_reap_ = now;
-  if (database_.entries().empty()) return;
+  if (database_.entries().empty() && opened_.empty()) return;
   Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) {
     observer_.OnWarning("cannot list connections: " + live.error().ToString());
@@ -289,7 +293,7 @@ void Engine::Reap(bool thorough) {
     if (it->second->local.port != 0) entry.latch.flow.local = it->second->local;
   }
   if (mourn) last_mourning_ = now;
-  if (missing.empty()) return;
+  if (missing.empty() && (!mourn || opened_.empty())) return;
   Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
   if (!held) {
     observer_.OnWarning("cannot look for open sockets: " + held.error().ToString());
@@ -301,9 +305,18 @@ void Engine::Reap(bool thorough) {
     gone.push_back(entry->latch.id);
   }
   const size_t listeners = database_.listeners().size();
-  for (const uint64_t id : gone) Close(id, Reason::kClosed);
+  for (const uint64_t id : gone) {
+    const Entry& entry = *database_.Find(id);
+    if (entry.was_held) kernel_.ForgetDatagrams(entry.hint.cookie);
+    Close(id, Reason::kClosed);
+  }
+  std::erase_if(opened_, [&](const auto& each) {
+    const bool closed = !held->contains(each.second);
+    if (closed) kernel_.ForgetDatagrams(each.first);
+    return closed;
+  });
   // Whoever waits for a child's name has nobody left to accept it.
-  if (database_.listeners().size() != listeners) RetryWaiting();
+  if (database_.listeners().size() != listeners) retry_ = true;
 }
 
 wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
@@ -323,8 +336,11 @@ void Engine::Stop(bool others) {
   // Nobody is left to give them their pins, and without our guards their SYNs would leave in clear.
   for (const uint64_t id : std::set(larvals_)) Break(*database_.Find(id), Reason::kSuspectGap);
   DropLingering(std::numeric_limits<int64_t>::max());
+  bool outlived = others;
   for (auto& [id, entry] : database_.entries()) {
     if (entry.held) Shut(entry);
+    // Its policy is of one family: what it could send by the other the standing BLOCK alone keeps.
+    outlived = outlived || (entry.held && entry.v6_socket);
     for (const Guard& guard : entry.sa_guards) guards_.Drop(guard);
     for (const Guard& guard : entry.guards) guards_.Drop(guard);
     entry.sa_guards.clear();
@@ -332,7 +348,7 @@ void Engine::Stop(bool others) {
   }
   EndHolds();
   for (const Family family : {Family::kV4, Family::kV6}) {
-    guards_.Drop(StandingBlock(family), others);
+    guards_.Drop(StandingBlock(family), outlived);
   }
 }
 

@@ -57,6 +57,7 @@ struct Held {
   std::vector<DatagramRegion> regions;  // by the rules; peers that were asked about add their own
   std::vector<Prefix> asked;  // whoever is in one, ports matter: nobody there is a peer unasked
   std::map<SocketAddress, HeldPeer> peers;
+  std::vector<Family> families;  // those that it can speak
   int64_t adopted_at = 0;  // NowMs() when it was taken over from a broker before us; 0 = it was not
 };
 
