@@ -145,8 +145,8 @@ void DatagramFilter::Inherit() {
   inherited_ = admitted_;
 }
 
-Result<DatagramFilter::Keys> DatagramFilter::MakeKeys(
-    uint64_t cookie, uint32_t generation, const std::vector<DatagramRegion>& regions) const {
+Result<DatagramFilter::Keys> DatagramFilter::MakeKeys(uint64_t cookie, uint32_t generation,
+                                                      const std::vector<DatagramRegion>& regions) {
   Keys keys;
   for (const DatagramRegion& region : regions) {
     const Address& base = region.remote.base;

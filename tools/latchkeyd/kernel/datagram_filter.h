@@ -56,8 +56,8 @@ class DatagramFilter {
   };
 
   void Inherit();
-  Result<Keys> MakeKeys(uint64_t cookie, uint32_t generation,
-                        const std::vector<DatagramRegion>& regions) const;
+  static Result<Keys> MakeKeys(uint64_t cookie, uint32_t generation,
+                               const std::vector<DatagramRegion>& regions);
   Result<void> AddKeys(const std::vector<DatagramRegion>& regions, const Keys& keys) const;
   void DeleteKeys(const Keys& keys) const;
   Result<void> Attach(int fd) const;

@@ -8,13 +8,15 @@
 
 #include <linux/types.h>
 
-#define LATCHKEY_LAYOUT 1
+enum { LATCHKEY_LAYOUT = 1 };
 
 // The most that each map holds, for all sockets of a network namespace.
-#define LATCHKEY_MOST_SOCKETS 65536
-#define LATCHKEY_MOST_ADMISSIONS 262144
-#define LATCHKEY_MOST_EXACT 65536
-#define LATCHKEY_MOST_REGIONS 65536
+enum {
+  LATCHKEY_MOST_SOCKETS = 65536,
+  LATCHKEY_MOST_ADMISSIONS = 262144,
+  LATCHKEY_MOST_EXACT = 65536,
+  LATCHKEY_MOST_REGIONS = 65536,
+};
 
 // By cookie. A socket without one takes in nothing.
 struct latchkey_held {
@@ -47,7 +49,7 @@ struct latchkey_region_key {
   __u8 address[16];
   __u32 padding;
 };
-#define LATCHKEY_REGION_BITS 128
+enum { LATCHKEY_REGION_BITS = 128 };
 
 enum {
   LATCHKEY_V4 = 4,
