@@ -68,3 +68,11 @@ want carol 'sendto 10.9.0.2 8080 canary-carol' ok
 want srv recvfrom timeout
 round cli-10.9.0.2 10.9.0.2 three
 expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
+
+# A clean stop keeps shut what was held, by the other family of a dual-stack socket, too.
+stop_broker a
+for address in 10.9.0.2 fd00::2 ::ffff:10.9.0.2; do
+  ask "cli-$address" "sendto $address 8080 canary-stopped"
+  check "after a clean stop nothing is sent to $address: $REPLY" [ "${REPLY#*: }" != ok ]
+done
+expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
