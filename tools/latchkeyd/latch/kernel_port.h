@@ -47,7 +47,7 @@ struct SocketPolicy {
     kRequireIn,  // IN: protected under any reqid; OUT is not touched
     kAwaitIn,    // IN: protected under this reqid; OUT is not touched
     kAllow,      // in clear, whatever the SPD says, both directions
-    kBlock,      // nothing moves, either family
+    kBlock,      // nothing moves, by `family`; the other is kept by the mark and the standing BLOCK
     kClear,      // take both away: the SPD decides
   };
   Kind kind = Kind::kBlock;
