@@ -69,6 +69,18 @@ class BenchKernel : public KernelPort {
   Result<void> BindAny(int fd, const SocketFacts& facts) override {
     return real_->BindAny(fd, facts);
   }
+  Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
+                               const std::vector<DatagramRegion>& regions) override {
+    return real_->FilterDatagrams(fd, facts, regions);
+  }
+  Result<void> Admit(const DatagramAdmission& admission) override {
+    return real_->Admit(admission);
+  }
+  void Dismiss(const DatagramAdmission& admission) override { real_->Dismiss(admission); }
+  void ForgetDatagrams(uint64_t cookie) override { real_->ForgetDatagrams(cookie); }
+  uint64_t DroppedDatagrams(uint64_t cookie) override { return real_->DroppedDatagrams(cookie); }
+  // There is no SA that could be.
+  Result<void> TagSa(const Sa&, uint32_t, uint32_t) override { return {}; }
   int64_t NowMs() override { return real_->NowMs(); }
   uint64_t WallSeconds() override { return real_->WallSeconds(); }
 

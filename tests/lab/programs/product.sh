@@ -230,6 +230,13 @@ want_refusal() {
   echo "good: the broker of $1 says $2"
 }
 
+# want_logged HOST WHAT PATTERN: so says the broker's log, which is written after the answers.
+want_logged() {
+  retry 5 grep -qE -e "$3" "$LAB/broker-$1.log" ||
+    fail "$2: the broker of $1 does not say \"$3\": $(tail -n 5 "$LAB/broker-$1.log")"
+  echo "good: $2"
+}
+
 # wire_protected CAPTURE X Y CANARY: nothing of it in clear, nothing but ESP between them, and some.
 wire_protected() {
   expect_eq "no packet with $4 in clear" "$(clear_octets "$1" "$4")" 0

@@ -49,7 +49,9 @@ for host in b c; do
 done
 want_latches a 0 'ESTABLISHED .*'
 want_refusal a ambiguous-peer
-expect_eq "both are named, once" "$(grep -c 'ambiguous-peer.*10\.9\.0\.1:8080 <- 10\.9\.0\.254.*"b\.lab" and "c\.lab"' "$LAB/broker-a.log")" 1
+both='ambiguous-peer.*10\.9\.0\.1:8080 <- 10\.9\.0\.254.*"b\.lab" and "c\.lab"'
+want_logged a "both are named" "$both"
+expect_eq "and once" "$(grep -c "$both" "$LAB/broker-a.log")" 1
 check "why tells it" grep -q '"b.lab" and "c.lab"' <(on a latchkey why)
 end clib
 end srv

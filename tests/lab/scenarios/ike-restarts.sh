@@ -70,6 +70,7 @@ want four 'echo canary-journal' canary-journal
 tell four recv
 expect four ECONNRESET 60
 wait_state a 'BROKEN [0-9]+ 10\.9\.0\.2 b\.lab .* km-lost' 5
+want_logged a "the end is logged" 'ESTABLISHED -> BROKEN'
 check "for no other reason" [ "$(grep -c 'ESTABLISHED -> BROKEN' "$LAB/broker-a.log")" = 1 ]
 
 wire_protected wire a b canary

@@ -46,7 +46,7 @@ latched a non "$LAB/out.toml" 'timeout 60' 'nconnect 10.9.0.2 8080' 'echo canary
 expect non ok
 expect non ok
 expect non canary-n1
-check "it was LARVAL" grep -q 'LARVAL -> ESTABLISHED' "$LAB/broker-a.log"
+want_logged a 'it was LARVAL' 'LARVAL -> ESTABLISHED'
 want_latches a 1 'ESTABLISHED [0-9]+ 10\.9\.0\.2 b\.lab a\.lab transport aes-gcm-16:256 -'
 expect_eq "a pair of its own" "$(own_sas a)" 2
 rekey a
