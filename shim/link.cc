@@ -49,6 +49,9 @@ uint8_t session_token[wire::kTokenSize];
 bool token_known;
 std::atomic<uint32_t> next_serial;
 std::atomic<int> patience_ms{10'000};
+// The process that this memory belongs to: a child of vfork() only borrows it, and one that was
+// made past libc (_Fork, clone) never said that it has its own.
+std::atomic<int> owner;
 
 int Pid() { return static_cast<int>(RawSyscall(SYS_getpid)); }
 
@@ -174,8 +177,10 @@ int AttachOn(const Connection& connection, const Limits& limits) {
   return error;
 }
 
-// Takes a free slot; null when all are in use (many threads, or a signal handler on top of one).
+// Takes a free slot; null when all are in use (many threads, or a signal handler on top of one),
+// and where the slots are another process's: what is put into them would be lost to both.
 Slot* Take() {
+  if (owner.load(std::memory_order_relaxed) != Pid()) return nullptr;
   for (Slot& slot : slots) {
     if (!slot.busy.exchange(true, std::memory_order_acquire)) return &slot;
   }
@@ -210,9 +215,20 @@ void Drop(Slot* slot, const Connection& connection) {
   RawSyscall(SYS_close, connection.fd);
 }
 
-// In a child of fork() only this thread is left: what others had taken is nobody's.
-void ForgetOthers() {
-  for (Slot& slot : slots) slot.busy.store(false, std::memory_order_relaxed);
+// In a child of fork() only this thread is left: what others had taken is nobody's, and the
+// parent's connections are of no use. By number and process alone it could take them for its own:
+// in a new PID namespace it may have the same.
+void StartAnew() {
+  owner.store(Pid(), std::memory_order_relaxed);
+  for (Slot& slot : slots) {
+    const int fd = slot.fd.exchange(0, std::memory_order_relaxed);
+    uint64_t device = 0;
+    uint64_t inode = 0;
+    if (fd != 0 && Identify(fd, device, inode) && device == slot.device && inode == slot.inode) {
+      RawSyscall(SYS_close, fd);
+    }
+    slot.busy.store(false, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace
@@ -289,7 +305,10 @@ int Attach() {
   return error;
 }
 
-void SurviveForks() { pthread_atfork(nullptr, nullptr, ForgetOthers); }
+void OwnLinks() {
+  owner.store(Pid(), std::memory_order_relaxed);
+  pthread_atfork(nullptr, nullptr, StartAnew);
+}
 
 void SetPatience(int milliseconds) { patience_ms.store(milliseconds); }
 
