@@ -24,6 +24,8 @@ constexpr int kSlots = 8;
 // How often to look for an answer before sleeping until it comes: it takes some tens of
 // microseconds, and so does being woken on a CPU that went idle.
 constexpr int kLooks = 100;
+// How often a program may close the connection under a request.
+constexpr int kTakenAway = 8;
 // Descriptors are kept where programs rarely count.
 constexpr int kHighNumbers[] = {960, 700, 200, 100};
 
@@ -31,8 +33,8 @@ struct Slot {
   std::atomic<bool> busy;
   std::atomic<int> fd;  // 0: none (a connection never gets number 0)
   std::atomic<int> pid;
-  uint64_t device = 0;
-  uint64_t inode = 0;
+  std::atomic<uint64_t> device;
+  std::atomic<uint64_t> inode;
 };
 
 struct Connection {
@@ -195,13 +197,15 @@ void GiveBack(Slot* slot) {
 Connection Live(const Slot& slot) {
   const int fd = slot.fd.load(std::memory_order_relaxed);
   if (fd == 0) return Connection{};
-  const Connection kept{fd, slot.pid.load(std::memory_order_relaxed), slot.device, slot.inode};
+  const Connection kept{fd, slot.pid.load(std::memory_order_relaxed),
+                        slot.device.load(std::memory_order_relaxed),
+                        slot.inode.load(std::memory_order_relaxed)};
   return IsSame(kept) ? kept : Connection{};
 }
 
 void Keep(Slot* slot, const Connection& connection) {
-  slot->device = connection.device;
-  slot->inode = connection.inode;
+  slot->device.store(connection.device, std::memory_order_relaxed);
+  slot->inode.store(connection.inode, std::memory_order_relaxed);
   slot->pid.store(connection.pid, std::memory_order_relaxed);
   slot->fd.store(connection.fd, std::memory_order_relaxed);
 }
@@ -255,24 +259,29 @@ int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
   Slot* slot = Take();
   int error = EPIPE;
   // A broker that was restarted left a dead connection: a fresh one is tried once.
-  for (int attempt = 0; attempt < 2 && error != 0; ++attempt) {
+  for (int tries = 2, taken_away = 0; tries > 0 && error != 0;) {
     Connection connection = slot == nullptr ? Connection{} : Live(*slot);
-    if (connection.fd < 0) {
+    const bool fresh = connection.fd < 0;
+    if (fresh) {
       if (slot != nullptr) slot->fd.store(0, std::memory_order_relaxed);
       error = Connect(connection);
       if (error == 0) error = AttachOn(connection, limits);
-      if (error != 0) {
-        if (connection.fd >= 0) Drop(nullptr, connection);
-        break;
-      }
-      if (slot != nullptr) Keep(slot, connection);
+      if (error == 0 && slot != nullptr) Keep(slot, connection);
     }
-    error = Exchange(connection, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer,
-                     limits, received);
-    if (error != 0 || slot == nullptr) Drop(slot, connection);
-    const bool final = error == ETIMEDOUT || error == EPROTO || error == EINTR || error == ETIME ||
-                       error == ECANCELED;
-    if (final) break;
+    const bool attached = !fresh || error == 0;
+    if (attached) {
+      error = Exchange(connection, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer,
+                       limits, received);
+    }
+    if (error == 0 && slot != nullptr) break;
+    // That another thread of the program closed it says nothing of the broker; nor does an answer
+    // to a request of that thread's, whose connection had the number before.
+    const bool taken = error != 0 && connection.fd >= 0 && !IsSame(connection);
+    if (connection.fd >= 0) Drop(slot, connection);
+    const bool none = !attached && !taken && error != EPROTO;
+    const bool final = error == ETIMEDOUT || error == EINTR || error == ETIME || error == ECANCELED;
+    if (none || final) break;
+    if (!taken || ++taken_away == kTakenAway) --tries;
   }
   GiveBack(slot);
   return error;
