@@ -314,6 +314,22 @@ int Attach() {
   return error;
 }
 
+void AttachAll() {
+  if (!token_known || owner.load(std::memory_order_relaxed) != Pid()) return;
+  for (Slot& slot : slots) {
+    if (slot.busy.exchange(true, std::memory_order_acquire)) continue;
+    Connection connection = Live(slot);
+    if (connection.fd < 0 && Connect(connection) == 0) {
+      if (AttachOn(connection, Limits{}) == 0) {
+        Keep(&slot, connection);
+      } else {
+        Drop(nullptr, connection);
+      }
+    }
+    GiveBack(&slot);
+  }
+}
+
 void OwnLinks() {
   owner.store(Pid(), std::memory_order_relaxed);
   pthread_atfork(nullptr, nullptr, StartAnew);

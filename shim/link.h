@@ -43,6 +43,9 @@ uint32_t NextSerial();
 // Attaches a connection if none is: the check-in. 0 or the errno.
 int Attach();
 
+// Makes as many connections as are ever kept, where the session is known: it may soon be too late.
+void AttachAll();
+
 // Has this process keep connections, and each child of fork() its own: from the constructor. Until
 // then, and in children that libc does not know of (vfork, _Fork, clone), each request has one of
 // its own.

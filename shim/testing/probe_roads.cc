@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "shim/testing/probe_tools.h"
@@ -180,6 +181,33 @@ void SameNumber() {
     Outcome("connect", Connect(Tcp()));
     std::fflush(stdout);
   }
+}
+
+// As a daemon does: a child of its own locks itself up, and works there with several threads.
+void LockedUp() {
+  std::fflush(stdout);
+  if (unshare(CLONE_NEWUSER) != 0) std::exit(4);
+  const pid_t child = fork();
+  if (child == 0) {
+    Outcome("chroot", chroot("/dev"));
+    std::atomic<int> good{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&good] {
+        for (int n = 0; n < 20; ++n) {
+          const int fd = Tcp();
+          if (Connect(fd) == 0) ++good;
+          close(fd);
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    Print("good", good);
+    std::exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Print("status", WEXITSTATUS(status));
 }
 
 // dup2() and dup3() that fail onto every descriptor there is.
@@ -393,21 +421,14 @@ __attribute__((destructor(101))) void Goodbye() {
 
 std::map<std::string, std::function<void()>> RoadProbes() {
   return {
-      {"road-names", OtherNames},
-      {"road-mptcp", Mptcp},
-      {"road-accept", AcceptOdd},
-      {"road-vfork", VforkConnect},
-      {"road-fork", ForkPastLibc},
-      {"road-generations", Generations},
-      {"road-same-number", SameNumber},
-      {"road-dup", DupFails},
-      {"road-passed", Passed},
-      {"road-closed", Closed},
-      {"road-fast-open", FastOpenConnect},
-      {"road-inherited", Inherited},
-      {"road-signals", Signals},
-      {"road-early", PrintEarly},
-      {"road-late", Late},
+      {"road-names", OtherNames},       {"road-mptcp", Mptcp},
+      {"road-accept", AcceptOdd},       {"road-vfork", VforkConnect},
+      {"road-fork", ForkPastLibc},      {"road-generations", Generations},
+      {"road-same-number", SameNumber}, {"road-chroot", LockedUp},
+      {"road-dup", DupFails},           {"road-passed", Passed},
+      {"road-closed", Closed},          {"road-fast-open", FastOpenConnect},
+      {"road-inherited", Inherited},    {"road-signals", Signals},
+      {"road-early", PrintEarly},       {"road-late", Late},
   };
 }
 

@@ -88,6 +88,13 @@ TEST_CASE("a child with its parent's number, in a PID namespace of its own, asks
   CHECK(broker.Count(Type::kAttach) == 3);
 }
 
+TEST_CASE("a daemon that changes its root goes on asking") {
+  FakeBroker broker;
+  Server server;
+  CHECK(Run("road-chroot", broker, server) == "chroot 0\ngood 80\nstatus 0\n");
+  CHECK(broker.Count(Type::kConnect) == 80);
+}
+
 TEST_CASE("what fails to replace the connection leaves it as it is") {
   FakeBroker broker;
   Server server;
