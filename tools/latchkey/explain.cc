@@ -10,13 +10,16 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "policy/decide.h"
 #include "policy/system_parse.h"
+#include "tools/latchkey/charon_lists.h"
 #include "tools/latchkey/client.h"
+#include "tools/latchkey/explain_child.h"
 #include "tools/latchkey/explain_text.h"
 #include "tools/latchkey/latch_table.h"
 #include "tools/latchkey/policy_file.h"
@@ -29,6 +32,8 @@ namespace latchkey::tool {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr auto kCharonPatience = std::chrono::seconds(5);
 
 std::expected<std::string, std::string> ReadText(const std::string& name) {
   const UniqueFd file(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
@@ -108,6 +113,7 @@ struct Facts {
   std::string broker;  // where we asked, or why not
   std::vector<SpdEntry> spd;
   broker::SaTable sas;
+  Result<CharonLists> charon;
 };
 
 std::expected<void, Refusal> ReadSystem(const ExplainOptions& options, Facts& facts) {
@@ -178,12 +184,27 @@ void AskBroker(const ExplainOptions& options, Facts& facts) {
     return;
   }
   facts.live = true;
+  facts.charon = ListCharon(options.vici, kCharonPatience);
   facts.broker = brokers.front().path;
   for (const broker::OwnedEntry& owned : *spd) {
     if (owned.owner == wire::Owner::kSystem) facts.spd.push_back(owned.entry);
   }
   for (const broker::KnownSa& known : *sad) {
     facts.sas.Put(known.sa, known.inbound, known.who, 0);
+  }
+}
+
+// What a connect would do where there is no SA: have one negotiated, if charon has a child for it.
+void AskForChild(const Facts& facts, Explanation& answer) {
+  Result<broker::vici::Choice> child = facts.charon
+                                           ? ChildFor(*facts.charon, answer.flow, answer.verdict)
+                                           : std::unexpected(facts.charon.error());
+  if (child) {
+    answer.child = std::move(*child);
+    answer.reason = Reason::kNone;
+  } else if (child.error().reason != Reason::kNoSa) {
+    answer.reason = child.error().reason;
+    answer.detail = child.error().value;
   }
 }
 
@@ -208,7 +229,8 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   } else {
     answer.reason = pair.error().reason;
     answer.detail = pair.error().value;
-    answer.clear = answer.reason == Reason::kNoSa && answer.verdict.permit.has_value();
+    if (answer.reason == Reason::kNoSa && !options.in) AskForChild(facts, answer);
+    answer.clear = broker::IsLack(answer.reason) && answer.verdict.permit.has_value();
   }
   return answer;
 }

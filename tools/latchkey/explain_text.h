@@ -8,6 +8,7 @@
 #include <string>
 
 #include "policy/decide.h"
+#include "tools/latchkeyd/keymgr/vici/choose.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
 namespace latchkey::tool {
@@ -18,7 +19,9 @@ struct Explanation {
   wire::Reason reason = wire::Reason::kNone;  // of the decision, or of the choice of an SA
   std::string detail;                         // why no SA was chosen
   std::optional<broker::KnownSa> sa;          // that would serve it now
-  bool clear = false;                         // optional protection, and no SA: in clear
+  // Of IKE, that would be negotiated: there is no SA, and the flow waits for one.
+  std::optional<broker::vici::Choice> child;
+  bool clear = false;  // optional protection, and no SA: in clear
 };
 
 // What the answer rests on.

@@ -81,6 +81,7 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_option("--socket", options.socket, "The broker's socket")->type_name("PATH");
   explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
   explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
+  explain->add_option("--vici", options.vici, "strongSwan's control socket")->type_name("PATH");
   explain->add_flag("--json", options.json, "Print JSON");
 }
 

@@ -52,6 +52,7 @@ struct ExplainOptions {
   std::string socket;
   std::string system = "/etc/latchkey/system.toml";
   std::string pad = "/etc/latchkey/pad.toml";
+  std::string vici = "/run/charon.vici";
   bool json = false;
 };
 
