@@ -114,6 +114,21 @@ std::string SaText(const Explanation& answer, const Source& source) {
       answer.sa->who.known() ? Printable(answer.sa->who.verified.identity.peer_id) : "");
 }
 
+std::string PadText(const Explanation& answer, const Source& source) {
+  std::string text;
+  for (const PadName& name : answer.pad) {
+    text += text.empty() ? "" : "; ";
+    text += name.reqid != 0 ? fmt::format("reqid {}", name.reqid) : "SPI " + SpiText(name.spi);
+    if (name.peer_id.empty()) {
+      text += " is nobody's: entries disagree";
+    } else {
+      text +=
+          " is \"" + Printable(name.peer_id) + (name.fits ? "\"" : "\", not the peer asked for");
+    }
+  }
+  return source.pad + ": " + (text.empty() ? "names nobody there" : text);
+}
+
 std::string GrantsText(const policy::Grants& grants) {
   std::string text;
   for (const policy::GrantWord& each : policy::kGrantWords) {
@@ -213,6 +228,7 @@ std::string ExplainText(const Explanation& answer, const Source& source) {
   if (Protects(answer)) {
     line("asked", DemandText(answer.verdict.demand));
     line("SA", SaText(answer, source));
+    if (!source.pad.empty()) line("PAD", PadText(answer, source));
   }
   line("decision", DecisionText(answer));
   if (const std::string hint = HintFor(answer.reason); !Passes(answer) && !hint.empty()) {
@@ -254,7 +270,18 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
       {"child", answer.child
                     ? Json{{"connection", answer.child->ike}, {"name", answer.child->child}}
                     : Json(nullptr)},
+      {"pad", nullptr},
       {"to_change", Passes(answer) ? Json(nullptr) : Json(HintFor(answer.reason))}};
+  if (Protects(answer) && !source.pad.empty()) {
+    document["pad"] = Json::array();
+    for (const PadName& name : answer.pad) {
+      document["pad"].push_back(
+          {{"reqid", name.reqid != 0 ? Json(name.reqid) : Json(nullptr)},
+           {"spi", name.spi != 0 ? Json(SpiText(name.spi)) : Json(nullptr)},
+           {"peer_id", name.peer_id.empty() ? Json(nullptr) : Json(name.peer_id)},
+           {"fits", name.fits}});
+    }
+  }
   if (answer.sa) {
     document["sa"] = {
         {"reqid", answer.sa->sa.reqid},

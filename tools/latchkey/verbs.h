@@ -59,8 +59,13 @@ struct ExplainOptions {
 // Says what would be decided about a flow, and why; kExitNo for one that would be refused.
 int Explain(const ExplainOptions& options);
 
+struct CheckOptions {
+  std::vector<std::string> files;
+  std::string system = "/etc/latchkey/system.toml";  // by which what is granted is judged
+};
+
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
-int Check(const std::vector<std::string>& files);
+int Check(const CheckOptions& options);
 
 struct DoctorOptions {
   std::string program;  // "": none is looked at
