@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_LAYOUT = 1 };
+enum { LATCHKEY_LAYOUT = 2 };
 
 // The most that each map holds, for all sockets of a network namespace.
 enum {
@@ -61,6 +61,12 @@ enum {
   LATCHKEY_PASS = 1,
   LATCHKEY_TAG = 2,
   LATCHKEY_DROP = 3,
+};
+
+// Added to a value: what the loopback device brings comes in. Nothing but this host sends by that one.
+enum {
+  LATCHKEY_SAME_HOST = 16,
+  LATCHKEY_LOOPBACK = 1,  // its number: LOOPBACK_IFINDEX in linux/netdevice.h
 };
 
 #endif  // TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_

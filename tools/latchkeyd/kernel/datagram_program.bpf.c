@@ -136,7 +136,9 @@ static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {
   const __u32 generation = socket->generation;
   const __u32 tag = skb->mark & socket->tag_mask;
   if (tag != 0 && is_admitted(cookie, tag, &source)) return true;
-  return need_of(cookie, generation, &source) == LATCHKEY_PASS;
+  const __u32 need = need_of(cookie, generation, &source);
+  if ((need & LATCHKEY_SAME_HOST) != 0 && skb->ifindex == LATCHKEY_LOOPBACK) return true;
+  return (need & ~LATCHKEY_SAME_HOST) == LATCHKEY_PASS;
 }
 
 SEC("socket")
