@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import signal
 import socket
 import struct
+import time
 
 from sock_words import family_of, name_of, word
 
@@ -96,12 +98,53 @@ class Datagrams:
                 each.sendto(text.encode(), (address, int(port)))
         return "ok"
 
+    def udp_echo(self):
+        """Answers everybody, for ever."""
+        self.seconds = 0.0
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while True:
+            self.socket.sendto(*self.socket.recvfrom(2048))
+
+    def udp_fan(self, address, first, count, text):
+        """One to each of so many ports; says how often a send said what."""
+        ports = range(int(first), int(first) + int(count))
+        return self.send_each([(address, port) for port in ports], text)
+
+    def udp_fill(self, first, most):
+        """Binds a socket to each port from the first on, until one is refused, which is then the one
+        that the other commands are about: how many were not, and what it was told."""
+        self.others = []
+        for number in range(int(most)):
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                made.bind(("0.0.0.0", int(first) + number))
+            except OSError as error:
+                self.connections[self.name] = made
+                return f"{number} then {word(error)}"
+            self.others.append(made)
+        return "all"
+
+    def udp_empty(self):
+        """Closes those others."""
+        for each in self.others:
+            each.close()
+        return "ok"
+
+    def udp_until_refused(self, address, port, text):
+        """One after the other, until a send says why not."""
+        while True:
+            self.socket.sendto(text.encode(), (address, int(port)))
+            time.sleep(0.01)
+
     def udp_stream(self, address, port, count, text):
         """So many, one after the other; says how often a send said what."""
+        return self.send_each([(address, int(port))] * int(count), text)
+
+    def send_each(self, places, text):
         said = {}
-        for _ in range(int(count)):
+        for place in places:
             try:
-                self.socket.sendto(text.encode(), (address, int(port)))
+                self.socket.sendto(text.encode(), place)
                 result = "ok"
             except OSError as error:
                 result = word(error)

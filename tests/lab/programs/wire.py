@@ -4,6 +4,8 @@
   udp FROM TO PORT PORT TEXT         a datagram in clear, from whatever address
   unreachable FROM TO CAPTURE        ICMP "port unreachable" about the last packet that TO sent to FROM
   refused FROM TO PORT PORT          the same about a datagram in clear of TO's PORT to FROM's PORT
+  fragment BY FROM TO PORT PORT ID first|second   one half of a datagram of 1,000 octets, on the link to the card of the
+                                     host that has 10.9.0.1 (TO is inside of a tunnel), or by a raw socket (BY: "raw")
   too-big FROM TO PORT PORT MTU      ICMP "fragmentation needed" about such a datagram
 
 FROM and TO are IPv4 addresses 10.9.0.N, of udp IPv6 ones fd00::N too. The frame goes to TO's card.
@@ -110,5 +112,20 @@ def too_big(link, source, destination, source_port, port, mtu):
     icmp(link, source, destination, 4, mtu, quoted(destination, source, pcap.UDP, body))
 
 
-COMMANDS = {"replay": replay, "udp": udp, "unreachable": unreachable, "refused": refused, "too-big": too_big}
-COMMANDS[sys.argv[1]](Link(), *sys.argv[2:])
+def fragment(link, by, source, destination, source_port, port, number, half):
+    body = datagram(source, destination, source_port, port, b"<" + b"from-inside-" * 83 + b"-->")
+    first = half == "first"
+    body, place = (body[:504], 0x2000) if first else (body[504:], 504 // 8)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), int(number), place, 64, pcap.UDP, 0)
+    head += pcap.packed(source) + pcap.packed(destination)
+    packet = head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
+    if by == "raw":
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            raw.sendto(packet, (destination, 0))
+    else:
+        link.send(pcap.packed(by)[-1], 1, pcap.ETHERTYPE_IP, packet)
+
+
+COMMANDS = {"replay": replay, "udp": udp, "unreachable": unreachable, "refused": refused, "fragment": fragment,
+            "too-big": too_big}
+COMMANDS[sys.argv[1]](None if sys.argv[2] == "raw" else Link(), *sys.argv[2:])
