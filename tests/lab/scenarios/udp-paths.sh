@@ -18,7 +18,7 @@ expect srv ok
 
 # --- within the host ---
 # A resolver of a's own, in clear; and one port of its rules, and one of no rule.
-for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086' '::1 8087'; do
+for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086' '::1 8087' 'fd00::1 8088'; do
   sock a "own-${place#* }" "udp-bind $place"
   expect "own-${place#* }" ok
 done
@@ -47,7 +47,9 @@ expect six ok
 want six 'sendto fd00::2 8080 canary-six' ok
 want srv udp-answer canary-six
 want six recv canary-six
-for place in '::1 8087' '::ffff:127.0.0.53 8085'; do
+port=$(on a ss -Hlun "sport > :30000" | awk -F: 'NR == 1 { print $NF + 0 }')
+for place in 'fd00::1 8088' '::1 8087' '::ffff:127.0.0.53 8085'; do
+  link udp fd00::1 fd00::1 8088 "${port%% *}" clear-made-up
   want six "sendto $place clear-own-six" ok
   want "own-${place#* }" udp-answer clear-own-six
   want six recv clear-own-six

@@ -265,7 +265,7 @@ class Engine {
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
-                              bool clear);
+                              bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
                            const policy::Verdict& verdict);
 

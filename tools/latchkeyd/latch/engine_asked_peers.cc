@@ -112,7 +112,7 @@ Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flo
 // The filter learns of the peer before anything else does. What a socket began to send in clear
 // stays so, and what it began to send protected: another answer to the same question is none.
 Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
-                                    const SocketAddress& remote, bool clear) {
+                                    const SocketAddress& remote, bool clear, bool same_host) {
   Held& held = *entry.held;
   if (const auto found = held.peers.find(remote); found != held.peers.end()) {
     if (found->second.clear == clear) {
@@ -133,6 +133,7 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
   HeldPeer& peer = held.peers[remote];
   peer.asked = true;
   peer.clear = clear;
+  peer.same_host = same_host;
   const std::vector<DatagramRegion> regions = RegionsOf(held);
   if (regions == before) return &peer;
   const Result<SocketFacts> facts = InspectFlow(request.fd);
@@ -146,7 +147,8 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
 
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,
                                  const policy::Verdict& verdict) {
-  Result<HeldPeer*> peer = AskedPeer(request, entry, request.remote, /*clear=*/true);
+  Result<HeldPeer*> peer = AskedPeer(request, entry, request.remote, /*clear=*/true,
+                                     verdict.outcome == policy::Outcome::kLocal);
   if (!peer) return std::unexpected(peer.error());
   // Where a rule is about our addresses, what holds of one says nothing of another.
   const bool any = entry.latch.flow.local.address.IsAny() &&
