@@ -39,7 +39,7 @@ for round in 1 2; do
   [ $round = 1 ] || break
   # Rekeyed by either end, both of them.
   for host in b c; do
-    on $host swanctl --rekey --reqid "$(ike_sas $host | awk '$3 == "INSTALLED" { print $2; exit }')" >/dev/null || fail "no rekey by $host"
+    on $host swanctl --rekey --child "$(ike_sas $host | awk '$3 == "INSTALLED" { print $1; exit }')" >/dev/null || fail "no rekey by $host"
   done
 done
 want_latches b 1 'ESTABLISHED 9001 10\.9\.0\.1 a\.lab b\.lab transport aes-gcm-16:256 -'

@@ -5,12 +5,14 @@ set -u
 
 policy_in "$LAB/in.toml" '"8080-8089"' alice
 sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/in.toml"
-# 256 places for each socket of this one: every second of 256 networks is shut.
+# More than 256 places for each socket of this one: every second of 256 networks is shut.
 policy_header "$LAB/wide.toml"
 {
-  printf '[peer.them]\nid = ["alice"]\n[[rule]]\ndirection = "in"\nprotocol = "udp"\nremote = ['
-  seq -f '"10.77.%g.0/24", ' -s '' 0 2 255
-  printf ']\naction = "discard"\n[[rule]]\ndirection = "in"\nprotocol = "udp"\naction = "protect"\nprotection = "strong"\npeer = "them"\n'
+  printf '[peer.them]\nid = ["alice"]\n'
+  for first in 0 128; do
+    printf '[[rule]]\ndirection = "in"\nprotocol = "udp"\nremote = [%s]\naction = "discard"\n' "$(seq -f '"10.77.%g.0/24"' -s ', ' $first 2 $((first + 127)))"
+  done
+  printf '[[rule]]\ndirection = "in"\nprotocol = "udp"\naction = "protect"\nprotection = "strong"\npeer = "them"\n'
 } >>"$LAB/wide.toml"
 manual_sa a b 7 alice bob
 ip -n a xfrm policy add src 10.9.0.1 dst 10.9.0.2 proto udp sport 9001 dir out tmpl proto esp reqid 7 mode transport || fail "no policy on a"
@@ -26,7 +28,7 @@ echo "good: $REPLY"
 port=$((20000 + BASH_REMATCH[1]))
 want_refusal b limit
 # The one that was refused, and one of another program; one that was held before goes on.
-latched b late "$LAB/in.toml" 'udp-bind-anyway :: 8081'
+latched b late "$LAB/wide.toml" 'udp-bind-anyway :: 8081'
 answer late
 check "another program's is refused: $REPLY" [ "${REPLY#*: }" != ok ]
 for way in "10.9.0.2 $port" '10.9.0.2 8081' 'fd00::2 8081' '10.9.0.2 8080'; do

@@ -22,7 +22,7 @@ done
 policy_out "$LAB/out.toml" '"8080-8089"' bob
 sed -i 's/protocol = "tcp"/protocol = "udp"/; s/^\[protection.strong\]/&\nmode = "tunnel"/' "$LAB/out.toml"
 ip -n b xfrm policy add src 192.168.2.1 dst 192.168.1.1 dir out tmpl src 10.9.0.2 dst 10.9.0.1 proto esp reqid 7 mode tunnel &&
-  ip -n a xfrm policy add src 192.168.1.1 dst 192.168.2.1 dir out tmpl src 10.9.0.1 dst 10.9.0.2 proto esp reqid 7 mode tunnel || fail "no policies"
+  ip -n b xfrm policy add src 192.168.1.1 dst 192.168.2.1 dir in tmpl src 10.9.0.1 dst 10.9.0.2 proto esp reqid 7 mode tunnel || fail "no policies"
 start_broker a
 capture wire
 sock b srv 'udp-bind 192.168.2.1 8080'

@@ -63,7 +63,7 @@ enum {
   LATCHKEY_DROP = 3,
 };
 
-// Added to a value: what the loopback device brings comes in. Nothing but this host sends by that one.
+// Added to a value: what the loopback device brings comes in. Nothing but this host sends by that.
 enum {
   LATCHKEY_SAME_HOST = 16,
   LATCHKEY_LOOPBACK = 1,  // its number: LOOPBACK_IFINDEX in linux/netdevice.h

@@ -116,7 +116,6 @@ TEST_CASE("Asked about by a rule that names no ports, a peer is one, whatever it
   CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
   const size_t guards = broker.kernel.guards.size();
   for (uint16_t port = 1; port <= 5000; ++port) {
-    INFO("port " << port);
     REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
   }
   CHECK(broker.kernel.guards.size() == guards + 1);
@@ -369,7 +368,6 @@ TEST_CASE("A socket asks about so many and no more") {
   HoldBroker broker(ClientPolicy());
   const int fd = broker.Held(40'000);
   for (uint16_t port = 1000; port < 2024; ++port) {
-    INFO("port " << port);
     REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
   }
   CHECK(broker.Peer(fd, "10.9.0.2", 3000).reason == Reason::kLimit);
