@@ -36,7 +36,10 @@ for way in "10.9.0.2 $port" '10.9.0.2 8081' 'fd00::2 8081' '10.9.0.2 8080'; do
   once a "udp-from $way 9001 canary" >/dev/null
 done
 want srv recvfrom 'canary 10.9.0.1'
-want srv 'sendto 10.9.0.1 9001 canary-answer' ok
+sock a sink 'udp-bind 0.0.0.0 9002'
+expect sink ok
+want srv 'sendto 10.9.0.1 9002 canary-answer' ok
+want sink recvfrom 'canary-answer 10.9.0.2'
 for name in full late; do
   want $name 'timeout 1' ok
   want $name recvfrom timeout
