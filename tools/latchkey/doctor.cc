@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tools/latchkey/capabilities.h"
+#include "tools/latchkey/charon_lists.h"
 #include "tools/latchkey/doctor_broker.h"
 #include "tools/latchkey/doctor_charon.h"
 #include "tools/latchkey/doctor_files.h"
@@ -19,7 +20,6 @@
 namespace latchkey::tool {
 namespace {
 
-constexpr char kViciSocket[] = "/run/charon.vici";
 constexpr uint32_t kDefaultMarkMask = 0xffff0000;
 
 void Append(Findings& all, Findings some) {

@@ -163,6 +163,7 @@ class Broker {
     SessionTable sessions(arguments_.run_dir + "/pages", guard_mark,
                           Admission(system, arguments_.state_dir));
     ServerOptions options;
+    options.system_file = arguments_.system;
     options.connections = RaiseDescriptorLimit();
     // Half of them stay for others, whatever one user does.
     options.connections_per_user = std::min(options.connections_per_user, options.connections / 2);
