@@ -90,6 +90,17 @@ as_idle() {
 
 # over NAME: a program of `latched` has said "ended", or is no more.
 over() { grep -qs '^= ended' "$LAB/$1.log" || ! kill -0 "$(cat "$LAB/$1.pid")" 2>/dev/null; }
-wait_over() { retry 25 over "$1" || fail "$1 hangs: $(cat "$LAB/$1.log")"; }
+# wait_over NAME: so it is, or the broker has been killed, and it goes on by itself for a moment.
+wait_over() {
+  _over_or_gone() { over "$1" || broker_gone; }
+  retry 25 _over_or_gone "$1" || fail "$1 hangs: $(cat "$LAB/$1.log")"
+  over "$1" || sleep 0.5
+}
+# broker_gone: killed, whether it was waited for or not.
+broker_gone() {
+  local state=Z
+  read -r _ _ state _ 2>/dev/null <"/proc/$(cat "$LAB/broker-$killed_host.pid")/stat"
+  [ "$state" = Z ]
+}
 # end_if NAME: ends it where it runs.
 end_if() { end "$1" 2>/dev/null; }
