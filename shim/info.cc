@@ -9,7 +9,6 @@ constexpr uint8_t kEstablished = LATCHKEY_ESTABLISHED;
 static_assert(sizeof(latchkey_endpoint) == sizeof(wire::Endpoint));
 static_assert(LATCHKEY_IMPLICIT == wire::kLatchImplicit);
 static_assert(LATCHKEY_IN_CLEAR == wire::kLatchClear);
-static_assert(LATCHKEY_INDETERMINATE == wire::kLatchIndeterminate);
 static_assert(LATCHKEY_NAT_LOCAL == wire::kLatchNatLocal);
 static_assert(LATCHKEY_NAT_REMOTE == wire::kLatchNatRemote);
 static_assert(LATCHKEY_OFFLOAD_CRYPTO == wire::kLatchOffloadCrypto);

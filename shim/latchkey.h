@@ -75,8 +75,6 @@ struct latchkey_endpoint {
 /* Flags of an info. */
 #define LATCHKEY_IMPLICIT 1u /* the system asked for it, not the application */
 #define LATCHKEY_IN_CLEAR 2u /* unprotected */
-#define LATCHKEY_INDETERMINATE \
-  8u                           /* the SAs may have any of a set of suites: which, is not latched */
 #define LATCHKEY_NAT_LOCAL 16u /* a NAT before us, or before the peer */
 #define LATCHKEY_NAT_REMOTE 32u
 #define LATCHKEY_OFFLOAD_CRYPTO \

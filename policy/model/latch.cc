@@ -85,7 +85,6 @@ wire::LatchRecord ToWire(const Latch& latch) {
   if (latch.implicit) record.flags |= wire::kLatchImplicit;
   if (latch.clear) record.flags |= wire::kLatchClear;
   if (latch.suspends) record.flags |= wire::kLatchSuspends;
-  if (latch.indeterminate) record.flags |= wire::kLatchIndeterminate;
   if (latch.peering.nat_local) record.flags |= wire::kLatchNatLocal;
   if (latch.peering.nat_remote) record.flags |= wire::kLatchNatRemote;
   if (latch.offload == Offload::kCrypto) record.flags |= wire::kLatchOffloadCrypto;
@@ -138,7 +137,6 @@ std::optional<Latch> FromWire(const wire::LatchRecord& record) {
   latch.implicit = (record.flags & wire::kLatchImplicit) != 0;
   latch.clear = (record.flags & wire::kLatchClear) != 0;
   latch.suspends = (record.flags & wire::kLatchSuspends) != 0;
-  latch.indeterminate = (record.flags & wire::kLatchIndeterminate) != 0;
   latch.peering = {FromWire(record.outer_local), FromWire(record.outer_remote),
                    (record.flags & wire::kLatchNatLocal) != 0,
                    (record.flags & wire::kLatchNatRemote) != 0};

@@ -56,11 +56,10 @@ struct Latch {
   std::string program;
   uint32_t pid = 0;
   uint32_t uid = 0;
-  bool implicit = false;       // because the system asks, not the application
-  bool clear = false;          // decided to go unprotected, for life
-  bool suspends = false;       // on_break = "suspend": the socket outlives a break
-  bool indeterminate = false;  // the SAs may have any of a set of suites: which, is not latched
-  Peering peering;             // empty where keys are manual
+  bool implicit = false;  // because the system asks, not the application
+  bool clear = false;     // decided to go unprotected, for life
+  bool suspends = false;  // on_break = "suspend": the socket outlives a break
+  Peering peering;        // empty where keys are manual
   Offload offload = Offload::kNone;
   std::string policy;  // the application's name
   std::string rule;

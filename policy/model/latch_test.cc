@@ -30,7 +30,6 @@ Latch Sample() {
   latch.rule = "database";
   latch.since = 1'900'000'000;
   latch.suspends = true;
-  latch.indeterminate = true;
   latch.peering = {{Address::Parse("192.0.2.1").value(), 4500},
                    {Address::Parse("203.0.113.9").value(), 31'337},
                    false,
@@ -87,7 +86,6 @@ TEST_CASE("A latch comes back from the wire as it went") {
   CHECK(back->rule == latch.rule);
   CHECK(back->since == latch.since);
   CHECK(back->suspends == latch.suspends);
-  CHECK(back->indeterminate == latch.indeterminate);
   CHECK(back->peering == latch.peering);
   CHECK(back->offload == latch.offload);
 }

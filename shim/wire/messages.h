@@ -170,12 +170,12 @@ struct Query {
 };
 static_assert(sizeof(Query) == 24);
 
-inline constexpr uint8_t kLatchImplicit = 1;       // the system asked for it, not the application
-inline constexpr uint8_t kLatchClear = 2;          // unprotected, and decided so for life
-inline constexpr uint8_t kLatchSuspends = 4;       // on_break = "suspend"
-inline constexpr uint8_t kLatchIndeterminate = 8;  // the SAs may have any of a set of suites
-inline constexpr uint8_t kLatchNatLocal = 16;      // there is a NAT before us
-inline constexpr uint8_t kLatchNatRemote = 32;     // there is one before the peer
+inline constexpr uint8_t kLatchImplicit = 1;  // the system asked for it, not the application
+inline constexpr uint8_t kLatchClear = 2;     // unprotected, and decided so for life
+inline constexpr uint8_t kLatchSuspends = 4;  // on_break = "suspend"
+// 8 is free.
+inline constexpr uint8_t kLatchNatLocal = 16;   // there is a NAT before us
+inline constexpr uint8_t kLatchNatRemote = 32;  // there is one before the peer
 inline constexpr uint8_t kLatchOffloadCrypto = 64;
 inline constexpr uint8_t kLatchOffloadPacket = 128;
 

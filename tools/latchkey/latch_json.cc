@@ -28,7 +28,7 @@ Json ProtectionJson(const Latch& latch) {
               {"key_bits", OrNull(uint64_t{protection.key_bits})},
               {"replay", protection.replay},
               {"esn", protection.esn},
-              {"qop", QopWord(latch)}};
+              {"qop", kQop}};
 }
 
 Json OuterJson(const Peering& peering) {
@@ -71,7 +71,7 @@ Json LatchJson(const Latch& latch) {
       {"disposition", DispositionWord(latch)},
       {"implicit", latch.implicit},
       {"clear", latch.clear},
-      {"offload", OrNull(OffloadWord(latch.offload))},
+      {"offload", OrNull(OffloadWord(latch))},
       {"outer", OuterJson(latch.peering)},
       {"nat", NatJson(latch.peering)},
   };
@@ -176,14 +176,13 @@ std::string PinWord(Pin pin) {
   return {};
 }
 
-std::string QopWord(const Latch& latch) { return latch.indeterminate ? "indeterminate" : "exact"; }
-
 std::string DispositionWord(const Latch& latch) { return latch.suspends ? "suspend" : "reset"; }
 
-std::string OffloadWord(Offload offload) {
-  switch (offload) {
+std::string OffloadWord(const Latch& latch) {
+  if (latch.protection.protocol == SaProtocol::kNone) return {};
+  switch (latch.offload) {
     case Offload::kNone:
-      return {};
+      return "none";
     case Offload::kCrypto:
       return "crypto";
     case Offload::kPacket:

@@ -30,9 +30,12 @@ std::string SaProtocolWord(SaProtocol protocol);
 std::string ModeWord(Mode mode);
 std::string PinWord(Pin pin);
 std::string SpiText(uint32_t spi);  // "0x0000c0de"
-std::string QopWord(const Latch& latch);
+// What is known of a latch's quality of protection: never a mere set of suites, since the broker
+// reads from the kernel which one its SAs have.
+inline constexpr char kQop[] = "exact";
 std::string DispositionWord(const Latch& latch);
-std::string OffloadWord(Offload offload);
+// "none", "crypto" or "packet"; "" of a latch without SAs.
+std::string OffloadWord(const Latch& latch);
 
 // True where the key manager said which NATs there are: with the addresses of its own SA.
 bool NatKnown(const Peering& peering);

@@ -45,7 +45,7 @@ TEST_CASE("An established latch has every field") {
       "reqid": 42, "spi_in": "0x0000c0de", "spi_out": "0xffffffff", "pin": "reqid",
       "program": "/usr/bin/curl", "pid": 1234, "uid": 1000, "policy": "web", "rule": "server",
       "since": "2023-11-14T22:13:20Z", "reason": null, "disposition": "reset", "implicit": false,
-      "clear": false, "offload": null, "outer": null, "nat": null
+      "clear": false, "offload": "none", "outer": null, "nat": null
     }
   })"));
 }
@@ -62,7 +62,7 @@ TEST_CASE("What is absent is null, never left out") {
   CHECK(empty.size() == full.size());
   for (const char* key :
        {"local", "remote", "peer_id", "local_id", "auth", "protection", "reqid", "spi_in",
-        "spi_out", "pin", "program", "pid", "policy", "rule", "since", "reason"}) {
+        "spi_out", "pin", "program", "pid", "policy", "rule", "since", "reason", "offload"}) {
     CAPTURE(key);
     CHECK(empty[key].is_null());
   }
@@ -80,14 +80,12 @@ TEST_CASE("A listener has no remote; a broken latch has its reason") {
 TEST_CASE("What the key manager and the rule say of a latch") {
   Latch latch = Established();
   latch.suspends = true;
-  latch.indeterminate = true;
   latch.offload = Offload::kCrypto;
   latch.peering.local = {*Address::Parse("10.9.0.1"), 4500};
   latch.peering.remote = {*Address::Parse("203.0.113.7"), 1024};
   latch.peering.nat_remote = true;
   Json shown = Json::parse(ShowJson(latch))["latch"];
   CHECK(shown["disposition"] == "suspend");
-  CHECK(shown["protection"]["qop"] == "indeterminate");
   CHECK(shown["offload"] == "crypto");
   CHECK(shown["outer"] == Json::parse(R"({"local": {"address": "10.9.0.1", "port": 4500},
                                           "remote": {"address": "203.0.113.7", "port": 1024}})"));

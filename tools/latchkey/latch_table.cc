@@ -167,7 +167,7 @@ std::string ShowText(const Latch& latch) {
   line("key_bits", protection.key_bits == 0 ? "" : std::to_string(protection.key_bits));
   line("replay", !known ? "" : protection.replay ? "yes" : "no");
   line("esn", !known ? "" : protection.esn ? "yes" : "no");
-  line("qop", known ? QopWord(latch) : "");
+  line("qop", known ? kQop : "");
   line("reqid", latch.reqid == 0 ? "" : std::to_string(latch.reqid));
   line("spi_in", latch.spi_in == 0 ? "" : SpiText(latch.spi_in));
   line("spi_out", latch.spi_out == 0 ? "" : SpiText(latch.spi_out));
@@ -181,7 +181,7 @@ std::string ShowText(const Latch& latch) {
   line("disposition", DispositionWord(latch));
   line("implicit", latch.implicit ? "yes" : "no");
   line("clear", latch.clear ? "yes" : "no");
-  line("offload", OffloadWord(latch.offload));
+  line("offload", OffloadWord(latch));
   line("outer", OuterText(latch.peering));
   line("nat", NatText(latch.peering));
   return text;

@@ -93,16 +93,15 @@ TEST_CASE("Show tells how a break ends, and what lies outside the SA") {
     CHECK(text.find(line) != std::string::npos);
   };
   for (const char* line :
-       {"disposition: reset\n", "qop: exact\n", "offload: -\n", "outer: -\n", "nat: -\n"}) {
+       {"disposition: reset\n", "qop: exact\n", "offload: none\n", "outer: -\n", "nat: -\n"}) {
     says(line);
   }
   latch.suspends = true;
-  latch.indeterminate = true;
   latch.offload = Offload::kPacket;
   latch.peering.local = {*Address::Parse("10.9.0.1"), 500};
   latch.peering.remote = {*Address::Parse("fd00::2"), 500};
   text = ShowText(latch);
-  for (const char* line : {"disposition: suspend\n", "qop: indeterminate\n", "offload: packet\n",
+  for (const char* line : {"disposition: suspend\n", "offload: packet\n",
                            "outer: 10.9.0.1:500 and [fd00::2]:500\n", "nat: no\n"}) {
     says(line);
   }

@@ -62,7 +62,7 @@ wait_state() {
 _shows_some() { latches "$1" | grep -qE "^($2)\$"; }
 
 # trickles NAME, trickled NAME: blocks go there and back from the one to the other, each compared; the
-# longest wait for one is then in REPLY, in ms.
+# longest wait for one is then in REPLY, in ms, and in RATE the octets each way in a ms of waiting.
 trickles() {
   rm -f "$LAB/stop"
   tell "$1" "trickle $LAB/stop 20000"
@@ -70,9 +70,9 @@ trickles() {
 trickled() {
   touch "$LAB/stop"
   answer "$1" 60
-  [[ $REPLY =~ ([0-9]+)\ of\ ([0-9]+)\ whole,\ longest\ ([0-9]+)\ ms ]] || fail "$1 did not go on: $REPLY"
+  [[ $REPLY =~ ([0-9]+)\ of\ ([0-9]+)\ whole,\ longest\ ([0-9]+)\ ms,\ ([0-9]+)\ octets ]] || fail "$1 did not go on: $REPLY"
   expect_eq "$1: blocks that came back as they went" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
-  REPLY=${BASH_REMATCH[3]}
+  REPLY=${BASH_REMATCH[3]} RATE=${BASH_REMATCH[4]}
 }
 
 # is_up HOST CHILD: it is, whoever has initiated it: brokers do too, for latches that lost their SAs.

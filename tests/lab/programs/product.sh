@@ -98,7 +98,7 @@ sock() {
   shift 2
   _answers[$name]=0
   rm -f "$LAB/$name.in" "$LAB/$name.log" # what another of that name said is no answer
-  mkfifo "$LAB/$name.in"
+  mkfifo -m 666 "$LAB/$name.in" # for any user
   # shellcheck disable=SC2086
   bg "$host" "$name" ${_under:-} "${python[@]}" "$programs/sock.py" -i "$LAB/$name.in" "$@"
 }

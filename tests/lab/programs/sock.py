@@ -251,10 +251,10 @@ class Sockets(Options, Datagrams, Processes):
 
     def trickle(self, stop, size):
         """Blocks there and back, one at a time, 20 ms apart, until a file is there: how many came
-        whole of how many, the longest wait for one in ms."""
+        whole of how many, the longest wait for one in ms, and the octets each way a ms of waiting."""
         self.seconds = 0.0
         signal.setitimer(signal.ITIMER_REAL, 240)
-        number, whole, longest = 0, 0, 0.0
+        number, whole, longest, waited = 0, 0, 0.0, 0.0
         while not os.path.exists(stop):
             block = struct.pack("!I", number) * (int(size) // 4)
             begun = time.monotonic()
@@ -265,12 +265,14 @@ class Sockets(Options, Datagrams, Processes):
                 if not more:
                     return f"eof after {whole} whole"
                 got += more
-            longest = max(longest, time.monotonic() - begun)
+            took = time.monotonic() - begun
+            longest, waited = max(longest, took), waited + took
             whole += got == block
             number += 1
             time.sleep(0.02)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return f"{whole} of {number} whole, longest {longest * 1000:.0f} ms"
+        rate = number * int(size) / max(waited * 1000, 1)
+        return f"{whole} of {number} whole, longest {longest * 1000:.0f} ms, {rate:.0f} octets/ms"
 
     def sink(self):
         """Receives until the end, which it tells; "sunk" says how much there was."""

@@ -54,5 +54,22 @@ for i in 1 2 3 4 5; do
   expect "many$i" "canary-m$i"
 done
 expect_eq "one pair of SAs for five connections" "$(ike_sas a | grep -c '^a-b ')" 1
+
+# Both ends begin at once (RFC 5660, section 4): each has a connection to the other.
+policy_in "$LAB/in-a.toml" 8090 b.lab
+policy_out "$LAB/out-b.toml" 8090 a.lab
+serve a srv-a "$LAB/in-a.toml" :: 8090
+for i in 1 2 3 4 5; do end "many$i"; done
+ike_down a a-b
+latched a from-a "$LAB/out.toml"
+latched b from-b "$LAB/out-b.toml"
+for name in from-a from-b; do tell $name 'timeout 60'; done
+for name in from-a from-b; do expect $name ok; done
+tell from-a 'connect 10.9.0.2 8080'
+tell from-b 'connect 10.9.0.1 8090'
+for name in from-a from-b; do
+  expect $name ok 60
+  want $name "echo canary-$name" "canary-$name"
+done
 wire_protected wire a b canary
 control wire

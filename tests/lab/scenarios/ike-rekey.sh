@@ -42,19 +42,28 @@ for pin in reqid spi; do
   want_field a ESTABLISHED pin $pin
   id=$(field a ESTABLISHED id)
   spi=$(field a ESTABLISHED spi_in)
+  # As long as some rekeys take, with none: then with them.
   trickles "cli-$pin"
-  sleep 1
+  trickles bare
+  sleep 3
+  trickled bare
+  still_bare_rate=$RATE
   trickled "cli-$pin"
-  still=$REPLY
+  still=$REPLY still_rate=$RATE
   trickles "cli-$pin"
   trickles bare
   rekeys 20
   silent "cli-$pin"
   silent bare
   trickled bare
-  bare=$REPLY
+  bare=$REPLY bare_rate=$RATE
   trickled "cli-$pin"
   echo "good: 20 rekeys under pin = $pin: the longest wait of a block is $REPLY ms, of a bare one $bare ms, without any rekey $still ms"
+  echo "good: $still_rate octets/ms without rekeys, $RATE with them, where the bare one has $still_bare_rate and $bare_rate"
+  # A rekey costs the latched flow what it costs the bare one beside it, which has the same CPU and wire.
+  if [ $pin = reqid ]; then
+    check "throughput across rekeys is the bare one's" [ $((RATE * 2)) -gt "$bare_rate" ]
+  fi
   # One CPU does everything here, charon's arithmetic above all: the bare one says what that costs.
   [ "$REPLY" -lt $((bare + 2000)) ] || fail "a stall of $REPLY ms, where the bare one waits $bare ms"
   want_latches a 1 'ESTABLISHED [0-9]+ 10\.9\.0\.2 b\.lab a\.lab transport aes-gcm-16:256 -'

@@ -30,6 +30,8 @@ ip -n b xfrm policy add src 10.9.0.2 dst 10.7.0.0/24 dir out priority 200 tmpl p
 # a's server on 9090 is a clear one that answers by ESP what comes from b's port 40001 alone.
 ip -n a xfrm policy add src 10.9.0.1 dst 10.9.0.2 proto tcp sport 9090 dport 40001 dir out priority 10 tmpl proto esp reqid 7 mode transport
 for host in a b c; do spd_save $host; done
+pads() { for host in a b; do on $host cat /etc/latchkey/pad.toml; done; }
+pads >"$LAB/pads"
 
 sock a a-clear 'listen :: 8080' serve
 sock a a-peer 'listen :: 9090' serve
@@ -93,4 +95,5 @@ for name in cli out srv srv6; do end $name; done
 stop_broker a
 stop_broker b
 for host in a b c; do spd_unchanged $host; done
+expect_eq "the PADs are as before" "$(pads)" "$(cat "$LAB/pads")"
 others after

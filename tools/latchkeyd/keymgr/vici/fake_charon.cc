@@ -195,6 +195,7 @@ void FakeCharon::Take(Client& client, const Packet& packet) {
   }
   if (packet.type != PacketType::kRequest) return;
   asked_.push_back(packet.name);
+  if (client.events.contains("child-updown")) behind.push_back(packet.name);
   if (packet.name == "initiate") {
     initiates.push_back({client.connection, packet.message});
   } else if (packet.name == "list-sas" && holds_lists) {

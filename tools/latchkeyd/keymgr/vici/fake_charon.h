@@ -119,6 +119,7 @@ class FakeCharon {
   bool mute = false;                     // answers nothing
   std::string refuses_conns;             // why load-conn, unload-conn and terminate fail
   std::vector<Packet> orders;            // load-conn, unload-conn and terminate, as they came
+  std::vector<std::string> behind;       // commands on a connection that hears of changes
   void ReleaseLists();
 
  private:

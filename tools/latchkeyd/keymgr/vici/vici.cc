@@ -24,8 +24,11 @@ constexpr int64_t kGreetingMs = 10'000;
 // Configurations read this short a time ago need not be read again to say that none fits.
 constexpr int64_t kFreshMs = 1'000;
 
-constexpr const char* kEventNames[] = {"child-updown", "child-rekey", "ike-updown", "ike-rekey",
-                                       "ike-update",   "log",         "list-conn",  "list-cert"};
+constexpr const char* kEventNames[] = {"child-updown", "child-rekey", "ike-updown",
+                                       "ike-rekey",    "ike-update",  "log"};
+// What the answers of commands come in, on their connection.
+constexpr const char* kListNames[] = {"list-conn", "list-cert"};
+constexpr size_t kRegistrations = std::size(kEventNames) + std::size(kListNames) + 1;
 
 int64_t MonotonicMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -64,24 +67,31 @@ void ViciKeyManager::Connect() {
   if (!events) return Lose(events.error().step + ": " + events.error().value, error);
   Result<vici::Connection> sas = vici::Connection::Open(options_.path, error);
   if (!sas) return Lose(sas.error().step + ": " + sas.error().value, error);
+  Result<vici::Connection> commands = vici::Connection::Open(options_.path, error);
+  if (!commands) return Lose(commands.error().step + ": " + commands.error().value, error);
   events_ = std::move(*events);
   sas_ = std::move(*sas);
-  events_confirmed_ = sas_confirmed_ = 0;
+  commands_link_ = std::move(*commands);
+  confirmed_ = 0;
   greeted_by_ = Now() + kGreetingMs;
   Result<void> sent;
   for (const char* name : kEventNames) {
     if (sent) sent = events_.Send({PacketType::kRegister, name, {}});
   }
+  for (const char* name : kListNames) {
+    if (sent) sent = commands_link_.Send({PacketType::kRegister, name, {}});
+  }
   if (sent) sent = sas_.Send({PacketType::kRegister, "list-sa", {}});
   if (!sent) return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   Watch(events_.fd(), kEventsTag, events_.wants_write());
   Watch(sas_.fd(), kSasTag, sas_.wants_write());
+  Watch(commands_link_.fd(), kCommandsTag, commands_link_.wants_write());
 }
 
 // Nothing that happens between the events that charon tells and the first list can be missed:
 // the list is asked for when all events are registered for.
 void ViciKeyManager::Greeted() {
-  if (events_confirmed_ < std::size(kEventNames) || sas_confirmed_ == 0) return;
+  if (confirmed_ < kRegistrations) return;
   if (link_ == Link::kUp) return;
   link_ = Link::kUp;
   ever_up_ = true;
@@ -109,6 +119,7 @@ void ViciKeyManager::Lose(const std::string& why, int error) {
   }
   events_ = {};
   sas_ = {};
+  commands_link_ = {};
   greeted_by_ = 0;
   command_.clear();
   listing_ = false;
@@ -150,6 +161,8 @@ void ViciKeyManager::Serve(vici::Connection& connection, uint64_t tag, uint32_t 
     for (const Packet& packet : *packets) {
       if (tag == kEventsTag) {
         OnEventPacket(packet);
+      } else if (tag == kCommandsTag) {
+        OnCommandsPacket(packet);
       } else {
         OnSasPacket(packet);
       }
@@ -172,6 +185,8 @@ void ViciKeyManager::OnReadable() {
       Serve(events_, tag, what);
     } else if (tag == kSasTag) {
       Serve(sas_, tag, what);
+    } else if (tag == kCommandsTag) {
+      Serve(commands_link_, tag, what);
     } else {
       negotiations_.Serve(tag, (what & ~static_cast<uint32_t>(EPOLLOUT)) != 0,
                           (what & EPOLLOUT) != 0);

@@ -1,8 +1,9 @@
 // The key manager that is strongSwan's charon, asked over its VICI socket.
 //
 // VICI answers one command at a time on each connection, and list-sas can wait long. So there are
-// several: one for events and the short questions (list-conns, version), one for list-sas, and one
-// for each negotiation. Who is behind an SA is read from a mirror of charon's SAs
+// several: one for events alone, which then wait behind no answer, one for the short commands
+// (list-conns, load-conn, terminate, list-certs, version), one for list-sas, and one for each
+// negotiation. Who is behind an SA is read from a mirror of charon's SAs
 // (mirror.h). An SA that is not in it is asked for with list-sas in its waiting form: charon
 // answers when the IKE_SAs that are being worked on are done, so an SA that was in the kernel
 // before the question is in the answer, if it is charon's.
@@ -101,6 +102,7 @@ class ViciKeyManager : public KeyManager {
   static constexpr uint64_t kTimerTag = 0;  // in poll_; negotiations have tags of their own
   static constexpr uint64_t kEventsTag = 1;
   static constexpr uint64_t kSasTag = 2;
+  static constexpr uint64_t kCommandsTag = 3;
 
   enum class Link : uint8_t {
     kFirst,  // nothing is known of charon yet: the first connection is being made
@@ -148,6 +150,7 @@ class ViciKeyManager : public KeyManager {
   void OnEventPacket(const vici::Packet& packet);
   void OnSasPacket(const vici::Packet& packet);
   void OnEvent(const vici::Packet& packet);
+  void OnListed(const vici::Packet& packet);
   bool TakeSaEvent(const std::string& name, const vici::Section& message);  // false: not read
   void OnLog(const vici::LogLine& line);
   void OnIkeUpDown(const vici::UpDown& event);
@@ -158,6 +161,7 @@ class ViciKeyManager : public KeyManager {
   // Send what is wanted, when nothing is under way on their connection.
   void AskSas();
   void AskConns();
+  void OnCommandsPacket(const vici::Packet& packet);
   void OnResponse(const vici::Packet& packet);
   void OnSasListed();
   void OnConnsListed();
@@ -197,12 +201,12 @@ class ViciKeyManager : public KeyManager {
   int64_t backoff_ms_ = 0;
   int64_t greeted_by_ = 0;  // 0: no registration is under way
 
-  vici::Connection events_;  // and list-conns and version
-  vici::Connection sas_;     // list-sas
-  size_t events_confirmed_ = 0;
-  size_t sas_confirmed_ = 0;
+  vici::Connection events_;
+  vici::Connection sas_;            // list-sas
+  vici::Connection commands_link_;  // all other commands but initiate
+  size_t confirmed_ = 0;            // of the events that are registered for
 
-  std::string command_;   // under way on events_; empty: none
+  std::string command_;   // under way on commands_link_; empty: none
   bool listing_ = false;  // list-sas is under way
   bool conns_wanted_ = false, sas_wanted_ = false, version_wanted_ = false;
   bool first_list_over_ = false;
@@ -223,7 +227,7 @@ class ViciKeyManager : public KeyManager {
   uint64_t next_ticket_ = 1;
   std::map<uint64_t, vici::Wanted> deferred_;  // they wait for the configurations
   vici::Negotiations negotiations_;
-  std::deque<Command> commands_;               // to be asked on events_
+  std::deque<Command> commands_;               // to be asked on commands_link_
   Command asking_;                             // of them, where command_ is its name
   std::map<std::string, Own> owns_;            // by name
   std::map<std::string, std::string> own_of_;  // by the flow's text

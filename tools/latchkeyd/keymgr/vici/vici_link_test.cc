@@ -29,6 +29,16 @@ TEST_CASE_METHOD(ViciFixture, "A charon that is not running although there is it
   CHECK(Who(in) == "km-lost");
 }
 
+TEST_CASE_METHOD(ViciFixture, "Events wait behind no answer: commands have other connections") {
+  charon.sas = {FakeIke{}};
+  Begin();
+  for (const char* command : {"list-conns", "list-sas", "version"}) {
+    CAPTURE(command);
+    CHECK(charon.Asked(command) > 0);
+  }
+  CHECK(charon.behind.empty());
+}
+
 TEST_CASE_METHOD(ViciFixture, "The connection is lost: what was known stays, all else is lost") {
   charon.sas = {FakeIke{}};
   Begin();

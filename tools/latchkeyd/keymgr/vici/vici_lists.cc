@@ -38,19 +38,46 @@ void ViciKeyManager::OnEventPacket(const Packet& packet) {
       Log("charon does not know one of the events that it is asked for");
       [[fallthrough]];
     case PacketType::kConfirm:
-      ++events_confirmed_;
+      ++confirmed_;
       return Greeted();
-    case PacketType::kResponse:
-      if (!command_.empty()) return OnResponse(packet);
-      [[fallthrough]];
     default:
       Lose("read from VICI: an answer to nothing", EPROTO);
   }
 }
 
+void ViciKeyManager::OnCommandsPacket(const Packet& packet) {
+  switch (packet.type) {
+    case PacketType::kUnknownEvent:
+      Log("charon does not know one of the lists that it is asked for");
+      [[fallthrough]];
+    case PacketType::kConfirm:
+      ++confirmed_;
+      return Greeted();
+    case PacketType::kEvent:
+      if (!command_.empty()) return OnListed(packet);
+      break;
+    case PacketType::kResponse:
+      if (!command_.empty()) return OnResponse(packet);
+      break;
+    default:
+      break;
+  }
+  Lose("read from VICI: an answer to nothing", EPROTO);
+}
+
+void ViciKeyManager::OnListed(const Packet& packet) {
+  if (packet.name == "list-conn" && command_ == "list-conns") {
+    std::optional<vici::ConnConfig> conn = vici::ReadConn(packet.message);
+    if (conn) conns_coming_.push_back(std::move(*conn));
+  }
+  if (packet.name == "list-cert" && command_ == "list-certs") {
+    certs_coming_.push_back(packet.message);
+  }
+}
+
 void ViciKeyManager::OnSasPacket(const Packet& packet) {
   if (packet.type == PacketType::kConfirm) {
-    ++sas_confirmed_;
+    ++confirmed_;
     return Greeted();
   }
   if (listing_ && packet.type == PacketType::kEvent) {
@@ -68,15 +95,6 @@ void ViciKeyManager::OnSasPacket(const Packet& packet) {
 void ViciKeyManager::OnEvent(const Packet& packet) {
   const vici::Section& message = packet.message;
   if (packet.name == "log") return OnLog(vici::ReadLogLine(message));
-  if (packet.name == "list-conn") {
-    std::optional<vici::ConnConfig> conn = vici::ReadConn(message);
-    if (conn && command_ == "list-conns") conns_coming_.push_back(std::move(*conn));
-    return;
-  }
-  if (packet.name == "list-cert") {
-    if (command_ == "list-certs") certs_coming_.push_back(message);
-    return;
-  }
   if (!TakeSaEvent(packet.name, message)) WantSas();  // a change that we do not understand
   if (mirror_.unsettled()) WantConns();
 }
@@ -205,11 +223,11 @@ void ViciKeyManager::AskConns() {
   } else {
     return;
   }
-  if (Result<void> sent = events_.Send({PacketType::kRequest, command_, std::move(message)});
+  if (Result<void> sent = commands_link_.Send({PacketType::kRequest, command_, std::move(message)});
       !sent) {
     return Lose(sent.error().step + ": " + sent.error().value, EPIPE);
   }
-  if (events_.wants_write()) Watch(events_.fd(), kEventsTag, true);
+  if (commands_link_.wants_write()) Watch(commands_link_.fd(), kCommandsTag, true);
 }
 
 void ViciKeyManager::OnResponse(const Packet& packet) {
