@@ -51,16 +51,17 @@ DatagramAdmission AdmissionOf(const latchkey_admitted_key& key) {
   return {key.cookie, {AddressFrom(key.family, key.address), key.port}, key.tag};
 }
 
-uint32_t ValueOf(DatagramRegion::Need need) {
-  switch (need) {
+uint32_t ValueOf(const DatagramRegion& region) {
+  const uint32_t same_host = region.same_host ? LATCHKEY_SAME_HOST : 0;
+  switch (region.need) {
     case DatagramRegion::Need::kPass:
-      return LATCHKEY_PASS;
+      return LATCHKEY_PASS | same_host;
     case DatagramRegion::Need::kTag:
-      return LATCHKEY_TAG;
+      return LATCHKEY_TAG | same_host;
     case DatagramRegion::Need::kDrop:
       break;
   }
-  return LATCHKEY_DROP;
+  return LATCHKEY_DROP | same_host;
 }
 
 // All keys of a map. What changes meanwhile may be missed: nobody else changes ours.
@@ -187,7 +188,7 @@ Result<void> DatagramFilter::AddKeys(const std::vector<DatagramRegion>& regions,
   size_t exact = 0;
   size_t others = 0;
   for (const DatagramRegion& region : regions) {
-    const uint32_t need = ValueOf(region.need);
+    const uint32_t need = ValueOf(region);
     const int done =
         region.port != 0
             ? bpf_map_update_elem(maps_->exact.get(), &keys.exact[exact++], &need, BPF_ANY)

@@ -66,4 +66,10 @@ enum {
   LATCHKEY_DROP = 3,
 };
 
+// Added to a value: what the loopback device brings comes in. Nothing but this host sends by that.
+enum {
+  LATCHKEY_SAME_HOST = 16,
+  LATCHKEY_LOOPBACK = 1,  // its number: LOOPBACK_IFINDEX in linux/netdevice.h
+};
+
 #endif  // TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_

@@ -161,7 +161,9 @@ static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {
   const struct latchkey_held *socket = bpf_map_lookup_elem(&held, &cookie);
   if (socket == NULL || !read_port(skb, &source)) return false;
   if (tag != 0 && is_admitted(cookie, tag, &source)) return true;
-  return need_of(cookie, socket->generation, &source) == LATCHKEY_PASS;
+  const __u32 need = need_of(cookie, socket->generation, &source);
+  if ((need & LATCHKEY_SAME_HOST) != 0 && skb->ifindex == LATCHKEY_LOOPBACK) return true;
+  return (need & ~LATCHKEY_SAME_HOST) == LATCHKEY_PASS;
 }
 
 SEC("socket")
