@@ -86,7 +86,14 @@ std::optional<latchkey_held> HeldOf(const DatagramMaps& maps, uint64_t cookie) {
 
 DatagramFilter::DatagramFilter(const DatagramOptions& options)
     : tag_mask_(options.tag_mask), maps_(LoadDatagramMaps(options.pins)) {
-  if (maps_ && maps_->inherited) Inherit();
+  if (!maps_) return;
+  const uint32_t zero = 0;
+  const latchkey_settings settings{tag_mask_};
+  if (bpf_map_update_elem(maps_->settings.get(), &zero, &settings, BPF_ANY) != 0) {
+    maps_ = Refused("say which marks are tags");
+    return;
+  }
+  if (maps_->inherited) Inherit();
 }
 
 DatagramFilter::~DatagramFilter() {
@@ -247,7 +254,7 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
   if (!maps_) return std::unexpected(maps_.error());
   if (cookie == 0) return Fail(Reason::kBadRequest, "filter datagrams", "no cookie");
   const std::optional<latchkey_held> before = HeldOf(*maps_, cookie);
-  latchkey_held after{before ? before->generation + 1 : 1, tag_mask_};
+  const latchkey_held after{before ? before->generation + 1 : 1};
   Result<Keys> keys = MakeKeys(cookie, after.generation, regions);
   if (!keys) return std::unexpected(keys.error());
   Result<void> done = AddKeys(regions, *keys);
@@ -299,7 +306,7 @@ void DatagramFilter::Dismiss(const DatagramAdmission& admission) {
 
 void DatagramFilter::Forget(uint64_t cookie) {
   if (!maps_) return;
-  // From here on it takes in nothing, whatever else there is.
+  // From here on nothing of its regions comes in.
   bpf_map_delete_elem(maps_->held.get(), &cookie);
   if (const auto found = keys_.find(cookie); found != keys_.end()) {
     DeleteKeys(found->second);
