@@ -111,14 +111,14 @@ class Checking(Base):
 
     def test_grants(self):
         optional = GOOD.replace('"protect"', '"protect-or-bypass"')
-        says = ':5:1: warning: rule "web" may go in clear: where the system protects, that needs the grant "bypass"'
+        says = 'rule "web" may go in clear: where the system protects, that needs the grant "bypass"'
 
         def warnings(policy, system=None):
             if system is not None:
                 self.write("system.toml", "latchkey = 1\n" + system, 0o644)
             result = self.call("check", "--system", self.path("system.toml"), policy)
             self.assertEqual(result.returncode, 0)
-            return result.stderr.removeprefix("latchkey: ").removeprefix(policy)
+            return result.stderr.partition(": warning: ")[2]
 
         policy = self.write("p.toml", optional, 0o644)
         self.assertEqual(warnings(policy), says + "\n")

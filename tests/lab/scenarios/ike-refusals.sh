@@ -29,6 +29,6 @@ ike_stop a
 refused "charon is away" 10.9.0.2 ENOKEY no-sa
 on a latchkey why >"$LAB/why"
 for word in no-child acquire-timeout no-proposal; do
-  grep -qw "$word" "$LAB/why" || fail "latchkey why does not know $word: $(cat "$LAB/why")"
+  grep -qE "refused $word .* by .*/out\.toml:[0-9]+: rule \"rule-out\"" "$LAB/why" || fail "latchkey why does not know $word and its rule: $(cat "$LAB/why")"
 done
 expect_eq "nothing in clear to the port" "$(packets wire 'tcp and portrange 8080-8089')" 0

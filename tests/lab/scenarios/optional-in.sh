@@ -60,11 +60,14 @@ for port in 8082 8083; do
   on b ip xfrm policy add src 10.9.0.3 dst 10.9.0.2 proto tcp dport $port dir in priority 1000 tmpl proto esp reqid 9 mode transport
 done
 serve b srv8082 "$LAB/optional.toml" :: 8082
-expect_eq "with the grant, in clear against the system" "$(once c 'connect 10.9.0.2 8082' 'echo optional-granted' | tail -n 1)" "= echo: optional-granted"
-check "which is shown" grep -q ' CLEAR ' <(on b latchkey list)
-_under="setpriv --reuid=1000 --regid=1000 --clear-groups latchkey run -p $LAB/optional.toml --" sock b srv8083 'listen :: 8083' serve
-expect srv8083 ok
-expect srv8083 ok
+sock c granted 'connect 10.9.0.2 8082'
+expect granted ok
+want granted 'echo optional-granted' optional-granted
+check "in clear against the system, which is shown" grep -q '10\.9\.0\.2:8082 .* CLEAR ' <(on b latchkey list)
+end granted
+bg b srv8083 setpriv --reuid=1000 --regid=1000 --clear-groups \
+  latchkey run -p "$LAB/optional.toml" -- "${python[@]}" "$programs/sock.py" 'listen :: 8083' serve
+wait_listen b 8083
 refuses_clear c 10.9.0.2 8083
 end srv8082
 end srv8083
