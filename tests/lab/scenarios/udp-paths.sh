@@ -1,9 +1,8 @@
-# Where a held UDP socket's datagrams come from and go: within the host as TCP does, from another address of its own, by another route, under SAs that run out while the program sends.
+# Where a held UDP socket's datagrams leave: from another address of its own, by another route, under SAs that run out while the program sends.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
 
-link() { "${python[@]}" "$programs/wire.py" "$@" || fail "wire.py $*"; }
 policy_in "$LAB/in.toml" '"8080-8089"' alice
 policy_out "$LAB/out.toml" '"8080-8089"' bob
 sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/in.toml" "$LAB/out.toml"
@@ -12,56 +11,8 @@ manual_sa a b 7 alice bob
 start_broker a
 start_broker b
 capture wire
-latched b srv "$LAB/in.toml" 'udp-bind :: 8080' 'timeout 3'
-expect srv ok
-expect srv ok
 
-# --- within the host ---
-# A resolver of a's own, in clear; and one port of its rules, and one of no rule.
-for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086' '::1 8087' 'fd00::1 8088'; do
-  sock a "own-${place#* }" "udp-bind $place"
-  expect "own-${place#* }" ok
-done
-for policy in out all; do
-  latched a "cli-$policy" "$LAB/$policy.toml" 'udp-new 10.9.0.2' 'timeout 3'
-  expect "cli-$policy" ok
-  expect "cli-$policy" ok
-  want "cli-$policy" 'sendto 10.9.0.2 8080 canary-first' ok
-  want srv udp-answer canary-first
-  want "cli-$policy" recv canary-first
-  for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086'; do
-    want "cli-$policy" "sendto $place clear-own-${place#* }" ok
-    want "own-${place#* }" udp-answer "clear-own-${place#* }"
-    want "cli-$policy" recv "clear-own-${place#* }"
-  done
-  # The same addresses from the link are none of ours; from our own programs they are.
-  port=$(on a ss -Hlun "sport > :30000" | awk -F: 'NR == 1 { print $2 + 0 }')
-  for source in 127.0.0.53 10.9.0.1; do link udp $source 10.9.0.1 8085 "$port" clear-made-up; done
-  once a "udp-from 127.0.0.1 $port 9500 clear-local" >/dev/null
-  want "cli-$policy" recv clear-local
-  end "cli-$policy"
-done
-latched a six "$LAB/all.toml" 'udp-new fd00::2' 'timeout 3'
-expect six ok
-expect six ok
-want six 'sendto fd00::2 8080 canary-six' ok
-want srv udp-answer canary-six
-want six recv canary-six
-port=$(on a ss -Hlun "sport > :30000" | awk -F: 'NR == 1 { print $NF + 0 }')
-for place in 'fd00::1 8088' '::1 8087' '::ffff:127.0.0.53 8085'; do
-  link udp fd00::1 fd00::1 8088 "${port%% *}" clear-made-up
-  want six "sendto $place clear-own-six" ok
-  want "own-${place#* }" udp-answer clear-own-six
-  want six recv clear-own-six
-done
-# A server is not for its own host, as one of TCP's is not, unless a rule says so.
-once b 'udp-from 127.0.0.1 8080 9000 clear-own' >/dev/null
-once b 'udp-from 10.9.0.2 8080 9000 clear-own' >/dev/null
-once b 'udp-from ::1 8080 9000 clear-own' >/dev/null
-want srv recvfrom timeout
-expect_eq "nothing of that is on the link" "$(clear_octets wire clear-own)" 0
-
-# --- another address of ours, by IP_PKTINFO and by the route ---
+# Another address of ours, by IP_PKTINFO and by the route.
 second_sas() { # second_sas ADD-OR-DELETE: between 10.9.0.1 and 10.9.0.22, alice's and bob's
   local host line
   for line in '10.9.0.1 10.9.0.22 0x2201' '10.9.0.22 10.9.0.1 0x2202'; do
@@ -120,10 +71,10 @@ sends canary-route
 expect_eq "and by the first again" "${REPLY#*: }" ok
 expect_eq "nothing but ESP from the second" "$(packets wire 'host 10.9.0.22 and not arp and not ip proto 50')" 0
 
-# --- SAs that run out while the program sends ---
+# SAs that run out while the program sends.
 sa_delete a b 7
 manual_sa a b 7 alice bob
-limited() { # limited HOST: what HOST sends to its peer may be 60 packets
+limited() { # what a sends may be 60 packets
   local line
   line=$(ip -n a xfrm state list src 10.9.0.1 dst 10.9.0.2 | sed -n 's/.*aead /aead /p')
   spi=$(awk '$1 == "10.9.0.1" && $2 == "10.9.0.2" { spi = $3 } END { print spi }' "$LAB/sa.7")
