@@ -211,9 +211,11 @@ struct LatchRecord {
   char policy[kNameSize];
   char rule[kNameSize];
   char program[kPathSize];
+  uint64_t listener;  // a peer of an unconnected UDP socket: the id of that socket's latch; else 0
+  uint64_t dropped;   // datagrams that came for such a socket and were not taken in
 };
 static_assert(sizeof(LatchRecord) ==
-              16 + 16 + 96 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
+              16 + 16 + 96 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize + 16);
 static_assert(sizeof(LatchRecord) <= kMaxMessage);
 
 // An XFRM selector; a prefix whose endpoint has family 0 is any.

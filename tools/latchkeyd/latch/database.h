@@ -1,5 +1,6 @@
 // The Latch Database (RFC 5660, section 2.3): every latch by id and by its socket's cookie, and the
-// one function that changes a latch's state.
+// one function that changes a latch's state. Latches of the peers of an unconnected UDP socket
+// (with a `listener`) are found by id alone, and do not count against a user's.
 #ifndef TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 #define TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 

@@ -25,6 +25,7 @@
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/latch/legacy.h"
 #include "tools/latchkeyd/latch/observer.h"
+#include "tools/latchkeyd/latch/peer_look.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
 namespace latchkey::broker {
@@ -88,6 +89,9 @@ class Engine {
   // The latch of a socket as it is now, with the address that its end has; nothing where it has
   // none. A listener's child has one from accept on.
   std::optional<Latch> LatchOf(int fd);
+
+  // A latch as it is shown: with what the kernel counts of it.
+  Latch Shown(const Entry& entry);
 
   // Begins to find the channel binding of a socket's latch; returns a ticket for one OnBinding(),
   // or 0: there is none. For a latch in good order, both of whose ends have public keys.
@@ -273,6 +277,21 @@ class Engine {
   const Identity* RivalOf(const Entry& entry, const SocketAddress& remote,
                           const Identity& identity) const;
   bool RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& peer);
+  // engine_held_look.cc: one of them.
+  PeerLook LookAtPeer(const Entry& entry, const SocketAddress& remote, HeldPeer& peer) const;
+  void Unbind(HeldPeer& peer, const PeerLook& look);
+  void JudgePeer(const Entry& entry, const SocketAddress& remote, HeldPeer& peer,
+                 PeerLook& look) const;
+  void ServePeer(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way, PeerLook& look);
+  std::vector<SaKey> ServeInDoubt(HeldPeer& peer, const PeerLook::Way& way, PeerLook& look,
+                                  std::optional<Guard>& guard) const;
+  std::vector<SaKey> ServeBySas(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way,
+                                PeerLook& look, std::optional<Guard>& guard) const;
+  // engine_held_latches.cc: their latches.
+  Entry* MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look);
+  void NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look);
+  void EndPeerLatch(HeldPeer& peer, Reason reason);
+  bool LookAtPeerOf(const Entry& latch);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);

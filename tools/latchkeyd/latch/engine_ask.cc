@@ -27,12 +27,18 @@ bool Engine::IsMarkedAlone(int fd) {
          database_.FindByCookie(facts->cookie) == nullptr;
 }
 
+Latch Engine::Shown(const Entry& entry) {
+  Latch latch = entry.latch;
+  if (entry.held) latch.dropped = kernel_.DroppedDatagrams(entry.hint.cookie);
+  return latch;
+}
+
 std::optional<Latch> Engine::LatchOf(int fd) {
   const Result<SocketFacts> facts = kernel_.Inspect(fd);
   if (!facts || !facts->inet || !facts->own_netns) return std::nullopt;
   const Entry* entry = database_.FindByCookie(facts->cookie);
   if (entry == nullptr) return std::nullopt;
-  Latch latch = entry->latch;
+  Latch latch = Shown(*entry);
   // The database hears of what the kernel chose at connect a little later.
   if (facts->local.port != 0) latch.flow.local = facts->local;
   return latch;

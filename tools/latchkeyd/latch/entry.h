@@ -48,6 +48,7 @@ struct HeldPeer {
   int64_t doubt_since = 0;  // NowMs() when nobody could vouch for its SAs any more; 0 = fine
   int64_t again_at = 0;     // NowMs() when it is to be looked at without being asked; 0 = never
   wire::Reason why = wire::Reason::kNone;  // nothing moves, as told
+  uint64_t latch = 0;  // its latch's id, from when it is bound to an identity; 0: none
   std::vector<Guard> guards;
   std::set<DatagramAdmission> admissions;
 };
@@ -62,7 +63,7 @@ struct Held {
 };
 
 struct Entry {
-  Latch latch;
+  Latch latch;  // with a `listener`: a peer's, and what it is made of is in that one's `held`
   uint64_t session = 0;
   std::shared_ptr<const policy::Policy> policy;
   policy::Requester requester;

@@ -57,7 +57,7 @@ class FakeKernel : public KernelPort {
   Result<void> Admit(const DatagramAdmission& admission) override;
   void Dismiss(const DatagramAdmission& admission) override { admissions.erase(admission); }
   void ForgetDatagrams(uint64_t cookie) override;
-  uint64_t DroppedDatagrams(uint64_t) override { return 0; }
+  uint64_t DroppedDatagrams(uint64_t) override { return dropped; }
   Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override { return now; }
   uint64_t WallSeconds() override { return 1'700'000'000; }
@@ -84,6 +84,7 @@ class FakeKernel : public KernelPort {
   std::vector<FragmentBan> bans;
   std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
   std::set<DatagramAdmission> admissions;
+  uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   std::vector<Guard> renewed;  // in order

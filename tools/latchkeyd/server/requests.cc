@@ -161,7 +161,7 @@ bool Server::HandleQuery(Connection& connection, wire::Received& request) {
     }
   }
   wire::LatchRecord reply{};
-  if (entry != nullptr) reply = ToWire(entry->latch);
+  if (entry != nullptr) reply = ToWire(engine_->Shown(*entry));
   reply.header = wire::MakeHeader(wire::Type::kLatch, query.header.serial);
   return Reply(connection, &reply, sizeof(reply));
 }
