@@ -98,6 +98,11 @@ Entry* Database::FindByCookie(uint64_t cookie) {
   return it == by_cookie_.end() ? nullptr : Find(it->second);
 }
 
+const Entry* Database::FindByCookie(uint64_t cookie) const {
+  auto it = by_cookie_.find(cookie);
+  return it == by_cookie_.end() ? nullptr : Find(it->second);
+}
+
 const Entry* Database::After(uint64_t id) const {
   auto it = entries_.upper_bound(id);
   return it == entries_.end() ? nullptr : &it->second;

@@ -39,6 +39,7 @@ class Database {
   Entry* Find(uint64_t id);
   const Entry* Find(uint64_t id) const;
   Entry* FindByCookie(uint64_t cookie);
+  const Entry* FindByCookie(uint64_t cookie) const;
   // The latches of flows with that address, and the listeners.
   std::set<uint64_t> WithRemote(const Address& remote) const;
   const std::set<uint64_t>& listeners() const { return listeners_; }

@@ -78,17 +78,20 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
-  // Makes a socket ready for a program's own request: marked, so that it sends nothing before the
-  // request is decided. Returns what it is; bad-request for one that was used before.
+  // Makes a TCP or UDP socket ready for a program's own request: marked, so that it sends nothing
+  // before the request is decided. Returns what it is; bad-request for one that was used before.
   Result<SocketFacts> Reserve(int fd);
 
-  // True for an idle TCP socket that bears the mark and has no latch: it was reserved, or an
+  // True for an idle socket that bears the mark and has no latch: it was reserved, or an
   // earlier latch left it.
   bool IsMarkedAlone(int fd);
 
   // The latch of a socket as it is now, with the address that its end has; nothing where it has
   // none. A listener's child has one from accept on.
   std::optional<Latch> LatchOf(int fd);
+
+  // The same of a peer of the socket, by its latch's id; or of the socket itself.
+  std::optional<Latch> PeerLatchOf(int fd, uint64_t id);
 
   // A latch as it is shown: with what the kernel counts of it.
   Latch Shown(const Entry& entry);
@@ -121,6 +124,7 @@ class Engine {
   void Stop(bool others = false);
 
   const Database& database() const { return database_; }
+  uint32_t tag_mask() const { return options_.tag_mask; }
 
   // For the control program: the SPD as last dumped, and the SAs with who is behind them.
   const std::vector<SpdEntry>& spd() const { return spd_; }
@@ -268,6 +272,8 @@ class Engine {
   Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
+  bool AgeOut(Entry& entry);
+  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, bool clear);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
                            const policy::Verdict& verdict);

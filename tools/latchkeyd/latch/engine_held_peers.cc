@@ -28,6 +28,7 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
   std::erase_if(peer.admissions, [&](const DatagramAdmission& each) {
     if (admissions.contains(each)) return false;
     kernel_.Dismiss(each);
+    observer_.OnAdmission(each, peer.latch, /*adding=*/false);
     return true;
   });
   std::erase_if(peer.guards, [&](const Guard& each) {
@@ -37,7 +38,9 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
   });
   for (const DatagramAdmission& each : admissions) {
     if (peer.admissions.contains(each)) continue;
+    observer_.OnAdmission(each, peer.latch, /*adding=*/true);
     if (Result<void> done = kernel_.Admit(each); !done) {
+      observer_.OnAdmission(each, peer.latch, /*adding=*/false);
       observer_.OnWarning("a peer's datagrams cannot be taken in by latch " +
                           std::to_string(entry.latch.id) + ": " + done.error().ToString());
       continue;
@@ -143,6 +146,7 @@ void Engine::CheckHeldInTime() {
 void Engine::LetGoOfPeers(Entry& entry) {
   if (!entry.held) return;
   for (auto& [remote, peer] : entry.held->peers) {
+    for (const auto& each : peer.admissions) observer_.OnAdmission(each, peer.latch, false);
     EndPeerLatch(peer, Reason::kClosed);
     for (const Guard& guard : peer.guards) guards_.Drop(guard);
   }

@@ -39,8 +39,9 @@ struct Client {
 // One whom an unconnected UDP socket may have to do with: in its filter by admissions, in the SPD
 // by entries of its own. The key is its address, with its port where the broker was asked about it.
 struct HeldPeer {
-  bool asked = false;  // by the program: it stays as long as the socket, SAs or not
-  bool clear = false;  // asked: it is let pass in clear
+  bool asked = false;    // by the program: it stays as long as the socket, SAs or not
+  bool clear = false;    // asked: it is let pass in clear
+  int64_t asked_at = 0;  // asked: NowMs() of the last time
   // With whom, and how protected, its datagrams began to move; nothing as long as none could.
   std::optional<Identity> identity;
   Protection protection;
@@ -59,6 +60,7 @@ struct Held {
   std::vector<Prefix> asked;  // whoever is in one, ports matter: nobody there is a peer unasked
   std::map<SocketAddress, HeldPeer> peers;
   std::vector<Family> families;  // those that it can speak
+  uint64_t aged_out = 0;         // peers that made way for others
   int64_t adopted_at = 0;  // NowMs() when it was taken over from a broker before us; 0 = it was not
 };
 

@@ -21,6 +21,7 @@ class FakeKernel : public KernelPort {
     bool live = true;  // in the kernel's tables
     bool held = true;  // by a process
     uint32_t queued = 0;
+    bool tells_marks = false;
     // UDP: what was done, in order: "push", "policy", "connect", "drain".
     std::vector<std::string> steps;
   };
@@ -28,6 +29,10 @@ class FakeKernel : public KernelPort {
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<void> TellMarks(int fd, bool on) override {
+    sockets.at(fd).tells_marks = on;
+    return {};
+  }
   Result<std::vector<Sa>> DumpSad() override;
   Result<std::vector<SpdEntry>> DumpSpd() override;
   Result<void> AddGuard(const Guard& guard) override;

@@ -207,6 +207,7 @@ void Server::OnState(const Entry& entry, State from) {
     if (entry.refused) trouble = wire::Trouble::kRefused;
     SetTrouble(session->page.page(), entry.hint.cookie, trouble, latch.reason);
   }
+  TellState(entry, latch.state == State::kClosed);
   const bool over = latch.state == State::kClosed ||
                     (latch.state == State::kEstablished && from == State::kBroken);
   if (session != nullptr && over) ClearTrouble(session->page.page(), entry.hint.cookie);

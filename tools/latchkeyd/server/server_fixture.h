@@ -150,6 +150,7 @@ struct Rig {
     server->Use(*engine);
     Legacy legacy = TakeOver(old, *sessions, kernel.now, say);
     server->RestoreWishes(old);
+    server->RestoreTold();
     REQUIRE(engine->Start(std::move(legacy)));
     REQUIRE(journal->Compact(server->Snapshot()));
   }
