@@ -42,6 +42,8 @@ struct Options {
   int64_t name_ms = 15'000;      // how long an SA that serves a latch may go without a name
   int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
+  // The filter's maps are the whole host's: of each one user, root excepted, gets a quarter.
+  size_t filter_share = 16'384;
   bool shared_guards = false;  // another broker's standing guards may serve us too
   // What system.toml says.
   std::shared_ptr<const policy::SystemPolicy> system =

@@ -15,8 +15,6 @@ namespace {
 constexpr size_t kMostAsked = 1024;
 // Those let pass in clear that were not asked about for so long make way for others then.
 constexpr int64_t kIdleMs = 60'000;
-// The filter's maps are the whole host's: of each one user, root excepted, gets a quarter.
-constexpr size_t kMostOfUser = 16'384;
 
 size_t CountAsked(const Held& held) {
   return static_cast<size_t>(
@@ -175,7 +173,7 @@ bool Engine::HasShare(uint32_t uid, size_t regions, size_t asked) const {
     asked += CountAsked(*each.held);
   }
   if (asked > options_.latches_per_uid) return false;
-  return uid == 0 || (regions <= kMostOfUser && asked <= kMostOfUser);
+  return uid == 0 || std::max(regions, asked) <= options_.filter_share;
 }
 
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,

@@ -57,6 +57,7 @@ class CookieKernel : public FakeKernel {
     return FakeKernel::BindAny(Number(fd), facts);
   }
   void Drain(int fd) override { FakeKernel::Drain(Number(fd)); }
+  Result<void> TellMarks(int fd, bool on) override { return FakeKernel::TellMarks(Number(fd), on); }
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
                                const std::vector<DatagramRegion>& regions) override {
     return FakeKernel::FilterDatagrams(Number(fd), facts, regions);

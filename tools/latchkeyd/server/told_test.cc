@@ -19,7 +19,7 @@ constexpr char kServe[] =
 struct Udp {
   Rig rig;
   Peer peer = rig.Attached(kServe);
-  int socket = rig.kernel.AddUdp();
+  int socket = rig.kernel.NewUdp();
 
   Udp() { rig.kernel.sockets.at(socket).facts.local = At("0.0.0.0", 53); }
   FakeKernel::Socket& kernel() { return rig.kernel.sockets.at(socket); }
@@ -149,7 +149,7 @@ TEST_CASE("A peer's latch is shown to who holds its socket, by its id") {
   CHECK(peer.listener == listener);
   CHECK(ask(listener).id == listener);
   CHECK(ask(listener + 2).id == 0);
-  udp.socket = udp.rig.kernel.AddUdp();
+  udp.socket = udp.rig.kernel.NewUdp();
   CHECK(ask(listener + 1).id == 0);
 }
 
