@@ -35,7 +35,8 @@ struct MapName {
   UniqueFd DatagramMaps::*fd;
 };
 
-constexpr std::array<MapName, 6> kMaps = {{{"held", &DatagramMaps::held},
+constexpr std::array<MapName, 7> kMaps = {{{"settings", &DatagramMaps::settings},
+                                           {"held", &DatagramMaps::held},
                                            {"admitted", &DatagramMaps::admitted},
                                            {"exact", &DatagramMaps::exact},
                                            {"regions", &DatagramMaps::regions},

@@ -35,8 +35,10 @@ class RealKernel : public KernelPort {
  public:
   // Loads xfrm_user where it must, joins the events, opens the sockets for requests and tries how a
   // connection can be ended. An error means that nothing can be latched on this system.
+  // `hold_mark`: LarvalHold().
   static Result<std::unique_ptr<RealKernel>> Open(FragmentOptions fragments = {},
-                                                  const DatagramOptions& datagrams = {});
+                                                  const DatagramOptions& datagrams = {},
+                                                  std::string hold_mark = {});
 
   // For epoll: readable when ReadEvents() has something. Level-triggered: one call may leave some.
   int EventFd() const { return events_.fd(); }
@@ -46,6 +48,8 @@ class RealKernel : public KernelPort {
   AbortMeans abort_means() const { return means_; }
   // Why there are no filters on datagrams, or why a later broker will not find them; else empty.
   std::string DatagramComplaint() const { return filter_.Complaint(); }
+  // Why packets cannot be held back (HoldPackets); else empty.
+  const std::string& HoldComplaint() const { return larval_hold_.Complaint(); }
 
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
@@ -89,7 +93,7 @@ class RealKernel : public KernelPort {
  private:
   RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm, InetDiag diag,
              LocalAddresses addresses, AbortMeans means, FragmentOptions fragments,
-             const DatagramOptions& datagrams);
+             const DatagramOptions& datagrams, std::string hold_mark);
   void ForgetDeadDatagrams();
   Result<void> AppendDefaults(std::vector<SpdEntry>* entries);
 

@@ -276,7 +276,8 @@ class Engine {
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   bool AgeOut(Entry& entry);
   bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
-  Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, bool clear);
+  Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
+                              bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
                            const policy::Verdict& verdict);
 

@@ -42,8 +42,9 @@ PeerLook Engine::LookAtPeer(const Entry& entry, const SocketAddress& remote, Hel
     bool incoming = false;
     way.verdict = DecideDatagram(entry, way.flow, incoming);
     const bool by_rule = incoming && !way.verdict.implicit;
-    if (way.verdict.outcome != policy::Outcome::kProtect || way.verdict.demand.unique ||
-        way.verdict.permit || (!peer.asked && !by_rule)) {
+    const bool unique = way.verdict.demand.unique && remote.port == 0;  // its flows are each a peer
+    if (way.verdict.outcome != policy::Outcome::kProtect || unique || way.verdict.permit ||
+        (!peer.asked && !by_rule)) {
       continue;
     }
     way.out = sas_.Carrying(way.flow, /*inbound=*/false);
