@@ -42,6 +42,12 @@ bool IsInet(int fd) {
   return domain == AF_INET || domain == AF_INET6;
 }
 
+bool CookieOf(int fd, uint64_t& cookie) {
+  socklen_t length = sizeof(cookie);
+  return wire::RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE,
+                          reinterpret_cast<long>(&cookie), reinterpret_cast<long>(&length)) == 0;
+}
+
 bool IsNonblocking(int fd) {
   const long flags = RawSyscall(SYS_fcntl, fd, F_GETFL);
   return flags >= 0 && (flags & O_NONBLOCK) != 0;

@@ -16,6 +16,9 @@ int IntOption(int fd, int level, int option);
 // True for AF_INET and AF_INET6 sockets; also for a socket when that cannot be known.
 bool IsInet(int fd);
 
+// Reads SO_COOKIE: false for what is no socket.
+bool CookieOf(int fd, uint64_t& cookie);
+
 // True when calls on it are not to wait (SOCK_NONBLOCK is the same flag).
 bool IsNonblocking(int fd);
 

@@ -132,7 +132,10 @@ bool BindRefused(int fd, const sockaddr* address, socklen_t length) {
 
 bool MustHold(int fd) {
   constexpr uint32_t kTold = wire::kPageHold | wire::kPageDenyDatagrams;
-  return (FlagsOf(CurrentPage()) & kTold) != 0 && IsUdp(fd);
+  const uint32_t flags = FlagsOf(CurrentPage());
+  // A request of the socket's own left the mark.
+  const bool asked = (flags & wire::kPageRequests) != 0 && MayHavePast(fd) && IsGuarded(fd);
+  return ((flags & kTold) != 0 || asked) && IsUdp(fd);
 }
 
 int Hold(int fd) {

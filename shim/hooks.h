@@ -7,9 +7,20 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include <cstdint>
+
 #include "shim/hook.h"
 
 namespace latchkey::shim {
+
+// Returns the errno that a send is to fail with before it is made; 0: none.
+int SendError(int fd, const sockaddr* to, socklen_t length, int flags);
+// sendmsg() and sendmmsg() but for what names a latch; `latch`: what it was named, 0: nothing.
+ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latch);
+ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags);
+// The same of what names one, `count` of which do or do not (hooks_latches.cc).
+ssize_t SendNamed(int fd, const msghdr& message, int flags);
+ssize_t SendSome(int fd, mmsghdr* messages, unsigned count, int flags);
 
 // True when a send would open a TCP connection that the broker would have to decide about first.
 bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flags);

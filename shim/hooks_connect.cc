@@ -205,6 +205,11 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
   if (level == SOL_SOCKET && option == SO_MARK && IsInet(fd) && IsGuarded(fd)) {
     return Refuse(EPERM);
   }
+  if (level == SOL_SOCKET && option == SO_RCVMARK) {
+    if (const int error = SetMarks(fd, value, length); error >= 0) {
+      return error == 0 ? 0 : Refuse(error);
+    }
+  }
   if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);
   if (real.setsockopt != nullptr) return real.setsockopt(fd, level, option, value, length);
   return static_cast<int>(SystemCall(SYS_setsockopt, fd, level, option, value, length));

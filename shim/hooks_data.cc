@@ -9,6 +9,7 @@
 
 #include "shim/datagrams.h"
 #include "shim/hooks.h"
+#include "shim/latches.h"
 #include "shim/latchkey.h"
 #include "shim/options.h"
 #include "shim/real.h"
@@ -17,22 +18,41 @@
 namespace latchkey::shim {
 namespace {
 
+constexpr unsigned kMostMessages = 1024;  // UIO_MAXIOV
+
 ssize_t Refuse(int error) {
   errno = error;
   return -1;
-}
-
-// Returns the errno that a send is to fail with before it is made; 0: none.
-int SendError(int fd, const sockaddr* to, socklen_t length, int flags) {
-  if (to == nullptr) return 0;
-  return FastOpenRefused(fd, to, length, flags) ? EOPNOTSUPP : BeforeSend(fd, to, length, flags);
 }
 
 const sockaddr* NameOf(const msghdr& message) {
   return static_cast<const sockaddr*>(message.msg_name);
 }
 
+// Apart, for what it takes of the stack.
+[[gnu::noinline]] ssize_t ReceiveNamed(int fd, mmsghdr* messages, unsigned count, int flags,
+                                       timespec* timeout) {
+  const Rooms rooms(messages, count);
+  const ssize_t result = DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
+  if (result > 0) NameReceived(fd, messages, static_cast<unsigned>(result), rooms);
+  return result;
+}
+
+// True where `count` messages may name latches, and one does.
+bool AnyNamed(const mmsghdr* messages, unsigned count) {
+  if (messages == nullptr || !TellsLatches()) return false;
+  for (unsigned i = 0; i < count; ++i) {
+    if (MayName(messages[i].msg_hdr)) return true;
+  }
+  return false;
+}
+
 }  // namespace
+
+int SendError(int fd, const sockaddr* to, socklen_t length, int flags) {
+  if (to == nullptr) return 0;
+  return FastOpenRefused(fd, to, length, flags) ? EOPNOTSUPP : BeforeSend(fd, to, length, flags);
+}
 
 ssize_t HookRead(int fd, void* data, size_t size) {
   const ssize_t result = DataCall(real.read, SYS_read, fd, data, size);
@@ -82,12 +102,18 @@ ssize_t HookRecvfromChk(int fd, void* data, size_t size, size_t room, int flags,
 }
 
 ssize_t HookRecvmsg(int fd, msghdr* message, int flags) {
+  const bool tells = message != nullptr && TellsLatches();
+  const Room room = tells ? RoomOf(*message) : Room{};
   const ssize_t result = DataCall(real.recvmsg, SYS_recvmsg, fd, message, flags);
+  if (tells && result >= 0) NameReceived(fd, *message, room);
   return Checked(fd, result, true);
 }
 
 int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-  const ssize_t result = DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
+  const ssize_t result =
+      messages != nullptr && TellsLatches()
+          ? ReceiveNamed(fd, messages, count, flags, timeout)
+          : DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
   // Of a UDP socket that was shut down it gets an empty one.
   if (result > 0 && messages[0].msg_len == 0 && AnyTrouble() && EndedWith(fd) != 0) {
     return static_cast<int>(LookCloser(fd, 0));
@@ -111,25 +137,35 @@ ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const socka
   return CheckedSend(fd, result);
 }
 
-ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
+ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latch) {
   const sockaddr* to = message != nullptr ? NameOf(*message) : nullptr;
   const socklen_t length = to != nullptr ? message->msg_namelen : 0;
   if (const int error = SendError(fd, to, length, flags); error != 0) return Refuse(error);
   ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   if (MustSendAgain(result, fd, to, length, flags)) {
+    // What it may go under now may be another latch.
+    const int error = latch != 0 ? SendErrorUnder(fd, latch, *message) : 0;
+    if (error != 0) return Refuse(error);
     result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   }
   return CheckedSend(fd, result);
 }
 
-int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
+  if (message != nullptr && message->msg_controllen != 0 && TellsLatches() && MayName(*message)) {
+    return SendNamed(fd, *message, flags);
+  }
+  return SendMessageUnder(fd, message, flags, 0);
+}
+
+ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags) {
   // What precedes the first refused one is sent, as the kernel does with a failure in the middle.
   unsigned allowed = 0;
   for (; messages != nullptr && allowed < count; ++allowed) {
     const msghdr& message = messages[allowed].msg_hdr;
     const int error = SendError(fd, NameOf(message), message.msg_namelen, flags);
     if (error == 0) continue;
-    if (allowed == 0) return static_cast<int>(Refuse(error));
+    if (allowed == 0) return Refuse(error);
     break;
   }
   const unsigned number = messages == nullptr ? count : allowed;
@@ -141,7 +177,13 @@ int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
       result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
     }
   }
-  return static_cast<int>(CheckedSend(fd, result));
+  return CheckedSend(fd, result);
+}
+
+int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  const unsigned most = count < kMostMessages ? count : kMostMessages;  // the kernel's own limit
+  return static_cast<int>(AnyNamed(messages, most) ? SendSome(fd, messages, most, flags)
+                                                   : SendPlain(fd, messages, count, flags));
 }
 
 ssize_t HookWrite(int fd, const void* data, size_t size) {
@@ -184,6 +226,14 @@ int HookGetsockopt(int fd, int level, int option, void* value, socklen_t* length
   const int result = static_cast<int>(
       real.getsockopt != nullptr ? real.getsockopt(fd, level, option, value, length)
                                  : SystemCall(SYS_getsockopt, fd, level, option, value, length));
+  if (result == 0 && level == SOL_SOCKET && option == SO_RCVMARK && *length == sizeof(int) &&
+      TellsLatches()) {
+    // As the program set it.
+    if (const Wants wants = WantsOf(fd); wants.latches) {
+      *static_cast<int*>(value) = wants.marks ? 1 : 0;
+    }
+    return result;
+  }
   const bool error_asked = result == 0 && level == SOL_SOCKET && option == SO_ERROR;
   if (!error_asked || *length != sizeof(int) || !AnyTrouble()) return result;
   const int saved = errno;

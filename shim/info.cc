@@ -63,6 +63,7 @@ void FillInfo(const wire::LatchRecord& record, latchkey_info& info) {
   info.replay = record.replay;
   info.esn = record.esn;
   info.pin = record.pin;
+  info.dropped = record.dropped;
   info.protocol = record.protocol;
   info.local = EndpointOf(record.local);
   info.remote = EndpointOf(record.remote);

@@ -1,8 +1,9 @@
 /* Latchkey's interface for programs that care: socket options at level SOL_LATCHKEY.
  *
  * A program runs unchanged under `latchkey run`. One that wants to know who is at the other end, or
- * to ask for its own protection, uses getsockopt() and setsockopt() on its TCP sockets, from any
- * language; this header has the numbers and the one structure. latchkey(7) describes them in full.
+ * to ask for its own protection, uses getsockopt() and setsockopt() on its TCP and UDP sockets,
+ * from any language; this header has the numbers and the one structure. latchkey(7) describes them
+ * in full.
  *
  * Without Latchkey the kernel answers EOPNOTSUPP or ENOPROTOOPT: ask for LATCHKEY_STATE first, and
  * take whatever fails for "not protected".
@@ -16,7 +17,7 @@
  *   ERANGE        the buffer is too small for a text or for octets: *optlen is what they need
  *   EFAULT        a pointer is bad
  *   ENOPROTOOPT   no such option, or one that cannot be set (or asked)
- *   otherwise     what the kernel says: the socket is no TCP socket, or none at all
+ *   otherwise     what the kernel says: the socket is neither TCP nor UDP, or none at all
  */
 #ifndef LATCHKEY_H_
 #define LATCHKEY_H_
@@ -47,11 +48,20 @@ extern "C" {
  * both ends. The one type so far is "ipsec-end-point-sha256". ENODATA where the public keys of both
  * ends are not known beyond doubt: never for pre-shared or manual keys. */
 #define LATCHKEY_CHANNEL_BINDING 7
+/* int, 0 or 1, UDP: received datagrams come with the cmsg LATCHKEY_LATCH, and those that are sent
+ * may have one. Set before the first is received. See below. */
+#define LATCHKEY_LATCHES 8
+/* struct latchkey_info of one latch of a UDP socket: `id` in the buffer, of 16 octets at least,
+ * says which; ENOTCONN where the socket has none of that id (any more). */
+#define LATCHKEY_PEER_INFO 9
+
+/* cmsg, uint64_t: a latch's id, as in an info. */
+#define LATCHKEY_LATCH 1
 
 /* States (RFC 5660, 2.2). Only LATCHKEY_ESTABLISHED means: bound to one authenticated peer. */
 enum {
   LATCHKEY_LARVAL = 0,   /* waits for keys; nothing moves */
-  LATCHKEY_LISTENER = 1, /* listens; what it accepts is latched */
+  LATCHKEY_LISTENER = 1, /* listens; what it accepts is latched. UDP: has a latch for each peer */
   LATCHKEY_ESTABLISHED = 2,
   LATCHKEY_BROKEN = 3, /* in conflict; nothing moves */
   LATCHKEY_CLOSED = 4,
@@ -104,7 +114,7 @@ struct latchkey_info {
   uint8_t replay;      /* 1: replay protection is in use */
   uint8_t esn;         /* 1: extended sequence numbers */
   uint8_t pin;         /* 1 held to the SAs' reqid, 2 to their SPIs */
-  uint8_t protocol;    /* of the flow: IPPROTO_TCP */
+  uint8_t protocol;    /* of the flow: IPPROTO_TCP, IPPROTO_UDP */
   struct latchkey_endpoint local;
   struct latchkey_endpoint remote;
   struct latchkey_endpoint outer_local;  /* of the IKE SA, with its ports: the tunnel's ends; */
@@ -116,7 +126,8 @@ struct latchkey_info {
   char integrity[LATCHKEY_NAME_MAX];
   char policy[LATCHKEY_NAME_MAX]; /* the application's name in its policy, and the rule */
   char rule[LATCHKEY_NAME_MAX];
-  char reason[32]; /* why it is broken or closed: one stable word */
+  char reason[32];  /* why it is broken or closed: one stable word */
+  uint64_t dropped; /* UDP, not connected: datagrams that came and were not taken in */
 };
 
 #define LATCHKEY_INFO_VERSION 1u
@@ -143,6 +154,15 @@ struct latchkey_info {
  * it); EISCONN, the socket is connected, listens, or was used before; EALREADY, it has a request;
  * E2BIG, the text is too long; EACCES, too many. */
 #define LATCHKEY_REQUEST_MAX 2047
+
+/* LATCHKEY_LATCH. With recvmsg() and recvmmsg() on a socket with LATCHKEY_LATCHES: the latch that
+ * the datagram came under; 0, none: in clear, as the policy lets it, or under one that has ended.
+ * Give a msg_name, too: without it the latch of a peer that the program sent to first is not known.
+ * With sendmsg() and sendmmsg() on such a socket: the latch that the datagram is to leave under.
+ * Nothing is sent, and errno is EPERM where it is not the socket's, or another peer's than
+ * msg_name's; ECONNRESET where it is not ESTABLISHED, or there is none any more; EINVAL for no
+ * uint64_t, or two; ENOBUFS for more than 1024 octets of control data around it.
+ * Without the option the kernel ignores it. */
 
 #ifdef __cplusplus
 }

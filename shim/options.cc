@@ -1,21 +1,27 @@
 #include "shim/options.h"
 
 #include <netinet/in.h>
+#include <sys/syscall.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 
 #include "shim/ask.h"
 #include "shim/give.h"
 #include "shim/info.h"
+#include "shim/latches.h"
 #include "shim/latchkey.h"
 #include "shim/link.h"
 #include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/session.h"
+#include "shim/wire/raw_syscall.h"
 
 namespace latchkey::shim {
 namespace {
+
+using wire::RawSyscall;
 
 constexpr int kTcpClose = 7;
 constexpr socklen_t kLeastInfo = 8;  // size and version
@@ -48,6 +54,13 @@ wire::SocketRequest RequestFor(wire::Type type, int fd) {
   return request;
 }
 
+int PutInfo(const wire::LatchRecord& record, const Target& target) {
+  if (target.room < kLeastInfo) return EINVAL;
+  latchkey_info info;
+  FillInfo(record, info);
+  return target.Put(&info, target.room < sizeof(info) ? target.room : sizeof(info));
+}
+
 int GetFromLatch(int fd, int option, const Target& target) {
   const wire::SocketRequest request = RequestFor(wire::Type::kInquire, fd);
   wire::Received received;
@@ -68,10 +81,23 @@ int GetFromLatch(int fd, int option, const Target& target) {
     default:
       break;
   }
-  if (target.room < kLeastInfo) return EINVAL;
-  latchkey_info info;
-  FillInfo(record, info);
-  return target.Put(&info, target.room < sizeof(info) ? target.room : sizeof(info));
+  return PutInfo(record, target);
+}
+
+int GetPeerInfo(int fd, const Target& target) {
+  constexpr socklen_t kLeast = offsetof(latchkey_info, id) + sizeof(latchkey_info::id);
+  if (target.room < kLeast) return EINVAL;
+  if (!IsReadable(target.value, kLeast)) return EFAULT;
+  wire::PeerInquiry request{};
+  request.header = wire::MakeHeader(wire::Type::kInquirePeer, NextSerial());
+  request.fd = fd;
+  __builtin_memcpy(&request.id, static_cast<char*>(target.value) + offsetof(latchkey_info, id),
+                   sizeof(request.id));
+  wire::Received received;
+  if (Ask(&request, sizeof(request), fd, wire::Type::kLatch, received) != 0) return ClosedErrno();
+  wire::CloseDescriptors(received);
+  const auto& record = received.As<wire::LatchRecord>();
+  return record.id == 0 ? ENOTCONN : PutInfo(record, target);
 }
 
 int GetBinding(int fd, const Target& target) {
@@ -83,6 +109,53 @@ int GetBinding(int fd, const Target& target) {
   if (bound.error != 0) return bound.error > 0 ? bound.error : ENODATA;
   if (bound.size > sizeof(bound.octets)) return ENODATA;
   return target.PutWhole(bound.octets, bound.size);
+}
+
+// Tells the broker what the program of a UDP socket wants with its datagrams.
+int AskForLatches(int fd, bool latches, bool marks) {
+  wire::SocketRequest request = RequestFor(wire::Type::kLatches, fd);
+  request.flags = (latches ? wire::kRequestLatches : 0) | (marks ? wire::kRequestMarks : 0);
+  wire::Received received;
+  if (Ask(&request, sizeof(request), fd, wire::Type::kDecision, received) != 0) {
+    return ClosedErrno();
+  }
+  wire::CloseDescriptors(received);
+  const auto& decision = received.As<wire::Decision>();
+  if (decision.verdict == wire::Verdict::kBypass) return 0;
+  return decision.error > 0 ? decision.error : EACCES;
+}
+
+// Reads an int as the kernel does; false: EINVAL or EFAULT.
+bool ReadNumber(const void* value, socklen_t length, int& number, int& error) {
+  error = length < sizeof(number) ? EINVAL : IsReadable(value, sizeof(number)) ? 0 : EFAULT;
+  if (error == 0) __builtin_memcpy(&number, value, sizeof(number));
+  return error == 0;
+}
+
+int SetLatches(int fd, const void* value, socklen_t length) {
+  int number = 0;
+  int error = 0;
+  if (!ReadNumber(value, length, number, error)) return error;
+  if (number != 0 && number != 1) return EINVAL;
+  const Wants wants = WantsOf(fd);
+  if (wants.latches == (number != 0)) return 0;
+  const bool marks = wants.latches ? wants.marks : IntOption(fd, SOL_SOCKET, SO_RCVMARK) == 1;
+  return AskForLatches(fd, number != 0, marks);
+}
+
+bool IsUdp(int fd) { return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP; }
+
+// True for a UDP socket that nothing was done with yet.
+bool IsFreshUdp(int fd) {
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  const long peer = RawSyscall(SYS_getpeername, fd, reinterpret_cast<long>(&name),
+                               reinterpret_cast<long>(&length));
+  length = sizeof(name);
+  const long own = RawSyscall(SYS_getsockname, fd, reinterpret_cast<long>(&name),
+                              reinterpret_cast<long>(&length));
+  // The port is at the same place in both families.
+  return peer != 0 && own == 0 && reinterpret_cast<sockaddr_in*>(&name)->sin_port == 0;
 }
 
 int SetRequest(int fd, const void* value, socklen_t length) {
@@ -97,7 +170,7 @@ int SetRequest(int fd, const void* value, socklen_t length) {
   // A NUL may end the text, and stand nowhere in it: what comes after it would not be read.
   const size_t text = LengthWithin(request.text, length);
   if (text + 1 < length) return EINVAL;
-  if (TcpState(fd) != kTcpClose) return EISCONN;
+  if (IsUdp(fd) ? !IsFreshUdp(fd) : TcpState(fd) != kTcpClose) return EISCONN;
   NotePast(fd);
   wire::Received received;
   if (Ask(&request, sizeof(request), fd, wire::Type::kDecision, received) != 0) {
@@ -112,7 +185,8 @@ int SetRequest(int fd, const void* value, socklen_t length) {
 }  // namespace
 
 bool HasOurOptions(int fd) {
-  return IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP && IsInet(fd);
+  const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
+  return (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && IsInet(fd);
 }
 
 int GetOption(int fd, int option, void* value, socklen_t* length) {
@@ -128,13 +202,27 @@ int GetOption(int fd, int option, void* value, socklen_t* length) {
       return GetFromLatch(fd, option, target);
     case LATCHKEY_CHANNEL_BINDING:
       return GetBinding(fd, target);
+    case LATCHKEY_LATCHES:
+      return IsUdp(fd) ? target.PutNumber(WantsOf(fd).latches ? 1 : 0) : ENOPROTOOPT;
+    case LATCHKEY_PEER_INFO:
+      return IsUdp(fd) ? GetPeerInfo(fd, target) : ENOPROTOOPT;
     default:
       return ENOPROTOOPT;
   }
 }
 
 int SetOption(int fd, int option, const void* value, socklen_t length) {
+  if (option == LATCHKEY_LATCHES && IsUdp(fd)) return SetLatches(fd, value, length);
   return option == LATCHKEY_REQUEST ? SetRequest(fd, value, length) : ENOPROTOOPT;
+}
+
+int SetMarks(int fd, const void* value, socklen_t length) {
+  int number = 0;
+  int error = 0;
+  if (!TellsLatches() || !WantsOf(fd).latches || !ReadNumber(value, length, number, error)) {
+    return -1;
+  }
+  return AskForLatches(fd, /*latches=*/true, number != 0);
 }
 
 }  // namespace latchkey::shim

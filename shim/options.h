@@ -1,4 +1,4 @@
-// The options at level SOL_LATCHKEY (latchkey.h), for TCP sockets. Async-signal-safe, no
+// The options at level SOL_LATCHKEY (latchkey.h), for TCP and UDP sockets. Async-signal-safe, no
 // allocation, errno untouched.
 #ifndef SHIM_OPTIONS_H_
 #define SHIM_OPTIONS_H_
@@ -7,13 +7,18 @@
 
 namespace latchkey::shim {
 
-// True for a TCP socket. What is none, or is not known to be one, is the kernel's to answer about.
+// True for a TCP or UDP socket. What is none, or is not known to be one, is the kernel's to answer
+// about.
 bool HasOurOptions(int fd);
 
 // Answer a call of that level on such a socket, as getsockopt() and setsockopt() have it; both
 // return 0 or the errno (latchkey(7)).
 int GetOption(int fd, int option, void* value, socklen_t* length);
 int SetOption(int fd, int option, const void* value, socklen_t length);
+
+// Notes that the program of a socket with LATCHKEY_LATCHES wants, or does not want, SO_RCVMARK: the
+// kernel's stays set. 0 or the errno; -1: it is the kernel's to set.
+int SetMarks(int fd, const void* value, socklen_t length);
 
 }  // namespace latchkey::shim
 

@@ -18,12 +18,6 @@ namespace {
 
 constexpr int kTcpClose = 7;
 
-bool CookieOf(int fd, uint64_t& cookie) {
-  socklen_t length = sizeof(cookie);
-  return wire::RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE,
-                          reinterpret_cast<long>(&cookie), reinterpret_cast<long>(&length)) == 0;
-}
-
 Ailment AilmentOf(int fd) {
   const wire::Page* page = CurrentPage();
   uint64_t cookie = 0;

@@ -92,6 +92,8 @@ wire::LatchRecord ToWire(const Latch& latch) {
   record.outer_local = ToWire(latch.peering.local);
   record.outer_remote = ToWire(latch.peering.remote);
   record.since = latch.since;
+  record.listener = latch.listener;
+  record.dropped = latch.dropped;
   Put(record.peer_id, latch.identity.peer_id);
   Put(record.local_id, latch.identity.local_id);
   Put(record.auth, latch.identity.auth);
@@ -134,6 +136,8 @@ std::optional<Latch> FromWire(const wire::LatchRecord& record) {
   latch.uid = record.uid;
   latch.pin = static_cast<Pin>(record.pin);
   latch.since = record.since;
+  latch.listener = record.listener;
+  latch.dropped = record.dropped;
   latch.implicit = (record.flags & wire::kLatchImplicit) != 0;
   latch.clear = (record.flags & wire::kLatchClear) != 0;
   latch.suspends = (record.flags & wire::kLatchSuspends) != 0;

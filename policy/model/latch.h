@@ -16,7 +16,7 @@ namespace latchkey {
 // RFC 5660, section 2.2, and the LARVAL it leaves undescribed.
 enum class State : uint8_t {
   kLarval = 0,       // waiting for facts; no packet moves
-  kListener = 1,     // a TCP listener; spawns latches
+  kListener = 1,     // a TCP listener, or a UDP socket with many peers; spawns latches
   kEstablished = 2,  // bound to one peer and one protection
   kBroken = 3,       // in conflict; nothing moves, the owner is told
   kClosed = 4,       // gone
@@ -63,7 +63,9 @@ struct Latch {
   Offload offload = Offload::kNone;
   std::string policy;  // the application's name
   std::string rule;
-  uint64_t since = 0;  // seconds since 1970
+  uint64_t since = 0;     // seconds since 1970
+  uint64_t listener = 0;  // of a peer of an unconnected UDP socket: the id of that socket's latch
+  uint64_t dropped = 0;   // unconnected UDP: what came for the socket and was not taken in
 };
 
 // To and from the wire. Strings too long for the wire end in "..."; a record whose strings do not

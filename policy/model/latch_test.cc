@@ -35,6 +35,8 @@ Latch Sample() {
                    false,
                    true};
   latch.offload = Offload::kPacket;
+  latch.listener = 41;
+  latch.dropped = 17;
   return latch;
 }
 

@@ -57,6 +57,10 @@ class FakeBroker {
   // Holds from now on the sockets that kHold or kPeer are about, where the answer is kLatched; what
   // is wanting to send to `port` of loopback a kPeer about that then brings.
   void SetHold(uint16_t port, Want want = Want::kEntry);
+  // kLatches is done as a broker does it, where the answer is kBypass. Told of the socket: what
+  // bears the tag 0x10000 and is from 127.0.0.1 is of latch 7, which is established; with that
+  // address are 8, which is broken, and 9, another socket's. `connected`: 7 is its connection's.
+  void SetTold(bool connected);
   // Refuses every token from now on: the session is gone.
   void ForgetSession();
 
@@ -112,6 +116,7 @@ class FakeBroker {
   int Tick();
   void Withdraw(int client);
   void Hold(int socket, const wire::Endpoint& remote) const;
+  void TellLatches(int socket, uint32_t flags) const;
   void Trouble(int socket, wire::Trouble trouble, wire::Reason reason);
 
   std::string folder_;
@@ -134,6 +139,7 @@ class FakeBroker {
   std::vector<Waiting> waiting_;
   std::vector<int> larval_;
   int withdrawn_ = 0;
+  bool connected_ = false;
   wire::Reason open_reason_ = wire::Reason::kNone;
   std::string open_text_;
   wire::Trouble trouble_ = wire::Trouble::kFree;

@@ -30,7 +30,7 @@ TEST_CASE("every option of a latched socket is answered, by name and by number")
   broker.SetLatch(Example());
   broker.SetBinding(0, "type:octets");
   const std::string each =
-      "state 2\ndisposition 2\npeer alice\nlocal bob\nbinding type:octets\ninfo 0\n1016 of 1016: "
+      "state 2\ndisposition 2\npeer alice\nlocal bob\nbinding type:octets\ninfo 0\n1024 of 1024: "
       "alice\n";
   CHECK(Run("latch", broker, server) == "connect 0\n" + each + each);
   CHECK(broker.Count(Type::kInquire) == 10);
@@ -44,14 +44,14 @@ TEST_CASE("a socket without a latch is ENOTCONN, and what is not known of one is
   SECTION("no latch") {
     broker.SetBinding(ENOTCONN, "");
     each = "state -107\ndisposition -107\npeer -107\nlocal -107\nbinding -107\n";
-    each += Line("info", ENOTCONN) + "1016 of 0: \n";
+    each += Line("info", ENOTCONN) + "1024 of 0: \n";
   }
   SECTION("a listener, or in clear") {
     wire::LatchRecord record = Example();
     record.flags = wire::kLatchClear;
     record.peer_id[0] = record.local_id[0] = '\0';
     broker.SetLatch(record);
-    each = "state 5\ndisposition 1\npeer -61\nlocal -61\nbinding -61\ninfo 0\n1016 of 1016: \n";
+    each = "state 5\ndisposition 1\npeer -61\nlocal -61\nbinding -61\ninfo 0\n1024 of 1024: \n";
   }
   CHECK(Run("latch", broker, server) == "connect 0\n" + each + each);
 }
@@ -88,7 +88,7 @@ TEST_CASE("bad pointers are EFAULT, options that are none ENOPROTOOPT, nothing c
   CHECK(Run("latch-bad", broker, server) == expected);
 }
 
-TEST_CASE("what is no TCP socket is the kernel's to answer") {
+TEST_CASE("what is neither TCP nor UDP is the kernel's to answer") {
   FakeBroker broker;
   Server server;
   CHECK(Run("latch-others", broker, server) == Probe("latch-others", server.port(), {}).Finish());
@@ -101,7 +101,7 @@ TEST_CASE("a broker that is gone, or has no word for it, tells nothing") {
   Server server;
   broker.page().otherwise = wire::Settle::kBypass;
   const std::string none =
-      "state -113\ndisposition -113\npeer -113\nlocal -113\nbinding -113\ninfo 113\n1016 of 0: \n";
+      "state -113\ndisposition -113\npeer -113\nlocal -113\nbinding -113\ninfo 113\n1024 of 0: \n";
   SECTION("gone") {
     broker.Stop();
     // Without a session loopback alone is let through.

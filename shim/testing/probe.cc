@@ -25,6 +25,7 @@
 #include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_held.h"
+#include "shim/testing/probe_latches.h"
 #include "shim/testing/probe_loops.h"
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
@@ -365,6 +366,7 @@ int main(int argc, char** argv) {
   };
   all.merge(ExecProbes());
   all.merge(HeldProbes());
+  all.merge(LatchProbes());
   all.merge(LoopProbes());
   all.merge(RoadProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;

@@ -111,8 +111,8 @@ void ProbeLatchBad() {
 }
 
 void ProbeLatchOthers() {
-  const int others[] = {socket(AF_INET, SOCK_DGRAM, 0), socket(AF_UNIX, SOCK_STREAM, 0),
-                        STDIN_FILENO, -1};
+  const int others[] = {socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE),
+                        socket(AF_UNIX, SOCK_STREAM, 0), STDIN_FILENO, -1};
   for (const int fd : others) {
     Number("get", fd, LATCHKEY_STATE, ByName);
     Outcome("set", Ask("x", fd));

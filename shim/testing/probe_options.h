@@ -10,7 +10,7 @@ void ProbeLatch();
 void ProbeLatchShort();
 // With pointers and options that are none.
 void ProbeLatchBad();
-// What is no TCP socket.
+// What is neither a TCP nor a UDP socket.
 void ProbeLatchOthers();
 // Asks for protection, then connects.
 void ProbeRequest();

@@ -24,9 +24,12 @@ constexpr uint32_t SizeOf(Type type) {
     case Type::kRelease:
     case Type::kHold:
     case Type::kPeer:
+    case Type::kLatches:
     case Type::kInquire:
     case Type::kBinding:
       return sizeof(SocketRequest);
+    case Type::kInquirePeer:
+      return sizeof(PeerInquiry);
     case Type::kWish:
       return sizeof(Wish);
     case Type::kList:

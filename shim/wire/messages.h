@@ -28,28 +28,30 @@ enum class Type : uint16_t {
   // Requests.
   kOpen = 1,    // launcher or hand-loaded shim: make a session. fds: policy [, signature] [, pidfd]
   kAttach = 2,  // a process of a session. fds: none
-  kConnect = 3,   // fds: the socket
-  kListen = 4,    // fds: the socket
-  kAccept = 5,    // fds: the accepted child
-  kRelease = 6,   // fds: the socket, before connect(AF_UNSPEC)
-  kHold = 7,      // take an unconnected UDP socket under the rules. fds: the socket
-  kPeer = 8,      // an unconnected UDP socket is to send to `remote`. fds: the socket
-  kInquire = 12,  // the latch of this socket. fds: the socket
-  kWish = 13,     // what its flow is to have, before connect or listen. fds: the socket
-  kBinding = 14,  // the channel binding of its latch. fds: the socket
-  kList = 16,     // the first latch whose id is greater than `id`. fds: none
-  kShow = 17,     // the latch with this id. fds: none
-  kSpd = 18,      // the SPD entry at this place, from 0. Root's alone. fds: none
-  kSa = 19,       // the SA at this place, from 0. Root's alone. fds: none
-  kWhy = 20,      // the newest refusal or break whose number is below `id`. fds: none
-  kBreak = 21,    // break the latch with this id. fds: none
-  kResume = 22,   // end a suspension that kBreak began. fds: none
-  kWatch = 23,    // from now on a kEvent for every change of a latch. fds: none
+  kConnect = 3,       // fds: the socket
+  kListen = 4,        // fds: the socket
+  kAccept = 5,        // fds: the accepted child
+  kRelease = 6,       // fds: the socket, before connect(AF_UNSPEC)
+  kHold = 7,          // take an unconnected UDP socket under the rules. fds: the socket
+  kPeer = 8,          // an unconnected UDP socket is to send to `remote`. fds: the socket
+  kLatches = 9,       // what is to be told with a UDP socket's datagrams. fds: the socket
+  kInquire = 12,      // the latch of this socket. fds: the socket
+  kWish = 13,         // what its flow is to have, before connect or listen. fds: the socket
+  kBinding = 14,      // the channel binding of its latch. fds: the socket
+  kInquirePeer = 15,  // the latch `id` of a peer of this UDP socket. fds: the socket
+  kList = 16,         // the first latch whose id is greater than `id`. fds: none
+  kShow = 17,         // the latch with this id. fds: none
+  kSpd = 18,          // the SPD entry at this place, from 0. Root's alone. fds: none
+  kSa = 19,           // the SA at this place, from 0. Root's alone. fds: none
+  kWhy = 20,          // the newest refusal or break whose number is below `id`. fds: none
+  kBreak = 21,        // break the latch with this id. fds: none
+  kResume = 22,       // end a suspension that kBreak began. fds: none
+  kWatch = 23,        // from now on a kEvent for every change of a latch. fds: none
   // Replies.
   kOpened = 65,
   kAttached = 66,  // fds: the session's page, read-only
   kDecision = 67,
-  kLatch = 68,     // answer to kList, kShow and kInquire
+  kLatch = 68,     // answer to kList, kShow, kInquire and kInquirePeer
   kSpdEntry = 69,  // answer to kSpd
   kSaEntry = 70,   // answer to kSa
   kIncident = 71,  // answer to kWhy
@@ -112,8 +114,11 @@ struct Attached {
 static_assert(sizeof(Attached) == 24);
 
 inline constexpr uint32_t kRequestNonblocking = 1;  // the socket has O_NONBLOCK
+inline constexpr uint32_t kRequestLatches = 2;      // kLatches: the latch of each (LATCHKEY_LATCH)
+inline constexpr uint32_t kRequestMarks = 4;  // kLatches: their marks (SO_RCVMARK), by its own wish
 
-// kConnect, kListen, kAccept, kRelease, kHold, kPeer, kInquire, kBinding.
+// kConnect, kListen, kAccept, kRelease, kHold, kPeer, kLatches, kInquire, kBinding. The answer to
+// kLatches is a kDecision: kBypass, done; kRefused, with its errno.
 struct SocketRequest {
   Header header;
   uint32_t flags;
@@ -121,6 +126,15 @@ struct SocketRequest {
   Endpoint remote;  // kConnect, kPeer: where to; else family 0
 };
 static_assert(sizeof(SocketRequest) == 48);
+
+// kInquirePeer.
+struct PeerInquiry {
+  Header header;
+  uint32_t flags;  // 0
+  int32_t fd;      // as above
+  uint64_t id;
+};
+static_assert(sizeof(PeerInquiry) == 32);
 
 inline constexpr size_t kWishSize = 2048;
 
@@ -211,9 +225,11 @@ struct LatchRecord {
   char policy[kNameSize];
   char rule[kNameSize];
   char program[kPathSize];
+  uint64_t listener;  // a peer of an unconnected UDP socket: the id of that socket's latch; else 0
+  uint64_t dropped;   // datagrams that came for such a socket and were not taken in
 };
 static_assert(sizeof(LatchRecord) ==
-              16 + 16 + 96 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize);
+              16 + 16 + 96 + 24 + 8 + 2 * kIdSize + 5 * kNameSize + kPathSize + 16);
 static_assert(sizeof(LatchRecord) <= kMaxMessage);
 
 // An XFRM selector; a prefix whose endpoint has family 0 is any.

@@ -1,10 +1,10 @@
 // The session's shared page: what the shim may know without asking.
 //
-// The broker writes it, every process of the session maps it read-only. It holds two things: the
+// The broker writes it, every process of the session maps it read-only. It holds three things: the
 // policy compiled to what the shim may settle alone (bypass and discard; everything else is asked),
-// and the latches in trouble, so that a failed or ended call on a socket can be told as ECONNRESET.
-// A latch in good order has no slot: data calls look here only when something already failed.
-// Position-independent, plain data, no run-time library.
+// the latches of datagrams (latch_table.h), and the latches in trouble, so that a failed or ended
+// call on a socket can be told as ECONNRESET. A latch in good order has no slot: data calls look
+// here only when something already failed. Position-independent, plain data, no run-time library.
 #ifndef SHIM_WIRE_PAGE_H_
 #define SHIM_WIRE_PAGE_H_
 
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shim/wire/latch_table.h"
 #include "shim/wire/messages.h"
 
 namespace latchkey::wire {
@@ -64,6 +65,8 @@ inline constexpr uint32_t kPageRequests = 8;  // sockets with requests of their 
 inline constexpr uint32_t kPageDatagramRules = 16;
 // A rule is about datagrams that come in: a UDP socket that is bound is to be held.
 inline constexpr uint32_t kPageHold = 32;
+// Some program of the session wants to be told of latches with datagrams.
+inline constexpr uint32_t kPageLatches = 64;
 
 struct Page {
   uint32_t magic;
@@ -81,9 +84,11 @@ struct Page {
   // Programs whose exec may drop the shim: paths with a zero behind, an empty one ends the list.
   // Written before the page is handed out.
   char drop_preload[kPageExempt][kPathSize];
+  LatchTable latches;
 };
 static_assert(offsetof(Page, rules) == 32);
 static_assert(offsetof(Page, drop_preload) == 137248);
+static_assert(offsetof(Page, latches) == 141344);
 
 inline constexpr uint64_t kTombstone = ~uint64_t{0};
 

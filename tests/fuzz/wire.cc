@@ -25,6 +25,7 @@ void CheckMessage(const wire::Received& received) {
     case wire::Type::kListen:
     case wire::Type::kAccept:
     case wire::Type::kRelease:
+    case wire::Type::kLatches:
     case wire::Type::kInquire:
     case wire::Type::kBinding: {
       const latchkey::SocketAddress remote =

@@ -19,7 +19,7 @@ OPEN, LIST, SHOW, BREAK, RESUME, WATCH = 1, 16, 17, 21, 22, 23
 OPENED, LATCH, DONE, EVENT = 65, 68, 72, 73
 LIMIT, BAD_REQUEST = 21, 24
 ENDPOINT = struct.Struct("=HHI16s")
-RECORD = struct.Struct("=Q6BH24s24s24s24s5IHBBQ256s256s64s64s64s64s64s256s")
+RECORD = struct.Struct("=Q6BH24s24s24s24s5IHBBQ256s256s64s64s64s64s64s256s2Q")
 
 
 def endpoint(address, port):
@@ -28,7 +28,7 @@ def endpoint(address, port):
 
 def record(latch):
     if latch == 0:
-        return RECORD.pack(*([0] * 8), *([bytes(24)] * 4), *([0] * 9), *([b""] * 8))
+        return RECORD.pack(*([0] * 8), *([bytes(24)] * 4), *([0] * 9), *([b""] * 8), 0, 0)
     state = 1 if latch == 3 else 2
     listener = latch == 3
     return RECORD.pack(
@@ -36,7 +36,7 @@ def record(latch):
         endpoint("10.9.0.1", 80), bytes(24) if listener else endpoint("10.9.0.2", 40000),
         bytes(24), bytes(24), 0 if listener else 42, 0, 0, 99, 0, 256, 1, 0, 1700000000,
         b"" if listener else b"b.example\x1b[2J", b"", b"", b"" if listener else b"aes-gcm-16", b"",
-        b"web", b"server", b"/usr/sbin/nginx")
+        b"web", b"server", b"/usr/sbin/nginx", 0, 0)
 
 
 def event(serial, time, before, stalled=0, state=2, reason=0, direction=2):

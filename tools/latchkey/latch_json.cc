@@ -43,6 +43,12 @@ Json NatJson(const Peering& peering) {
   return Json{{"local", peering.nat_local}, {"remote", peering.nat_remote}};
 }
 
+Json RemoteJson(const Latch& latch) {
+  Json remote = EndpointJson(latch.flow.remote);
+  if (AnyPort(latch)) remote["port"] = nullptr;
+  return remote;
+}
+
 Json LatchJson(const Latch& latch) {
   const bool listener = latch.state == State::kListener;
   const bool pinned = latch.protection.protocol != SaProtocol::kNone;
@@ -51,7 +57,7 @@ Json LatchJson(const Latch& latch) {
       {"state", StateName(latch.state)},
       {"protocol", OrNull(ProtocolWord(latch.flow.protocol))},
       {"local", EndpointJson(latch.flow.local)},
-      {"remote", listener ? Json(nullptr) : EndpointJson(latch.flow.remote)},
+      {"remote", listener ? Json(nullptr) : RemoteJson(latch)},
       {"peer_id", OrNull(latch.identity.peer_id)},
       {"local_id", OrNull(latch.identity.local_id)},
       {"auth", OrNull(latch.identity.auth)},
@@ -74,6 +80,8 @@ Json LatchJson(const Latch& latch) {
       {"offload", OrNull(OffloadWord(latch))},
       {"outer", OuterJson(latch.peering)},
       {"nat", NatJson(latch.peering)},
+      {"listener", OrNull(latch.listener)},
+      {"dropped", CountsDropped(latch) ? Json(latch.dropped) : Json(nullptr)},
   };
 }
 
@@ -193,6 +201,12 @@ std::string OffloadWord(const Latch& latch) {
 
 bool NatKnown(const Peering& peering) {
   return peering.nat_local || peering.nat_remote || peering.remote.address.family != Family::kNone;
+}
+
+bool AnyPort(const Latch& latch) { return latch.listener != 0 && latch.flow.remote.port == 0; }
+
+bool CountsDropped(const Latch& latch) {
+  return latch.state == State::kListener && latch.flow.protocol == kProtocolUdp;
 }
 
 std::string SpiText(uint32_t spi) {

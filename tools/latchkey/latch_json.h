@@ -37,6 +37,11 @@ std::string DispositionWord(const Latch& latch);
 // "none", "crypto" or "packet"; "" of a latch without SAs.
 std::string OffloadWord(const Latch& latch);
 
+// True for a peer of an unconnected UDP socket that is one whatever its port.
+bool AnyPort(const Latch& latch);
+// True for an unconnected UDP socket, of which `dropped` is known.
+bool CountsDropped(const Latch& latch);
+
 // True where the key manager said which NATs there are: with the addresses of its own SA.
 bool NatKnown(const Peering& peering);
 

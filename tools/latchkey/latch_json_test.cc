@@ -45,9 +45,32 @@ TEST_CASE("An established latch has every field") {
       "reqid": 42, "spi_in": "0x0000c0de", "spi_out": "0xffffffff", "pin": "reqid",
       "program": "/usr/bin/curl", "pid": 1234, "uid": 1000, "policy": "web", "rule": "server",
       "since": "2023-11-14T22:13:20Z", "reason": null, "disposition": "reset", "implicit": false,
-      "clear": false, "offload": "none", "outer": null, "nat": null
+      "clear": false, "offload": "none", "outer": null, "nat": null, "listener": null,
+      "dropped": null
     }
   })"));
+}
+
+TEST_CASE("A peer of an unconnected UDP socket names that, which says what it dropped") {
+  Latch peer = Established();
+  peer.flow.protocol = kProtocolUdp;
+  peer.flow.remote.port = 0;
+  peer.listener = 3;
+  peer.dropped = 9;  // not a peer's
+  Json shown = Json::parse(ShowJson(peer))["latch"];
+  CHECK(shown["listener"] == 3);
+  CHECK(shown["dropped"].is_null());
+  CHECK(shown["remote"] == Json::parse(R"({"address": "fd00::2", "port": null})"));
+  Latch socket;
+  socket.id = 3;
+  socket.state = State::kListener;
+  socket.flow.protocol = kProtocolUdp;
+  socket.dropped = 9;
+  shown = Json::parse(ShowJson(socket))["latch"];
+  CHECK(shown["listener"].is_null());
+  CHECK(shown["dropped"] == 9);
+  socket.flow.protocol = kProtocolTcp;
+  CHECK(Json::parse(ShowJson(socket))["latch"]["dropped"].is_null());
 }
 
 TEST_CASE("What is absent is null, never left out") {

@@ -41,7 +41,10 @@ std::string EndpointText(const SocketAddress& endpoint) {
 }
 
 std::string RemoteText(const Latch& latch) {
-  return latch.state == State::kListener ? "*" : EndpointText(latch.flow.remote);
+  if (latch.state == State::kListener) return "*";
+  if (!AnyPort(latch)) return EndpointText(latch.flow.remote);
+  const std::string text = EndpointText(latch.flow.remote);
+  return text.substr(0, text.size() - 1) + "*";
 }
 
 std::string OuterText(const Peering& peering) {
@@ -184,6 +187,8 @@ std::string ShowText(const Latch& latch) {
   line("offload", OffloadWord(latch));
   line("outer", OuterText(latch.peering));
   line("nat", NatText(latch.peering));
+  line("listener", latch.listener == 0 ? "" : std::to_string(latch.listener));
+  line("dropped", CountsDropped(latch) ? std::to_string(latch.dropped) : "");
   return text;
 }
 

@@ -182,6 +182,7 @@ class Broker {
     server.Use(engine);
     Legacy legacy = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
     server.RestoreWishes(old);
+    server.RestoreTold();
     if (legacy.incomplete && OtherBrokers(arguments_.run_dir)) {
       Log("error: what the journal lacks may be another broker's, and is left alone");
       legacy.incomplete = false;

@@ -23,12 +23,13 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 # pylint: disable=wrong-import-position
 from sock_datagrams import Datagrams
+from sock_latches import Latches
 from sock_options import Options
 from sock_processes import Processes
 from sock_words import GivenUp, family_of, give_up, name_of, word
 
 
-class Sockets(Options, Datagrams, Processes):
+class Sockets(Options, Datagrams, Latches, Processes):
     def __init__(self):
         self.seconds = 20.0
         self.elapsed_ms = 0

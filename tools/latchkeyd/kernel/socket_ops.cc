@@ -147,6 +147,13 @@ Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask) {
   return {};
 }
 
+Result<void> TellSocketMarks(int fd, bool on) {
+  const int value = on ? 1 : 0;
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVMARK, &value, sizeof(value)) == 0) return {};
+  const Reason reason = errno == ENOPROTOOPT ? Reason::kUnsupported : Reason::kKernelRefused;
+  return Fail(reason, "set SO_RCVMARK", strerror(errno));
+}
+
 std::optional<Address> SourceFinder::Find(const Address& remote, uint32_t scope) {
   if (remote.family == Family::kNone) return std::nullopt;
   const bool v6 = remote.family == Family::kV6;

@@ -35,6 +35,9 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
 // Implements KernelPort::SetMark().
 Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask);
 
+// Implements KernelPort::TellMarks().
+Result<void> TellSocketMarks(int fd, bool on);
+
 // Implements KernelPort::SourceAddress(). The sockets that ask have a policy that lets them past
 // the SPD, so that asking triggers no key exchange; they are kept, since making one is what takes
 // time.

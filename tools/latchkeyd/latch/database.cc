@@ -29,16 +29,21 @@ Entry* Database::Insert(Entry entry) {
 Entry* Database::Restore(Entry entry) {
   const State birth = entry.latch.state;
   if (birth == State::kClosed) return nullptr;
-  if (entry.hint.cookie == 0 || FindByCookie(entry.hint.cookie) != nullptr) return nullptr;
+  const bool peer = entry.latch.listener != 0;  // its socket is its listener's
+  if (!peer && (entry.hint.cookie == 0 || FindByCookie(entry.hint.cookie) != nullptr)) {
+    return nullptr;
+  }
   if (entry.latch.id == 0) entry.latch.id = next_id_;
   if (entry.latch.id >= next_id_) next_id_ = entry.latch.id + 1;
   const uint64_t id = entry.latch.id;
   auto [it, fresh] = entries_.emplace(id, std::move(entry));
   if (!fresh) return nullptr;
-  by_cookie_[it->second.hint.cookie] = id;
-  ++by_uid_[it->second.latch.uid];
+  if (!peer) {
+    by_cookie_[it->second.hint.cookie] = id;
+    ++by_uid_[it->second.latch.uid];
+    by_remote_[it->second.latch.flow.remote.address].insert(id);
+  }
   if (birth == State::kListener) listeners_.insert(id);
-  by_remote_[it->second.latch.flow.remote.address].insert(id);
   observer_.OnState(it->second, birth);
   return &it->second;
 }
@@ -58,6 +63,10 @@ void Database::Remove(uint64_t id, wire::Reason reason) {
   if (it == entries_.end()) return;
   Entry& entry = it->second;
   SetState(entry, State::kClosed, reason);
+  if (entry.latch.listener != 0) {
+    entries_.erase(it);
+    return;
+  }
   by_cookie_.erase(entry.hint.cookie);
   auto uid = by_uid_.find(entry.latch.uid);
   if (uid != by_uid_.end() && --uid->second == 0) by_uid_.erase(uid);
@@ -85,6 +94,11 @@ const Entry* Database::Find(uint64_t id) const {
 }
 
 Entry* Database::FindByCookie(uint64_t cookie) {
+  auto it = by_cookie_.find(cookie);
+  return it == by_cookie_.end() ? nullptr : Find(it->second);
+}
+
+const Entry* Database::FindByCookie(uint64_t cookie) const {
   auto it = by_cookie_.find(cookie);
   return it == by_cookie_.end() ? nullptr : Find(it->second);
 }

@@ -1,5 +1,6 @@
 // The Latch Database (RFC 5660, section 2.3): every latch by id and by its socket's cookie, and the
-// one function that changes a latch's state.
+// one function that changes a latch's state. Latches of the peers of an unconnected UDP socket
+// (with a `listener`) are found by id alone, and do not count against a user's.
 #ifndef TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 #define TOOLS_LATCHKEYD_LATCH_DATABASE_H_
 
@@ -38,6 +39,7 @@ class Database {
   Entry* Find(uint64_t id);
   const Entry* Find(uint64_t id) const;
   Entry* FindByCookie(uint64_t cookie);
+  const Entry* FindByCookie(uint64_t cookie) const;
   // The latches of flows with that address, and the listeners.
   std::set<uint64_t> WithRemote(const Address& remote) const;
   const std::set<uint64_t>& listeners() const { return listeners_; }

@@ -25,6 +25,7 @@
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/latch/legacy.h"
 #include "tools/latchkeyd/latch/observer.h"
+#include "tools/latchkeyd/latch/peer_look.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
 namespace latchkey::broker {
@@ -41,6 +42,8 @@ struct Options {
   int64_t name_ms = 15'000;      // how long an SA that serves a latch may go without a name
   int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
+  // The filter's maps are the whole host's: of each one user, root excepted, gets a quarter.
+  size_t filter_share = 16'384;
   bool shared_guards = false;  // another broker's standing guards may serve us too
   // What system.toml says.
   std::shared_ptr<const policy::SystemPolicy> system =
@@ -77,17 +80,23 @@ class Engine {
   // Nobody waits for this ticket any more.
   void Cancel(uint64_t ticket);
 
-  // Makes a socket ready for a program's own request: marked, so that it sends nothing before the
-  // request is decided. Returns what it is; bad-request for one that was used before.
+  // Makes a TCP or UDP socket ready for a program's own request: marked, so that it sends nothing
+  // before the request is decided. Returns what it is; bad-request for one that was used before.
   Result<SocketFacts> Reserve(int fd);
 
-  // True for an idle TCP socket that bears the mark and has no latch: it was reserved, or an
+  // True for an idle socket that bears the mark and has no latch: it was reserved, or an
   // earlier latch left it.
   bool IsMarkedAlone(int fd);
 
   // The latch of a socket as it is now, with the address that its end has; nothing where it has
   // none. A listener's child has one from accept on.
   std::optional<Latch> LatchOf(int fd);
+
+  // The same of a peer of the socket, by its latch's id; or of the socket itself.
+  std::optional<Latch> PeerLatchOf(int fd, uint64_t id);
+
+  // A latch as it is shown: with what the kernel counts of it.
+  Latch Shown(const Entry& entry);
 
   // Begins to find the channel binding of a socket's latch; returns a ticket for one OnBinding(),
   // or 0: there is none. For a latch in good order, both of whose ends have public keys.
@@ -117,6 +126,7 @@ class Engine {
   void Stop(bool others = false);
 
   const Database& database() const { return database_; }
+  uint32_t tag_mask() const { return options_.tag_mask; }
 
   // For the control program: the SPD as last dumped, and the SAs with who is behind them.
   const std::vector<SpdEntry>& spd() const { return spd_; }
@@ -264,6 +274,8 @@ class Engine {
   Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
+  bool AgeOut(Entry& entry);
+  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
                               bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
@@ -274,6 +286,21 @@ class Engine {
   const Identity* RivalOf(const Entry& entry, const SocketAddress& remote,
                           const Identity& identity) const;
   bool RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& peer);
+  // engine_held_look.cc: one of them.
+  PeerLook LookAtPeer(const Entry& entry, const SocketAddress& remote, HeldPeer& peer) const;
+  void Unbind(HeldPeer& peer, const PeerLook& look);
+  void JudgePeer(const Entry& entry, const SocketAddress& remote, HeldPeer& peer,
+                 PeerLook& look) const;
+  void ServePeer(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way, PeerLook& look);
+  std::vector<SaKey> ServeInDoubt(HeldPeer& peer, const PeerLook::Way& way, PeerLook& look,
+                                  std::optional<Guard>& guard) const;
+  std::vector<SaKey> ServeBySas(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way,
+                                PeerLook& look, std::optional<Guard>& guard) const;
+  // engine_held_latches.cc: their latches.
+  Entry* MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look);
+  void NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look);
+  void EndPeerLatch(HeldPeer& peer, Reason reason);
+  bool LookAtPeerOf(const Entry& latch);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);

@@ -8,6 +8,11 @@ Reason Engine::AdminBreak(uint64_t id) {
   Entry* entry = database_.Find(id);
   if (entry == nullptr) return Reason::kBadRequest;
   const State state = entry->latch.state;
+  if (entry->latch.listener != 0) {
+    if (state != State::kEstablished && state != State::kBroken) return Reason::kBadRequest;
+    entry->admin_broken = true;
+    return LookAtPeerOf(*entry) ? Reason::kNone : Reason::kBadRequest;
+  }
   if (state == State::kBroken && entry->latch.suspends) {
     entry->admin_broken = true;
     Restate(*entry, Reason::kAdmin);
@@ -26,6 +31,9 @@ Reason Engine::AdminResume(uint64_t id) {
     return Reason::kBadRequest;
   }
   entry->admin_broken = false;
+  if (entry->latch.listener != 0) {
+    return LookAtPeerOf(*entry) ? Reason::kNone : Reason::kBadRequest;
+  }
   CheckLatch(*entry);
   if (entry->latch.state == State::kBroken) Restate(*entry, Obstacle(*entry, Stand(*entry)));
   return Reason::kNone;

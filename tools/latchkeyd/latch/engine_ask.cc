@@ -5,11 +5,20 @@
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
+namespace {
+
+// True for a socket that nothing was done with yet.
+bool IsFresh(const SocketFacts& facts) {
+  if (facts.stream_tcp) return facts.tcp_state == kTcpClose;
+  return facts.local.port == 0 && facts.remote.address.family == Family::kNone;
+}
+
+}  // namespace
 
 Result<SocketFacts> Engine::Reserve(int fd) {
-  Result<SocketFacts> facts = InspectTcp(fd);
+  Result<SocketFacts> facts = InspectFlow(fd);
   if (!facts) return facts;
-  if (facts->tcp_state != kTcpClose || database_.FindByCookie(facts->cookie) != nullptr) {
+  if (!IsFresh(*facts) || database_.FindByCookie(facts->cookie) != nullptr) {
     return Fail(Reason::kBadRequest, "reserve socket", "it was used before");
   }
   // The standing BLOCK holds what leaves with the mark: a program cannot be quicker than its
@@ -22,9 +31,16 @@ Result<SocketFacts> Engine::Reserve(int fd) {
 }
 
 bool Engine::IsMarkedAlone(int fd) {
-  const Result<SocketFacts> facts = InspectTcp(fd);
-  return facts && facts->tcp_state == kTcpClose && (facts->mark & options_.guard_mark) != 0 &&
+  const Result<SocketFacts> facts = InspectFlow(fd);
+  const bool idle = facts && (facts->datagram_udp || facts->tcp_state == kTcpClose);
+  return idle && (facts->mark & options_.guard_mark) != 0 &&
          database_.FindByCookie(facts->cookie) == nullptr;
+}
+
+Latch Engine::Shown(const Entry& entry) {
+  Latch latch = entry.latch;
+  if (entry.held) latch.dropped = kernel_.DroppedDatagrams(entry.hint.cookie);
+  return latch;
 }
 
 std::optional<Latch> Engine::LatchOf(int fd) {
@@ -32,10 +48,18 @@ std::optional<Latch> Engine::LatchOf(int fd) {
   if (!facts || !facts->inet || !facts->own_netns) return std::nullopt;
   const Entry* entry = database_.FindByCookie(facts->cookie);
   if (entry == nullptr) return std::nullopt;
-  Latch latch = entry->latch;
+  Latch latch = Shown(*entry);
   // The database hears of what the kernel chose at connect a little later.
   if (facts->local.port != 0) latch.flow.local = facts->local;
   return latch;
+}
+
+std::optional<Latch> Engine::PeerLatchOf(int fd, uint64_t id) {
+  std::optional<Latch> latch = LatchOf(fd);
+  if (!latch || latch->id == id) return latch;
+  const Entry* peer = database_.Find(id);
+  if (peer == nullptr || peer->latch.listener != latch->id) return std::nullopt;
+  return peer->latch;
 }
 
 uint64_t Engine::AskBinding(int fd) {

@@ -13,6 +13,8 @@ namespace {
 
 // How many peers one socket may have asked about.
 constexpr size_t kMostAsked = 1024;
+// Those let pass in clear that were not asked about for so long make way for others then.
+constexpr int64_t kIdleMs = 60'000;
 
 size_t CountAsked(const Held& held) {
   return static_cast<size_t>(
@@ -115,23 +117,21 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
                                     const SocketAddress& remote, bool clear, bool same_host) {
   Held& held = *entry.held;
   if (const auto found = held.peers.find(remote); found != held.peers.end()) {
+    found->second.asked_at = kernel_.NowMs();
     if (found->second.clear == clear) {
       found->second.asked = true;  // one that has SAs may be there without
       return &found->second;
     }
     return Fail(Reason::kConflictSpd, "ask about peer", "what the system asks has changed");
   }
-  size_t of_user = 0;
-  for (const uint64_t id : database_.listeners()) {
-    const Entry& each = *database_.Find(id);
-    if (each.held && each.latch.uid == entry.latch.uid) of_user += CountAsked(*each.held);
-  }
-  if (CountAsked(held) >= kMostAsked || of_user >= options_.latches_per_uid) {
+  const std::vector<DatagramRegion> before = RegionsOf(held);
+  const bool room = CountAsked(held) < kMostAsked || AgeOut(entry);
+  if (!room || !HasShare(entry.latch.uid, 0, 1)) {
     return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
   }
-  const std::vector<DatagramRegion> before = RegionsOf(held);
   HeldPeer& peer = held.peers[remote];
   peer.asked = true;
+  peer.asked_at = kernel_.NowMs();
   peer.clear = clear;
   peer.same_host = same_host;
   const std::vector<DatagramRegion> regions = RegionsOf(held);
@@ -143,6 +143,42 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
   if (done) return &peer;
   held.peers.erase(remote);
   return std::unexpected(done.error());
+}
+
+// Whoever can have the program answer him in clear, under whatever address, could use all of them
+// up. The oldest quarter goes, and is asked about again when the program sends there. False where
+// all have been asked about a moment ago.
+bool Engine::AgeOut(Entry& entry) {
+  Held& held = *entry.held;
+  std::vector<std::pair<int64_t, SocketAddress>> idle;
+  for (const auto& [remote, peer] : held.peers) {
+    const bool old = peer.asked_at <= kernel_.NowMs() - kIdleMs;
+    if (peer.asked && peer.clear && old) idle.emplace_back(peer.asked_at, remote);
+  }
+  if (idle.empty()) return false;
+  std::ranges::sort(idle);
+  if (idle.size() > kMostAsked / 4) idle.resize(kMostAsked / 4);
+  for (const auto& [when, remote] : idle) {
+    for (const Guard& guard : held.peers.at(remote).guards) guards_.Drop(guard);
+    held.peers.erase(remote);
+  }
+  held.aged_out += idle.size();
+  observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                      ": it sends to so many in clear " + "that the oldest made way, " +
+                      std::to_string(held.aged_out) + " until now");
+  return true;
+}
+
+// True where a user may have so many regions, and peers that are asked about, more.
+bool Engine::HasShare(uint32_t uid, size_t regions, size_t asked) const {
+  for (const uint64_t id : database_.listeners()) {
+    const Entry& each = *database_.Find(id);
+    if (!each.held || each.latch.uid != uid) continue;
+    regions += each.held->regions.size();
+    asked += CountAsked(*each.held);
+  }
+  if (asked > options_.latches_per_uid) return false;
+  return uid == 0 || std::max(regions, asked) <= options_.filter_share;
 }
 
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,

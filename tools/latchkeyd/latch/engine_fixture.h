@@ -62,7 +62,10 @@ struct Broker {
   void Crash() { Restart(Left()); }
   Legacy Left() const {
     Legacy legacy;
-    for (const auto& [id, entry] : engine->database().entries()) legacy.latches.push_back(entry);
+    for (const auto& [id, entry] : engine->database().entries()) {
+      if (entry.latch.listener == 0) legacy.latches.push_back(entry);
+    }
+    legacy.last_id = engine->database().last_id();
     for (const auto& [guard, count] : observer.journal) legacy.guards.push_back(guard);
     for (const auto& [key, voucher] : observer.vouchers) legacy.vouchers.push_back(voucher);
     return legacy;

@@ -371,7 +371,22 @@ TEST_CASE("A socket asks about so many and no more") {
     REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
   }
   CHECK(broker.Peer(fd, "10.9.0.2", 3000).reason == Reason::kLimit);
+  broker.Pass(59'000);
   CHECK(broker.Peer(fd, "10.9.0.2", 1000).verdict == Verdict::kLatched);
+  CHECK(broker.Peer(fd, "10.9.0.2", 3000).reason == Reason::kLimit);
+  // Who was not asked about for a minute makes way: the oldest, not all, and not the last.
+  broker.Pass(1'000);
+  const int warnings = broker.observer.warnings;
+  CHECK(broker.Peer(fd, "10.9.0.2", 3000).verdict == Verdict::kLatched);
+  CHECK(broker.observer.warnings == warnings + 1);
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 3000));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 3000));
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 1000));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1001));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1001));
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 2000));
+  CHECK(broker.Peer(fd, "10.9.0.2", 1001).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 1001));
   // And one user's sockets together about as many as he may have latches.
   broker.options.latches_per_uid = 3;
   broker.Crash();
@@ -380,6 +395,22 @@ TEST_CASE("A socket asks about so many and no more") {
   const int other = broker.Held(40'001);
   CHECK(broker.Peer(other, "10.9.0.2", 3).verdict == Verdict::kLatched);
   CHECK(broker.Peer(other, "10.9.0.2", 4).reason == Reason::kLimit);
+}
+
+TEST_CASE("One user has no more than his share of the filter's maps; root has what there is") {
+  HoldBroker broker(ClientPolicy());
+  broker.options.filter_share = 3;
+  broker.Restart(Legacy{});
+  const uint32_t uid = GENERATE(0U, 1000U);
+  broker.client.requester.uid = uid;
+  for (uint16_t port = 1000; port < 1003; ++port) REQUIRE(broker.Held(port) > 0);
+  const Answer another = broker.Hold(broker.Bound(1003));
+  CHECK((another.reason == Reason::kLimit) == (uid != 0));
+  const int fd = broker.kernel.next_fd - 2;  // the last one that is held, of a user
+  for (uint16_t port = 1; port < 4; ++port) {
+    REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
+  }
+  CHECK((broker.Peer(fd, "10.9.0.2", 4).reason == Reason::kLimit) == (uid != 0));
 }
 
 TEST_CASE("Where the SAs cannot be read, nothing protected moves") {

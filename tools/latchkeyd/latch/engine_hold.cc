@@ -101,13 +101,23 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
   Result<HoldPlan> plan = PlanHold(*client.policy, system(), facts->local, FamiliesOf(*facts),
                                    options_.guard_mark, client.requester.grants);
   if (!plan) return Shun(client, fd, *facts, flow, plan.error());
+  const bool clear = std::ranges::any_of(plan->regions, [](const DatagramRegion& region) {
+    return region.need == DatagramRegion::Need::kPass;
+  });
+  if (client.policy->floor != nullptr && clear) {
+    return Shun(
+        client, fd, *facts, flow,
+        Error{"hold socket", "its request must protect what comes in", Reason::kUnsupported});
+  }
   if (!plan->held) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass, was_held);
   Entry entry;
   FillOwner(entry, client, *facts, fd_hint, kernel_);
   entry.latch.state = State::kListener;
   entry.latch.flow = flow;
   Result<void> done = Conflicting(entry, *plan);
-  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+  const uint32_t uid = client.requester.uid;
+  if (database_.CountOfUid(uid) >= options_.latches_per_uid ||
+      !HasShare(uid, plan->regions.size(), 0)) {
     done = Fail(Reason::kLimit, "hold socket", "too many latches of one user");
   }
   if (done) done = HoldSocket(entry, fd, *facts, *plan);

@@ -97,8 +97,10 @@ Reason Engine::Obstacle(const Entry& entry, const Standing& standing) const {
 void Engine::CheckLatch(Entry& entry) {
   Latch& latch = entry.latch;
   const bool suspended = latch.state == State::kBroken && latch.suspends;
-  // One that goes in clear has no SA to lose, and none can contradict it.
-  if (latch.clear || (latch.state != State::kEstablished && !suspended)) return;
+  // One that goes in clear has no SA to lose, and none can contradict it. A peer of an unconnected
+  // UDP socket is looked at with that (RefreshPeer).
+  if (latch.clear || latch.listener != 0 || (latch.state != State::kEstablished && !suspended))
+    return;
   const Standing standing = Stand(entry);
   if (suspended) {
     if (Obstacle(entry, standing) == Reason::kNone) Recover(entry, standing);

@@ -161,7 +161,7 @@ void Engine::OnKeys() {
   // What became of their SAs while it was away it cannot know, and will not ask for by itself.
   for (auto& [id, entry] : database_.entries()) {
     if (entry.latch.state != State::kEstablished || entry.stalled_since == 0) continue;
-    if (entry.rekindled_at != 0) continue;
+    if (entry.rekindled_at != 0 || entry.latch.listener != 0) continue;
     entry.rekindled_at = kernel_.NowMs();
     Rekindle(entry);
   }

@@ -354,9 +354,12 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
 // True when a latch holds an entry of this one's selector and mark, under whatever reqid.
 bool Engine::Leaned(const Guard& guard) const {
   return std::ranges::any_of(database_.entries(), [&guard](const auto& each) {
-    return std::ranges::any_of(each.second.guards, [&guard](const Guard& held) {
-      return held.out == guard.out && held.mark == guard.mark && held.selector == guard.selector;
+    bool leaned = false;
+    EachGuard(each.second, [&](const Guard& held) {
+      leaned = leaned || (held.out == guard.out && held.mark == guard.mark &&
+                          held.selector == guard.selector);
     });
+    return leaned;
   });
 }
 

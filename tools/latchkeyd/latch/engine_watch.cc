@@ -115,7 +115,8 @@ void Engine::OnEvents(const std::vector<KernelEvent>& events) {
       // Without the facts nothing can be vouched for.
       observer_.OnWarning("cannot read the SAD and SPD: " + done.error().ToString());
       for (auto& [id, entry] : database_.entries()) {
-        if (entry.latch.state == State::kEstablished) Break(entry, Reason::kSuspectGap);
+        const bool own = entry.latch.state == State::kEstablished && entry.latch.listener == 0;
+        if (own) Break(entry, Reason::kSuspectGap);
         if (entry.held) RefreshHeld(entry);
       }
       return;
@@ -183,6 +184,7 @@ void Engine::CheckListeners(const std::set<Address>* peers) {
 
 void Engine::CheckSystem() {
   for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.listener != 0) continue;
     if (entry.latch.state == State::kEstablished && !SystemAllows(entry)) {
       Break(entry, Reason::kConflictSpd);
     } else if (entry.latch.state == State::kBroken) {
@@ -234,6 +236,7 @@ void Engine::Tick(bool reap_now) {
   if (stale_) OnEvents({});
   DropLingering(now);
   for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.listener != 0) continue;
     const bool established = entry.latch.state == State::kEstablished;
     if (established && entry.stalled_since != 0 &&
         now - entry.stalled_since >= options_.sa_grace_ms) {
@@ -278,6 +281,7 @@ void Engine::Reap(bool thorough) {
   std::vector<Entry*> missing;
   const bool mourn = thorough || now - last_mourning_ >= kMourningMs;
   for (auto& [id, entry] : database_.entries()) {
+    if (entry.latch.listener != 0) continue;  // it goes with its listener
     const auto it = by_cookie.find(entry.hint.cookie);
     if (it == by_cookie.end()) {
       // A broken one stays to be seen for a while, even when its program has closed the socket.
@@ -326,6 +330,10 @@ wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
     EachGuard(held, [&](const Guard& guard) { its = its || Shows(entry, guard); });
     if (!its) continue;
     latch = id;
+    for (const auto& [remote, peer] : held.held ? held.held->peers : decltype(Held::peers){}) {
+      const auto shows = [&](const Guard& guard) { return Shows(entry, guard); };
+      if (peer.latch != 0 && std::ranges::any_of(peer.guards, shows)) latch = peer.latch;
+    }
     return wire::Owner::kLatch;
   }
   return wire::Owner::kGuard;

@@ -42,6 +42,7 @@ struct HeldPeer {
   bool asked = false;      // by the program: it stays as long as the socket, SAs or not
   bool clear = false;      // asked: it is let pass in clear
   bool same_host = false;  // clear, and within the host
+  int64_t asked_at = 0;    // asked: NowMs() of the last time
   // With whom, and how protected, its datagrams began to move; nothing as long as none could.
   std::optional<Identity> identity;
   Protection protection;
@@ -49,6 +50,7 @@ struct HeldPeer {
   int64_t doubt_since = 0;  // NowMs() when nobody could vouch for its SAs any more; 0 = fine
   int64_t again_at = 0;     // NowMs() when it is to be looked at without being asked; 0 = never
   wire::Reason why = wire::Reason::kNone;  // nothing moves, as told
+  uint64_t latch = 0;  // its latch's id, from when it is bound to an identity; 0: none
   std::vector<Guard> guards;
   std::set<DatagramAdmission> admissions;
 };
@@ -59,11 +61,12 @@ struct Held {
   std::vector<Prefix> asked;  // whoever is in one, ports matter: nobody there is a peer unasked
   std::map<SocketAddress, HeldPeer> peers;
   std::vector<Family> families;  // those that it can speak
+  uint64_t aged_out = 0;         // peers that made way for others
   int64_t adopted_at = 0;  // NowMs() when it was taken over from a broker before us; 0 = it was not
 };
 
 struct Entry {
-  Latch latch;
+  Latch latch;  // with a `listener`: a peer's, and what it is made of is in that one's `held`
   uint64_t session = 0;
   std::shared_ptr<const policy::Policy> policy;
   policy::Requester requester;

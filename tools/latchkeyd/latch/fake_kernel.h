@@ -21,6 +21,7 @@ class FakeKernel : public KernelPort {
     bool live = true;  // in the kernel's tables
     bool held = true;  // by a process
     uint32_t queued = 0;
+    bool tells_marks = false;
     // UDP: what was done, in order: "push", "policy", "connect", "drain".
     std::vector<std::string> steps;
   };
@@ -28,6 +29,10 @@ class FakeKernel : public KernelPort {
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<void> TellMarks(int fd, bool on) override {
+    sockets.at(fd).tells_marks = on;
+    return {};
+  }
   Result<std::vector<Sa>> DumpSad() override;
   Result<std::vector<SpdEntry>> DumpSpd() override;
   Result<void> AddGuard(const Guard& guard) override;
@@ -57,7 +62,7 @@ class FakeKernel : public KernelPort {
   Result<void> Admit(const DatagramAdmission& admission) override;
   void Dismiss(const DatagramAdmission& admission) override { admissions.erase(admission); }
   void ForgetDatagrams(uint64_t cookie) override;
-  uint64_t DroppedDatagrams(uint64_t) override { return 0; }
+  uint64_t DroppedDatagrams(uint64_t) override { return dropped; }
   Result<void> TagSa(const Sa& sa, uint32_t tag, uint32_t mask) override;
   int64_t NowMs() override { return now; }
   uint64_t WallSeconds() override { return 1'700'000'000; }
@@ -84,6 +89,7 @@ class FakeKernel : public KernelPort {
   std::vector<FragmentBan> bans;
   std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
   std::set<DatagramAdmission> admissions;
+  uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
   std::vector<Guard> renewed;  // in order

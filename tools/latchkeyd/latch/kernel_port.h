@@ -163,6 +163,10 @@ class KernelPort {
   // Sets the bits `value` under `mask` of SO_MARK, leaving the others.
   virtual Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) = 0;
 
+  // Has a UDP socket tell its program the marks of what it receives (SO_RCVMARK), or not.
+  // kUnsupported where the kernel cannot (before Linux 5.19).
+  virtual Result<void> TellMarks(int fd, bool on) = 0;
+
   virtual Result<std::vector<Sa>> DumpSad() = 0;
   virtual Result<std::vector<SpdEntry>> DumpSpd() = 0;
   // Adds an SPD entry, exclusively: kConflictSpd when one of equal selector and mark is there.

@@ -25,6 +25,12 @@ class Observer {
   // Somebody vouches for an SA, or nobody does any more.
   virtual void OnVoucher(const Voucher& voucher) = 0;
   virtual void OnVoucherEnd(const SaKey& key) = 0;
+  // A peer's datagrams are about to be taken in under an admission, or are no more; `latch`: its.
+  virtual void OnAdmission(const DatagramAdmission& admission, uint64_t latch, bool adding) {
+    (void)admission;
+    (void)latch;
+    (void)adding;
+  }
   // An SPD entry of ours is about to be added, or has been taken away.
   virtual void OnGuard(const Guard& guard, bool adding) = 0;
   // A request that was told to wait is decided: never kWait again.

@@ -21,6 +21,19 @@ bool Server::HandleInquire(Connection& connection, wire::Received& request) {
   return Reply(connection, &reply, sizeof(reply));
 }
 
+bool Server::HandleInquirePeer(Connection& connection, wire::Received& request) {
+  const auto& asked = request.As<wire::PeerInquiry>();
+  if (asked.flags != 0) return false;
+  const int fd = request.descriptors[0];
+  wire::LatchRecord reply{};
+  if (const std::optional<Latch> latch = engine_->PeerLatchOf(fd, asked.id)) {
+    reply = ToWire(*latch);
+  }
+  reply.header = wire::MakeHeader(wire::Type::kLatch, asked.header.serial);
+  if (prompt_close_.Close(fd)) request.descriptor_count = 0;
+  return Reply(connection, &reply, sizeof(reply));
+}
+
 bool Server::HandleBinding(Connection& connection, wire::Received& request) {
   const auto& asked = request.As<wire::SocketRequest>();
   if (asked.flags != 0) return false;

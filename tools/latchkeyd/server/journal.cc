@@ -323,6 +323,7 @@ void Journal::Add(const SessionRecord& session) { Write(JournalLine(session)); }
 void Journal::EndSession(uint64_t id) { Write(JournalEndLine("session", id)); }
 void Journal::Add(const Entry& entry) { Write(JournalLine(entry)); }
 void Journal::EndLatch(uint64_t id) { Write(JournalEndLine("latch", id)); }
+void Journal::NoteId(uint64_t id) { Write(JournalLastIdLine(id)); }
 void Journal::Add(const Guard& guard) { Write(JournalLine(guard)); }
 void Journal::EndGuard(const Guard& guard) { Write(JournalEndLine(guard)); }
 void Journal::Add(const Voucher& voucher) { Write(JournalLine(voucher)); }

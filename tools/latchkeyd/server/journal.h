@@ -48,6 +48,8 @@ class Journal {
   void EndSession(uint64_t id);
   void Add(const Entry& entry);
   void EndLatch(uint64_t id);
+  // Of a latch that ends with this broker: its id is not given again.
+  void NoteId(uint64_t id);
   void Add(const Guard& guard);
   void EndGuard(const Guard& guard);
   void Add(const Voucher& voucher);

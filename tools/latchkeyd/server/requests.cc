@@ -31,7 +31,9 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kRelease, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kHold, kAttached, 1, 1, &Server::HandleSocket},
       {wire::Type::kPeer, kAttached, 1, 1, &Server::HandleSocket},
+      {wire::Type::kLatches, kAttached, 1, 1, &Server::HandleLatches},
       {wire::Type::kInquire, kAttached, 1, 1, &Server::HandleInquire},
+      {wire::Type::kInquirePeer, kAttached, 1, 1, &Server::HandleInquirePeer},
       {wire::Type::kWish, kAttached, 1, 1, &Server::HandleWish},
       {wire::Type::kBinding, kAttached, 1, 1, &Server::HandleBinding},
       {wire::Type::kList, kFresh | kControl, 0, 0, &Server::HandleQuery},
@@ -161,7 +163,7 @@ bool Server::HandleQuery(Connection& connection, wire::Received& request) {
     }
   }
   wire::LatchRecord reply{};
-  if (entry != nullptr) reply = ToWire(entry->latch);
+  if (entry != nullptr) reply = ToWire(engine_->Shown(*entry));
   reply.header = wire::MakeHeader(wire::Type::kLatch, query.header.serial);
   return Reply(connection, &reply, sizeof(reply));
 }

@@ -50,7 +50,7 @@ Answer Server::TakeWish(const Client& client, int fd, const std::string& text, i
   }
   const Result<SocketFacts> facts = engine_->Reserve(fd);
   if (!facts) {
-    const bool used = known && known->stream_tcp && known->own_netns &&
+    const bool used = known && (known->stream_tcp || known->datagram_udp) && known->own_netns &&
                       facts.error().reason == Reason::kBadRequest;
     return refuse(facts.error().reason, facts.error().ToString(), used ? EISCONN : 0);
   }
@@ -75,7 +75,8 @@ bool Server::HoldToRequest(Client& client, int fd, wire::Type type) {
       return true;
     }
   }
-  const bool begins = type == wire::Type::kConnect || type == wire::Type::kListen;
+  const bool begins = type == wire::Type::kConnect || type == wire::Type::kListen ||
+                      type == wire::Type::kHold || type == wire::Type::kPeer;
   if (!wishes_lost_ || !begins || !engine_->IsMarkedAlone(fd)) return true;
   OnRefusal(client, Flow{Direction::kOut, kProtocolTcp, {}, {}}, Reason::kSuspectGap,
             "the socket may have had a request that the journal lost");
@@ -115,11 +116,12 @@ void Server::MarkPages() {
 
 void Server::PruneWishes() {
   const int64_t now = kernel_.NowMs();
-  if (wishes_.empty() || now - pruned_at_ < kPruneMs) return;
+  if ((wishes_.empty() && told_.empty()) || now - pruned_at_ < kPruneMs) return;
   pruned_at_ = now;
   const Result<std::unordered_set<uint64_t>> held = kernel_.HeldSocketInodes();
   if (!held) return OnWarning("cannot look for open sockets: " + held.error().ToString());
   for (const uint64_t cookie : wishes_.Prune(*held)) journal_.EndWish(cookie);
+  PruneTold(*held);
 }
 
 }  // namespace latchkey::broker

@@ -183,7 +183,9 @@ void Server::EndIdleSessions() {
 JournalState Server::Snapshot() {
   JournalState state;
   for (const auto& [id, session] : sessions_.all()) state.sessions[id] = session.record;
-  state.latches = engine_->database().entries();
+  for (const auto& [id, entry] : engine_->database().entries()) {
+    if (entry.latch.listener == 0) state.latches.emplace(id, entry);
+  }
   state.guards = guards_;
   state.last_id = engine_->database().last_id();
   for (const auto& [key, known] : engine_->sas().all()) {
@@ -197,7 +199,8 @@ JournalState Server::Snapshot() {
 
 void Server::OnState(const Entry& entry, State from) {
   const Latch& latch = entry.latch;
-  Session* session = sessions_.Find(entry.session);
+  const bool peer = latch.listener != 0;  // of a socket that is not in trouble itself
+  Session* session = peer ? nullptr : sessions_.Find(entry.session);
   // The page first: a program whose call fails from now on must find out why.
   if (session != nullptr && latch.state == State::kBroken) {
     // One that is suspended is no error yet; only what TCP makes of the silence is.
@@ -205,10 +208,13 @@ void Server::OnState(const Entry& entry, State from) {
     if (entry.refused) trouble = wire::Trouble::kRefused;
     SetTrouble(session->page.page(), entry.hint.cookie, trouble, latch.reason);
   }
+  TellState(entry, latch.state == State::kClosed);
   const bool over = latch.state == State::kClosed ||
                     (latch.state == State::kEstablished && from == State::kBroken);
   if (session != nullptr && over) ClearTrouble(session->page.page(), entry.hint.cookie);
-  if (latch.state == State::kClosed) {
+  if (peer) {
+    if (latch.state == from) journal_.NoteId(latch.id);
+  } else if (latch.state == State::kClosed) {
     journal_.EndLatch(latch.id);
   } else {
     journal_.Add(entry);
@@ -226,7 +232,8 @@ void Server::OnState(const Entry& entry, State from) {
 }
 
 void Server::OnStall(const Entry& entry, bool stalled) {
-  if (Session* session = sessions_.Find(entry.session)) {
+  Session* session = entry.latch.listener == 0 ? sessions_.Find(entry.session) : nullptr;
+  if (session != nullptr) {
     if (stalled) {
       SetTrouble(session->page.page(), entry.hint.cookie, wire::Trouble::kNoSa,
                  wire::Reason::kNoSa);
@@ -239,7 +246,9 @@ void Server::OnStall(const Entry& entry, bool stalled) {
   Tell(entry, entry.latch.state, stalled ? wire::kStallBegins : wire::kStallEnds);
 }
 
-void Server::OnMove(const Entry& entry) { journal_.Add(entry); }
+void Server::OnMove(const Entry& entry) {
+  if (entry.latch.listener == 0) journal_.Add(entry);
+}
 
 void Server::OnVoucher(const Voucher& voucher) { journal_.Add(voucher); }
 

@@ -19,6 +19,7 @@
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/server/history.h"
 #include "tools/latchkeyd/server/journal.h"
+#include "tools/latchkeyd/server/latch_table.h"
 #include "tools/latchkeyd/server/offload.h"
 #include "tools/latchkeyd/server/session.h"
 #include "tools/latchkeyd/server/wishes.h"
@@ -85,6 +86,15 @@ struct ReadTexts {
   UniqueFd event;  // readable when there is one
 };
 
+// A UDP socket whose program wants to be told of latches.
+struct Told {
+  uint64_t session = 0;  // in whose page it is told
+  uint64_t inode = 0;
+  uint32_t uid = 0;
+  uint8_t flags = 0;    // of its slot
+  bool missed = false;  // no process held it when it was looked for last
+};
+
 struct ServerOptions {
   int64_t check_in_ms = 5'000;          // after exec, for the shim to be heard of
   int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
@@ -133,12 +143,15 @@ class Server : public Observer {
 
   // Takes over the requests of a broker before us; its sessions are there already.
   void RestoreWishes(const JournalState& old);
+  // Takes over from the pages which programs want to be told of latches.
+  void RestoreTold();
 
   void OnState(const Entry& entry, State from) override;
   void OnStall(const Entry& entry, bool stalled) override;
   void OnMove(const Entry& entry) override;
   void OnVoucher(const Voucher& voucher) override;
   void OnVoucherEnd(const SaKey& key) override;
+  void OnAdmission(const DatagramAdmission& admission, uint64_t latch, bool adding) override;
   void OnGuard(const Guard& guard, bool adding) override;
   void OnAnswer(uint64_t ticket, const Answer& answer) override;
   void OnBinding(uint64_t ticket, const std::string& binding) override;
@@ -158,9 +171,18 @@ class Server : public Observer {
   bool HandleFacts(Connection& connection, wire::Received& request);
   // inquiries.cc.
   bool HandleInquire(Connection& connection, wire::Received& request);
+  bool HandleInquirePeer(Connection& connection, wire::Received& request);
   bool HandleBinding(Connection& connection, wire::Received& request);
   static bool ReplyBound(const Connection& connection, uint32_t serial, int error,
                          const std::string& binding);
+  // told.cc: programs that want to be told of latches with datagrams.
+  bool HandleLatches(Connection& connection, wire::Received& request);
+  Answer TakeLatches(const Client& client, int fd, uint32_t flags);
+  void TellAll(uint64_t cookie);
+  void TellState(const Entry& entry, bool over);
+  wire::LatchTable* TableOf(uint64_t cookie);
+  void Put(wire::LatchTable& table, const LatchLine& line);
+  void PruneTold(const std::unordered_set<uint64_t>& held);
   // requests_own.cc: requests of a program's own.
   bool HandleWish(Connection& connection, wire::Received& request);
   // control.cc.
@@ -210,7 +232,8 @@ class Server : public Observer {
   std::map<uint64_t, Opening> openings_;
   uint64_t last_ticket_ = 0;
   WishTable wishes_;
-  bool wishes_lost_ = false;  // the journal had lines that cannot be read
+  std::map<uint64_t, Told> told_;  // by cookie
+  bool wishes_lost_ = false;       // the journal had lines that cannot be read
   int64_t pruned_at_ = 0;
 };
 

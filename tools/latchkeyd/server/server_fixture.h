@@ -57,6 +57,7 @@ class CookieKernel : public FakeKernel {
     return FakeKernel::BindAny(Number(fd), facts);
   }
   void Drain(int fd) override { FakeKernel::Drain(Number(fd)); }
+  Result<void> TellMarks(int fd, bool on) override { return FakeKernel::TellMarks(Number(fd), on); }
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
                                const std::vector<DatagramRegion>& regions) override {
     return FakeKernel::FilterDatagrams(Number(fd), facts, regions);
@@ -150,6 +151,7 @@ struct Rig {
     server->Use(*engine);
     Legacy legacy = TakeOver(old, *sessions, kernel.now, say);
     server->RestoreWishes(old);
+    server->RestoreTold();
     REQUIRE(engine->Start(std::move(legacy)));
     REQUIRE(journal->Compact(server->Snapshot()));
   }

@@ -1,0 +1,38 @@
+// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. In a session where no program has asked
+// for it these cost two loads. Async-signal-safe, no allocation, errno untouched.
+#ifndef SHIM_LATCHES_H_
+#define SHIM_LATCHES_H_
+
+#include <sys/socket.h>
+
+#include "shim/ancillary.h"
+
+namespace latchkey::shim {
+
+// True when some program of the session wants to be told of latches.
+bool TellsLatches();
+
+// What the program of this socket wants to be told.
+Wants WantsOf(int fd);
+
+// Names the latch of what was received, where its program wants it. `room`: the message's before.
+void NameReceived(int fd, msghdr& message, const Room& room);
+
+// Of what recvmmsg() has room for; of those past the last, nothing.
+struct Rooms {
+  static constexpr unsigned kMost = 256;
+  Room each[kMost];
+
+  Rooms(const mmsghdr* messages, unsigned count);
+};
+void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms);
+
+// True where a message names the latch that it is to leave under.
+bool MayName(const msghdr& message);
+
+// Returns the errno that a datagram is not to be sent with under this latch; 0: none.
+int SendErrorUnder(int fd, uint64_t latch, const msghdr& message);
+
+}  // namespace latchkey::shim
+
+#endif  // SHIM_LATCHES_H_

@@ -1,0 +1,112 @@
+// The latches of an unconnected UDP socket's peers (RFC 5660, 5.2: a latch for each): made when a
+// peer's datagrams begin to move, BROKEN while nothing of it moves for the reason shown, and
+// ESTABLISHED again when all conflicts are gone, for the socket has other peers and stays open.
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/latchkeyd/latch/engine.h"
+
+namespace latchkey::broker {
+namespace {
+
+// Takes over from the pair of SAs that serves it now; true when they are others.
+bool Follow(Latch& latch, const PeerLook& look) {
+  const uint32_t in = look.in->sa.key.spi;
+  const uint32_t out = look.out->sa.key.spi;
+  const bool moved = latch.spi_in != in || latch.spi_out != out;
+  latch.flow.local = look.way->flow.local;
+  latch.peering = look.out->who.verified.peering;
+  latch.offload = std::max(look.out->sa.offload, look.in->sa.offload);
+  latch.reqid = look.out->sa.reqid;
+  latch.spi_in = in;
+  latch.spi_out = out;
+  return moved;
+}
+
+}  // namespace
+
+Entry* Engine::MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look) {
+  Entry made;
+  made.session = entry.session;
+  made.policy = entry.policy;
+  made.requester = entry.requester;
+  made.hint = entry.hint;
+  made.v6_socket = entry.v6_socket;
+  made.created = kernel_.NowMs();
+  made.rule = look.way->verdict.rule;
+  Latch& latch = made.latch;
+  latch = entry.latch;
+  latch.id = 0;
+  latch.listener = entry.latch.id;
+  latch.state = State::kEstablished;
+  latch.flow = look.way->flow;
+  if (peer.asked) latch.flow.direction = Direction::kOut;
+  latch.identity = *peer.identity;
+  latch.protection = peer.protection;
+  latch.implicit = look.way->verdict.implicit;
+  latch.suspends = true;
+  if (made.rule != nullptr) latch.rule = made.rule->name;
+  latch.since = kernel_.WallSeconds();
+  Follow(latch, look);
+  Entry* stored = database_.Insert(std::move(made));
+  if (stored != nullptr) peer.latch = stored->latch.id;
+  return stored;
+}
+
+// Has a peer's latch say what was found. The observer, and so the page, hears of a break before the
+// kernel does.
+void Engine::NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look) {
+  if (!peer.identity) return;
+  Entry* latch = database_.Find(peer.latch);
+  if (latch == nullptr) {
+    if (look.way == nullptr || !look.Moves()) return;
+    latch = MakePeerLatch(entry, peer, look);
+    if (latch == nullptr) return;
+  } else if (look.way != nullptr && Follow(latch->latch, look)) {
+    observer_.OnMove(*latch);
+  }
+  const int64_t now = kernel_.NowMs();
+  Reason why = look.why.reason;
+  const bool stalls = why == Reason::kNone && !look.Moves();
+  if (stalls && latch->stalled_since == 0) {
+    latch->stalled_since = now;
+    if (latch->latch.state == State::kEstablished) observer_.OnStall(*latch, true);
+  } else if (!stalls && std::exchange(latch->stalled_since, 0) != 0) {
+    if (latch->latch.state == State::kEstablished) observer_.OnStall(*latch, false);
+  }
+  if (stalls) {
+    const int64_t until = latch->stalled_since + options_.sa_grace_ms;
+    if (now >= until) {
+      why = Reason::kNoSa;
+    } else if (peer.again_at == 0 || until < peer.again_at) {
+      peer.again_at = until;
+    }
+  }
+  if (latch->latch.state == State::kEstablished) {
+    if (why != Reason::kNone) database_.SetState(*latch, State::kBroken, why);
+  } else if (why == Reason::kNone && !stalls) {
+    database_.SetState(*latch, State::kEstablished, Reason::kNone);
+  } else if (why != Reason::kNone && why != latch->latch.reason) {
+    Restate(*latch, why);
+  }
+}
+
+// Nothing of it moves any more, or whoever comes next begins anew.
+void Engine::EndPeerLatch(HeldPeer& peer, Reason reason) {
+  if (peer.latch != 0) database_.Remove(std::exchange(peer.latch, 0), reason);
+}
+
+// Looks at the peer whose latch this is. False when it is gone.
+bool Engine::LookAtPeerOf(const Entry& latch) {
+  Entry* entry = database_.Find(latch.latch.listener);
+  if (entry == nullptr || !entry->held) return false;
+  for (auto& [remote, peer] : entry->held->peers) {
+    if (peer.latch != latch.latch.id) continue;
+    RefreshPeer(*entry, remote, peer);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace latchkey::broker
