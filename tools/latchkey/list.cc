@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <string>
+
 #include "tools/latchkey/client.h"
 #include "tools/latchkey/latch_json.h"
 #include "tools/latchkey/latch_table.h"
@@ -7,6 +9,24 @@
 #include "tools/latchkey/verbs.h"
 
 namespace latchkey::tool {
+namespace {
+
+// Programs behind no fence, though `latchkey run` has started them; and those behind one alone.
+void TellFences(const std::vector<wire::FenceRecord>& fences) {
+  for (const wire::FenceRecord& fence : fences) {
+    if (fence.id == 0 || fence.launched == 0 || fence.state == wire::FenceState::kOver) continue;
+    const std::string program = Printable(fence.program);
+    if (fence.state == wire::FenceState::kStands) {
+      if (fence.unlatched != 0) Report({kExitYes, "fenced, not latched: " + program});
+      continue;
+    }
+    const bool lacking = fence.state == wire::FenceState::kLacking;
+    Report({kExitYes, "not fenced: " + program + ": " +
+                          (lacking ? Printable(fence.why) : std::string("--no-fence"))});
+  }
+}
+
+}  // namespace
 
 int List(const QueryOptions& options) {
   std::vector<std::string> problems;
@@ -25,6 +45,11 @@ int List(const QueryOptions& options) {
       if (!*latch) break;
       last = (*latch)->id;
       latches.push_back(std::move(**latch));
+    }
+    if (const auto fences = broker.client.Fences(); fences) {
+      TellFences(*fences);
+    } else {
+      return Report({kExitNoBroker, broker.path + ": " + fences.error()});
     }
     if (!options.spd) continue;
     if (geteuid() != 0) return Report({kExitNo, "the SPD is root's to see: run as root"});
