@@ -61,29 +61,27 @@ class Programs(Base):
             inner = f"{script}: its interpreter {alone}"
             for program, why in ((static, alone), (script, inner)):
                 self.start_broker()
-                result = self.run_latched(program)
+                self.refused(self.run_latched(program), 126, why)
+                result = self.run_latched(program, options=["--fence"])
                 self.assertEqual((result.returncode, result.stdout, result.stderr),
                                  (0, "", f"latchkey: {why}: fenced, not latched\n"))
-                self.refused(self.run_latched(program, options=["--no-fence"]), 126,
-                             why + "; and not without a fence")
                 self.write("broker.sock.unfenced", "")
-                self.refused(self.run_latched(program), 126,
+                self.refused(self.run_latched(program, options=["--fence"]), 126,
                              why + "; and no fence: no cgroups (unsupported)")
                 os.unlink(self.path("broker.sock.unfenced"))
                 self.stop_broker()
 
-    def test_no_fence(self):
+    def test_fence(self):
         self.start_broker()
-        result = self.run_latched("true")
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        rest = ": what gets past the shim goes by the SPD\n"
-        result = self.run_latched("true", options=["--no-fence"])
-        self.assertEqual((result.returncode, result.stderr),
-                         (0, "latchkey: not fenced: --no-fence" + rest))
+        for options in ([], ["--fence"]):
+            result = self.run_latched("true", options=options)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.write("broker.sock.unfenced", "")
-        result = self.run_latched("true")
+        result = self.run_latched("true", options=["--fence"])
         self.assertEqual((result.returncode, result.stderr),
-                         (0, "latchkey: not fenced: no cgroups" + rest))
+                         (0, "latchkey: not fenced: no cgroups: what gets past the shim goes by "
+                          "the SPD\n"))
+        self.assertEqual(self.run_latched("true").stderr, "")
 
     def test_list_says_who_is_not_fenced(self):
         self.start_broker()
@@ -91,7 +89,6 @@ class Programs(Base):
         result = self.call("list", "--socket", self.socket)
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stderr, "latchkey: fenced, not latched: /usr/bin/app2\n"
-                         "latchkey: not fenced: /usr/bin/app3: --no-fence\n"
                          "latchkey: not fenced: /usr/bin/app4: no cgroups\n")
 
     def test_neither(self):

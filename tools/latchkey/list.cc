@@ -11,18 +11,16 @@
 namespace latchkey::tool {
 namespace {
 
-// Programs behind no fence, though `latchkey run` has started them; and those behind one alone.
+// Programs behind no fence, though one was asked for; and those behind one alone.
 void TellFences(const std::vector<wire::FenceRecord>& fences) {
   for (const wire::FenceRecord& fence : fences) {
-    if (fence.id == 0 || fence.launched == 0 || fence.state == wire::FenceState::kOver) continue;
+    if (fence.id == 0) continue;
     const std::string program = Printable(fence.program);
-    if (fence.state == wire::FenceState::kStands) {
-      if (fence.unlatched != 0) Report({kExitYes, "fenced, not latched: " + program});
-      continue;
+    if (fence.state == wire::FenceState::kLacking) {
+      Report({kExitYes, "not fenced: " + program + ": " + Printable(fence.why)});
+    } else if (fence.state == wire::FenceState::kStands && fence.unlatched != 0) {
+      Report({kExitYes, "fenced, not latched: " + program});
     }
-    const bool lacking = fence.state == wire::FenceState::kLacking;
-    Report({kExitYes, "not fenced: " + program + ": " +
-                          (lacking ? Printable(fence.why) : std::string("--no-fence"))});
   }
 }
 

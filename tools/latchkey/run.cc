@@ -90,15 +90,17 @@ Outcome<Session> FindBrokerFor(const RunOptions& options) {
                                    (chosen ? " there" : ", or run as root"));
 }
 
-// What a fence would stop, and what there is none for, is said aloud; that it stands is not.
+// What was asked for and cannot be is said aloud, and so is that a fence is all there is.
 void SayFence(const RunOptions& options, const std::string& alone, const Client::Session& session) {
-  if (session.fenced) {
-    if (!alone.empty()) Report({kExitLauncher, alone + ": fenced, not latched"});
-    return;
+  if (!options.fence) return;
+  if (!session.fenced) {
+    Report({kExitLauncher,
+            "not fenced: " +
+                (session.not_fenced.empty() ? "the broker has none" : session.not_fenced) +
+                ": what gets past the shim goes by the SPD"});
+  } else if (!alone.empty()) {
+    Report({kExitLauncher, alone + ": fenced, not latched"});
   }
-  const std::string why = options.no_fence ? "--no-fence" : session.not_fenced;
-  Report({kExitLauncher, "not fenced: " + (why.empty() ? "the broker has none" : why) +
-                             ": what gets past the shim goes by the SPD"});
 }
 
 // Becomes the program. Returns only on failure.
@@ -127,9 +129,7 @@ int Run(const RunOptions& options) {
   if (!program) return Report(program.error());
   const auto loadable = CheckLoadable(program->path, search_path);
   if (!loadable) return Report(loadable.error());
-  if (!loadable->empty() && options.no_fence) {
-    return Report({kExitCannotRun, *loadable + "; and not without a fence"});
-  }
+  if (!loadable->empty() && !options.fence) return Report({kExitCannotRun, *loadable});
   const auto shim = FindShim();
   if (!shim) return Report(shim.error());
 
@@ -144,7 +144,7 @@ int Run(const RunOptions& options) {
   std::vector<int> files;
   if (choice->policy) files.push_back(choice->policy->fd.get());
   if (choice->policy && choice->policy->signature) files.push_back(choice->policy->signature.get());
-  const auto fence = options.no_fence    ? Client::Fence::kNone
+  const auto fence = !options.fence      ? Client::Fence::kNone
                      : loadable->empty() ? Client::Fence::kWanted
                                          : Client::Fence::kNeeded;
   const auto opened = session->client.Open(choice->program, files,

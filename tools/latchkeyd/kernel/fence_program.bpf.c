@@ -70,6 +70,7 @@ struct question {
   struct latchkey_place place;
   __u32 protocol;
   bool loose;     // UDP without a connection
+  bool listens;   // TCP without one
   bool incoming;  // it comes in
   bool clear;     // the broker was asked, and said that it is no latch's
 };
@@ -131,6 +132,8 @@ static __noinline bool is_free(__u64 fence, struct question* asked) {
   struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
   if (policy == NULL) return false;
   if ((policy->flags & LATCHKEY_FENCE_OPEN) != 0) return true;
+  // The rules are about what is begun here; who listens is always asked about.
+  if (asked->listens) return false;
   // Who is told of what comes in decides about it; it may be another's than the sender's rule says.
   const bool untold = asked->loose && !asked->clear;
   if (untold && asked->incoming && (policy->flags & LATCHKEY_FENCE_INCOMING) != 0) return false;
@@ -321,6 +324,7 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   }
   const bool connected = sk->dst_port != 0;
   asked.loose = !connected && asked.protocol == IPPROTO_UDP;
+  asked.listens = !connected && asked.protocol == IPPROTO_TCP;
   if (connected) {
     read_socket(sk, &asked.place);
   } else if (!read_packet(skb, incoming, asked.protocol, &asked.place)) {

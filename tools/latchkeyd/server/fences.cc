@@ -57,6 +57,8 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, SocketAddress remote, 
     case wire::Type::kConnect:
       // Refused, it is what it was before: a UDP socket keeps its old latch.
       if (!granted) return {};
+      // The kernel holds it to its latch, and says by itself what else it may not send to.
+      if (latched && datagrams) return Of(Kind::kHeld);
       // Where "any" means this host, the packets say loopback.
       if (remote.address == Address::AnyOf(Family::kV4)) remote.address.octets = {127, 0, 0, 1};
       if (remote.address == Address::AnyOf(Family::kV6)) remote.address.octets[15] = 1;
@@ -125,7 +127,7 @@ void Server::PushRules(Session& session) {
 void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, const Answer& answer) {
   if (fence_ == nullptr || answer.verdict == wire::Verdict::kWait) return;
   bool datagrams = false;
-  if (type == wire::Type::kRelease) {
+  if (type == wire::Type::kRelease || type == wire::Type::kConnect) {
     const Result<SocketFacts> facts = kernel_.Inspect(fd);
     datagrams = facts && facts->datagram_udp;
   }

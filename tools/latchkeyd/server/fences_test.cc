@@ -130,7 +130,8 @@ TEST_CASE_METHOD(Fences,
 }
 
 TEST_CASE_METHOD(Fences, "flags that make no sense end the connection") {
-  const uint32_t flags = GENERATE(wire::kOpenFence, wire::kOpenLauncher | wire::kOpenUnlatched);
+  const uint32_t flags =
+      GENERATE(as<uint32_t>{}, wire::kOpenFence, wire::kOpenLauncher | wire::kOpenUnlatched);
   Peer control = Connect();
   const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   const UniqueFd file = FileWith(kProtectAll);
