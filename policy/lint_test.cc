@@ -7,7 +7,7 @@
 namespace latchkey::policy {
 namespace {
 
-std::vector<std::string> Warnings(const std::string& rules, bool is_signed = false) {
+std::vector<std::string> Warnings(const std::string& rules, const LintFacts& facts = {}) {
   const auto policy = Parse(
       "latchkey = 1\napplication = \"a\"\n[peer.p]\nid = [\"bob\"]\n"
       "[peer.star]\nid = [\"*\"]\n[protection.r]\npin = \"reqid\"\n" +
@@ -15,7 +15,7 @@ std::vector<std::string> Warnings(const std::string& rules, bool is_signed = fal
       "p");
   REQUIRE(policy);
   std::vector<std::string> texts;
-  for (const ParseError& warning : Lint(*policy, "p", is_signed)) {
+  for (const ParseError& warning : Lint(*policy, "p", facts)) {
     texts.push_back(warning.ToString());
   }
   return texts;
@@ -46,6 +46,45 @@ TEST_CASE("Rules that can never match") {
             .size() == 1);
 }
 
+TEST_CASE("Rules that can never match because of several") {
+  CHECK(Warnings("[[rule]]\nremote = [\"0.0.0.0/0\"]\naction = \"bypass\"\n"
+                 "[[rule]]\nname = \"six\"\nremote = [\"::/0\"]\naction = \"bypass\"\n"
+                 "  [[rule]]\naction = \"discard\"\n") ==
+        List{"p:16:3: rule \"rule 3\" can never match: rule \"rule 1\" and rule \"six\" before it "
+             "cover it together"});
+}
+
+TEST_CASE("The grant for optional protection") {
+  const std::string rule =
+      "[[rule]]\ndirection = \"out\"\naction = \"protect-or-bypass\"\npeer = \"p\"\n";
+  const std::string says =
+      "p:9:1: rule \"rule 1\" may go in clear: where the system protects, that needs the grant "
+      "\"bypass\"";
+  CHECK(Warnings(rule) == List{says});
+  CHECK(Warnings(rule, {.may_bypass = false, .system = "/s.toml"}) ==
+        List{says + ", which /s.toml does not give"});
+  CHECK(Warnings(rule, {.may_bypass = true, .system = "/s.toml"}).empty());
+}
+
+TEST_CASE("Incoming connections: the host's own, and those by the client's port") {
+  const auto in = [](const std::string& keys) {
+    return "[[rule]]\naction = \"protect\"\npeer = \"p\"\n" + keys + "\n";
+  };
+  const List own = {
+      "p:9:1: rule \"rule 1\" refuses clients on this host: a bypass rule before it, with remote = "
+      "[\"127.0.0.0/8\", \"::1\"], would let them in"};
+  CHECK(Warnings(in("direction = \"in\"")) == own);
+  CHECK(Warnings(in("direction = \"in\"\nremote = [\"0.0.0.0/0\"]")) == own);
+  CHECK(Warnings(in("direction = \"in\"\nremote = [\"192.0.2.0/24\"]")).empty());
+  CHECK(Warnings(in("direction = \"in\"\nremote = [\"192.0.2.0/24\", \"127.0.0.0/8\"]")) == own);
+  CHECK(
+      Warnings(in("remote_port = [80]")) ==
+      List{
+          "p:9:1: rule \"rule 1\" speaks of incoming connections by the client's port too, and "
+          "they are refused (unsupported): direction = \"out\" leaves them to the rules after it"});
+  CHECK(Warnings(in("direction = \"out\"\nremote_port = [80]")).empty());
+}
+
 TEST_CASE("Peers, pins, optional protection, the host's own clients, serials") {
   CHECK(Warnings("[[rule]]\ndirection = \"out\"\naction = \"protect\"\n") ==
         List{"p:9:1: rule \"rule 1\" names no peer: any authenticated peer will do"});
@@ -62,8 +101,8 @@ TEST_CASE("Peers, pins, optional protection, the host's own clients, serials") {
                  "protection = \"r\"\nreqid = 7\n")
             .empty());
   CHECK(Warnings("[[rule]]\ndirection = \"in\"\naction = \"protect\"\npeer = \"p\"\n").size() == 1);
-  CHECK(Warnings("", true) ==
-        List{"p: signed, but without a serial: an older version could take its place"});
+  CHECK(Warnings("", {.is_signed = true}) ==
+        List{"p:1:1: signed, but without a serial: an older version could take its place"});
 }
 
 }  // namespace

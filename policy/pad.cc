@@ -50,7 +50,7 @@ class Parser {
         read_.Wrong(*table.get("spi"), "spi is " + Quote(*text) +
                                            R"(: expected a string like "0x101", at least 0x100)");
       }
-      read_.Require(table, "dst", "[[sa]] with an spi");
+      read_.Require(table, "dst", "[[sa]] with an spi", "the SA's destination, an address");
     } else if (const toml::node* node = table.get("dst")) {
       read_.Wrong(*node, "dst goes with spi: expected both or neither");
     }
@@ -75,7 +75,7 @@ class Parser {
         read_.Wrong(element, "remote holds " + Show(element) + ": expected an address");
       }
     });
-    read_.Require(table, "id", "[[sa]]");
+    read_.Require(table, "id", "[[sa]]", "the peer's name");
     entry.identity.peer_id = Id(table, "id");
     entry.identity.local_id = Id(table, "local_id");
     entry.identity.auth = read_.Word(table, "auth", {"manual"}).value_or("manual");

@@ -33,8 +33,8 @@ class Parser {
     read_.CheckKeys(root, "the file",
                     {"latchkey", "application", "program", "users", "serial", "not_after",
                      "protection", "peer", "rule", "default", "process"});
-    read_.Require(root, "latchkey", "the file");
-    read_.Require(root, "application", "the file");
+    read_.Require(root, "latchkey", "the file", "latchkey = 1");
+    read_.Require(root, "application", "the file", "its name, application = \"NAME\"");
     read_.Integer(root, "latchkey", 1, 1);
     policy_.application = rules_.Name(root, "application").value_or("");
     policy_.program = read_.Strings(root, "program", PathFault);

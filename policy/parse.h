@@ -13,7 +13,7 @@ namespace latchkey::policy {
 
 struct ParseError {
   std::string file;
-  int line = 0;      // from 1; 0 = the file as a whole
+  int line = 0;      // from 1; of what is about the file as a whole, 1
   int column = 0;    // from 1
   std::string text;  // what was found, quoted, and what was expected
 
@@ -21,8 +21,8 @@ struct ParseError {
 };
 
 // Parses `text`, the content of `file` (a name for messages only). Reports every error of the file
-// in one run, in the order of their lines. Texts above 1 MiB are refused. Unknown keys, and keys or
-// values that this version does not enforce yet, are errors that say so.
+// in one run, in the order of their lines. Texts above 1 MiB are refused. Unknown keys are
+// errors.
 std::expected<Policy, std::vector<ParseError>> Parse(std::string_view text, std::string_view file);
 
 }  // namespace latchkey::policy

@@ -17,6 +17,21 @@ TEST_CASE("A mode of \"any\" cannot be asked of incoming connections") {
   });
 }
 
+TEST_CASE("Incoming TCP connections cannot be protected by the client's port") {
+  const std::string in = kRule + "direction = \"in\"\n";  // then line 7
+  const std::string says =
+      "p:7:15: remote_port is a list, the client's, in a rule that protects incoming TCP "
+      "connections: expected local_port, the server's, or protocol = \"udp\"";
+  Check({
+      {in + "remote_port = [5432]", {says}},
+      {in + "remote_port = [5432]\nprotocol = \"tcp\"", {says}},
+      {in + "remote_port = [5432]\nprotocol = \"udp\"", {}},
+      {in + "local_port = [5432]", {}},
+      {kRule + "remote_port = [5432]", {}},
+      {kHead + "[[rule]]\ndirection = \"in\"\nremote_port = [53]\naction = \"bypass\"", {}},
+  });
+}
+
 TEST_CASE("Rules: addresses") {
   const auto message = [](const std::string& found, const std::string& hint = "") {
     return "remote holds " + found +

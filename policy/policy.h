@@ -45,6 +45,7 @@ struct Rule {
   OnBreak on_break = OnBreak::kReset;
   std::chrono::milliseconds acquire_timeout{5000};
   int line = 0;  // of the file, where it begins
+  int column = 0;
 
   bool operator==(const Rule&) const = default;
 };

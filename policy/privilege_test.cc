@@ -1,5 +1,6 @@
 // The privilege table: every request under every system policy with every set of grants, against a
 // table written by hand, and properties of it over random policies.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 #include <string>
@@ -14,6 +15,7 @@ namespace {
 SocketAddress S(const char* text, uint16_t port) { return {Address::Parse(text).value(), port}; }
 
 const Flow kOut{Direction::kOut, kProtocolTcp, S("10.9.0.2", 0), S("10.9.0.1", 80)};
+const Flow kIn{Direction::kIn, kProtocolTcp, S("10.9.0.2", 80), S("10.9.0.1", 40'000)};
 const std::vector<SpdEntry> kNoSpd;
 
 Rule MakeRule(Action action, std::vector<std::string> encryption = {}) {
@@ -138,20 +140,26 @@ TEST_CASE("The privilege table, whole") {
   for (const Row& row : rows) {
     const SystemPolicy file = File(row.system);
     for (size_t i = 0; i < requests.size(); ++i) {
-      INFO(row.system << " / " << requests[i].name << " (" << i << ")");
-      std::string got;
-      for (unsigned bits = 0; bits < 8; ++bits) {
-        got +=
-            Letter(Decide({file, kNoSpd}, requests[i].policy, {1000, GrantsOf(bits)}, kOut, false));
+      // Who connects makes no difference.
+      for (const Flow& flow : {kOut, kIn}) {
+        INFO(row.system << " / " << requests[i].name << " (" << i << ")"
+                        << (flow.direction == Direction::kIn ? " in" : " out"));
+        std::string got;
+        for (unsigned bits = 0; bits < 8; ++bits) {
+          got += Letter(
+              Decide({file, kNoSpd}, requests[i].policy, {1000, GrantsOf(bits)}, flow, false));
+        }
+        CHECK(got == row.expected[i]);
       }
-      CHECK(got == row.expected[i]);
     }
   }
 }
 
 TEST_CASE("The SPD asks for a protocol and a mode: other ones need the grant") {
+  const Flow flow = GENERATE(kOut, kIn);
   SpdEntry out;
-  out.dir = 1;
+  // Of both ways each counts, whoever connects.
+  out.dir = GENERATE(uint8_t{0}, uint8_t{1});
   out.bare = false;
   out.protocol = SaProtocol::kEsp;
   out.mode = Mode::kTransport;
@@ -161,7 +169,7 @@ TEST_CASE("The SPD asks for a protocol and a mode: other ones need the grant") {
     std::string got;
     const std::vector<SpdEntry> spd = {entry};
     for (unsigned bits = 0; bits < 8; ++bits) {
-      got += Letter(Decide({file, spd}, policy, {1000, GrantsOf(bits)}, kOut, false));
+      got += Letter(Decide({file, spd}, policy, {1000, GrantsOf(bits)}, flow, false));
     }
     return got;
   };
@@ -242,6 +250,8 @@ class Generator {
 
   std::vector<SpdEntry> RandomSpd() {
     std::vector<SpdEntry> spd;
+    // Of two ways' reqids the outgoing one's counts, so they are the same one here.
+    const uint32_t reqid = 1 + Below(3);
     for (unsigned i = Below(3); i > 0; --i) {
       SpdEntry entry;
       entry.dir = static_cast<uint8_t>(Below(2));
@@ -251,7 +261,7 @@ class Generator {
       entry.bare = entry.block || Below(3) == 0;
       entry.protocol = Below(5) == 0 ? SaProtocol::kAh : SaProtocol::kEsp;
       entry.mode = Below(5) == 0 ? Mode::kTunnel : Mode::kTransport;
-      entry.reqid = Below(4);
+      entry.reqid = Below(4) == 0 ? 0 : reqid;
       if (Below(2) == 0) {
         entry.selector.destination_port = 80;
         entry.selector.destination_mask = 0xffff;
@@ -324,10 +334,29 @@ bool MeetsSystem(const Verdict& verdict, bool same_host) {
          (!ask.replay || verdict.demand.replay) && (!ask.esn || verdict.demand.esn);
 }
 
+// Takes one entry away, or has it allow what it covers: what is asked by it is asked no more.
+// (Taken away, an entry can bare another one behind it that asks more; so the last of its way.)
+std::vector<SpdEntry> LessOf(std::vector<SpdEntry> spd, size_t which, bool take) {
+  if (take) {
+    spd.erase(spd.begin() + static_cast<std::ptrdiff_t>(which));
+  } else {
+    spd[which].block = false;
+    spd[which].bare = true;
+  }
+  return spd;
+}
+
+bool IsLast(const std::vector<SpdEntry>& spd, size_t which) {
+  return std::ranges::none_of(spd, [&](const SpdEntry& entry) {
+    return entry.dir == spd[which].dir && entry.index != spd[which].index &&
+           entry.priority >= spd[which].priority;
+  });
+}
+
 TEST_CASE("A million random cases: grants only add, rules of the system only take away") {
   Generator make(5660);
   int cases = 0;
-  int differed[3] = {0, 0, 0};
+  int differed[5] = {0, 0, 0, 0, 0};
   for (int round = 0; round < 25'000; ++round) {
     const SystemPolicy file = make.RandomFile();
     const std::vector<SpdEntry> spd = make.RandomSpd();
@@ -347,15 +376,31 @@ TEST_CASE("A million random cases: grants only add, rules of the system only tak
       const Verdict freer = Decide({file, spd}, policy, {1000, GrantsOf(more)}, flow, same_host);
       if (!AtLeastAsFree(freer, verdict)) FAIL("a grant forbids, round " << round);
       if (freer.outcome != verdict.outcome) ++differed[1];
-      // A rule of the system that protects or discards, taken away, never protects more.
+      // Without one entry of the SPD that asks for something less is asked; without one that allows
+      // it, more may be.
+      if (!spd.empty()) {
+        const size_t which = make.Below(static_cast<unsigned>(spd.size()));
+        const bool asks = spd[which].block || !spd[which].bare;
+        const bool take = !asks || IsLast(spd, which);
+        const std::vector<SpdEntry> fewer = LessOf(spd, which, take);
+        const Verdict without = Decide({file, fewer}, policy, requester, flow, same_host);
+        const bool freer_now =
+            asks ? AtLeastAsFree(without, verdict) : AtLeastAsFree(verdict, without);
+        if (!freer_now) FAIL("an entry of the SPD the wrong way round, round " << round);
+        if (without.outcome != verdict.outcome) ++differed[3];
+      }
+      // A rule of the system that protects or discards, taken away, never protects more; one that
+      // bypasses is an exception, without which never less is asked.
       if (file.rules.empty()) continue;
       SystemPolicy fewer = file;
       const auto which = fewer.rules.begin() + make.Below(static_cast<unsigned>(file.rules.size()));
-      if (which->action == Action::kBypass) continue;  // an exception: without it more is asked
+      const bool exception = which->action == Action::kBypass;
       fewer.rules.erase(which);
       const Verdict without = Decide({fewer, spd}, policy, requester, flow, same_host);
-      if (!AtLeastAsFree(without, verdict)) FAIL("less of a system protects more, round " << round);
-      if (without.outcome != verdict.outcome) ++differed[2];
+      const bool freer_now =
+          exception ? AtLeastAsFree(verdict, without) : AtLeastAsFree(without, verdict);
+      if (!freer_now) FAIL("a rule of the system the wrong way round, round " << round);
+      if (without.outcome != verdict.outcome) ++differed[exception ? 4 : 2];
     }
   }
   CHECK(cases == 1'000'000);
@@ -363,6 +408,8 @@ TEST_CASE("A million random cases: grants only add, rules of the system only tak
   CHECK(differed[0] > 100'000);
   CHECK(differed[1] > 10'000);
   CHECK(differed[2] > 10'000);
+  CHECK(differed[3] > 10'000);
+  CHECK(differed[4] > 1'000);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view tex
                    std::to_string(kMaxRequest));
   } else if (const std::optional<toml::table> root = read.Load(text)) {
     read.CheckKeys(*root, "a request", {"protection", "peer", "rule"});
-    read.Require(*root, "rule", "a request");
+    read.Require(*root, "rule", "a request", "one [[rule]]");
     policy.rules = rules.Read(*root);
     const toml::array* list = root->get_as<toml::array>("rule");
     if (list != nullptr && list->size() != 1) {
@@ -36,8 +36,10 @@ std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view tex
       for (const char* key : {"remote", "remote_port", "local", "local_port", "protocol"}) {
         const toml::node* node = rule->get(key);
         if (node == nullptr) continue;
-        read.Wrong(*node, std::string(key) +
-                              " says which flows are meant: a request is for its socket's own");
+        read.Wrong(
+            *node,
+            std::string(key) +
+                " says which flows are meant: expected none, a request is for its socket's own");
       }
       if (!rule->contains("name") && policy.rules.size() == 1) policy.rules[0].name = kFile;
     }

@@ -186,7 +186,7 @@ void RuleReader::CheckKeyBits(const toml::table& table, const std::string& where
 PeerSpec RuleReader::Peer(const std::string& name, const toml::table& table) {
   const std::string where = "[peer." + Escape(name) + "]";
   read_.CheckKeys(table, where, {"id", "auth"});
-  read_.Require(table, "id", where);
+  read_.Require(table, "id", where, "who it may be, id = [\"NAME\"]");
   PeerSpec peer;
   peer.name = name;
   peer.ids = read_.Strings(table, "id",
@@ -240,6 +240,7 @@ Rule RuleReader::OneRule(const toml::table& table, size_t number) {
   }
   Rule rule;
   rule.line = static_cast<int>(table.source().begin.line);
+  rule.column = static_cast<int>(table.source().begin.column);
   rule.name = Name(table, "name").value_or("rule " + std::to_string(number));
   const std::optional<std::string> direction = read_.Word(table, "direction", {"out", "in"});
   if (direction == "out") rule.direction = Direction::kOut;
@@ -290,7 +291,9 @@ void RuleReader::SettleMode(const toml::table& table, Rule& rule) {
 }
 
 std::optional<std::string> RuleReader::ReadAction(const toml::table& table, Rule& rule) {
-  read_.Require(table, "action", "[[rule]]");
+  read_.Require(table, "action", "[[rule]]",
+                floor_ ? "\"protect\", \"bypass\" or \"discard\""
+                       : "\"protect\", \"protect-or-bypass\", \"bypass\" or \"discard\"");
   std::optional<std::string> action =
       floor_ ? read_.Word(table, "action", {"protect", "bypass", "discard"})
              : read_.Word(table, "action", {"protect", "protect-or-bypass", "bypass", "discard"});
@@ -302,7 +305,18 @@ std::optional<std::string> RuleReader::ReadAction(const toml::table& table, Rule
 
 void RuleReader::CheckAction(const toml::table& table, const Rule& rule,
                              const std::string& action) {
-  if (Protects(rule.action)) return;
+  if (Protects(rule.action)) {
+    // What listens is held to a rule before anybody knows from which port a peer will come. (UDP:
+    // it is heard from there once the program has sent there.)
+    const bool tcp_in = rule.direction == Direction::kIn && rule.protocol != kProtocolUdp;
+    if (!floor_ && tcp_in && !rule.remote_port.empty()) {
+      read_.Wrong(*table.get("remote_port"),
+                  "remote_port is " + Show(*table.get("remote_port")) +
+                      ", the client's, in a rule that protects incoming TCP connections: expected "
+                      "local_port, the server's, or protocol = \"udp\"");
+    }
+    return;
+  }
   for (const char* key : {"protection", "peer", "child", "reqid", "acquire_timeout", "on_break"}) {
     if (const toml::node* node = table.get(key)) {
       read_.Wrong(*node, std::string(key) + " says how to protect, but the action is " +

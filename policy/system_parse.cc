@@ -10,6 +10,8 @@
 namespace latchkey::policy {
 namespace {
 
+constexpr char kGrantsExpected[] = "a list of \"bypass\", \"weaken\" or \"override-discard\"";
+
 class Parser {
  public:
   explicit Parser(std::string_view file) : read_(file), rules_(read_, /*floor=*/true) {}
@@ -25,7 +27,7 @@ class Parser {
     read_.CheckKeys(root, "the file",
                     {"latchkey", "mark_mask", "suites", "clear_fragments", "default", "protection",
                      "peer", "rule", "signer", "grant"});
-    read_.Require(root, "latchkey", "the file");
+    read_.Require(root, "latchkey", "the file", "latchkey = 1");
     read_.Integer(root, "latchkey", 1, 1);
     MarkMask(root);
     system_.fragments_dropped =
@@ -87,8 +89,8 @@ class Parser {
 
   void OneSigner(const toml::table& table) {
     read_.CheckKeys(table, "[[signer]]", {"key", "grants", "applications"});
-    read_.Require(table, "key", "[[signer]]");
-    read_.Require(table, "grants", "[[signer]]");
+    read_.Require(table, "key", "[[signer]]", "a minisign public key, 56 characters");
+    read_.Require(table, "grants", "[[signer]]", kGrantsExpected);
     Signer signer;
     if (const std::optional<std::string> key = read_.String(table, "key")) {
       if (!PublicKey::FromBase64(*key)) {
@@ -107,7 +109,7 @@ class Parser {
 
   void OneGrant(const toml::table& table) {
     read_.CheckKeys(table, "[[grant]]", {"user", "group", "grants"});
-    read_.Require(table, "grants", "[[grant]]");
+    read_.Require(table, "grants", "[[grant]]", kGrantsExpected);
     GrantTo grant;
     const bool user = table.contains("user");
     if (user == table.contains("group")) {

@@ -90,7 +90,7 @@ TEST_CASE("What is wrong, and where") {
   };
   const std::string head = "latchkey = 1\n";
   const Row rows[] = {
-      {"", {"s: the file lacks the key \"latchkey\""}},
+      {"", {"s:1:1: no key \"latchkey\" in the file: expected latchkey = 1"}},
       {head + "mark_mask = 0",
        {"s:2:13: mark_mask is 0: expected an integer from 1 to 4294967295"}},
       {head + "mark_mask = 5", {"s:2:13: mark_mask is 5: expected bits side by side"}},
@@ -114,6 +114,13 @@ TEST_CASE("What is wrong, and where") {
       {head + "[[signer]]\nkey = \"RW\"\ngrants = [\"all\"]",
        {"s:3:7: key is \"RW\": expected a minisign public key, 56 characters",
         "s:4:11: grants holds \"all\": expected \"bypass\", \"weaken\" or \"override-discard\""}},
+      {head + "[[rule]]",
+       {"s:2:1: no key \"action\" in [[rule]]: expected \"protect\", \"bypass\" or "
+        "\"discard\""}},
+      {head + "[[signer]]",
+       {"s:2:1: no key \"key\" in [[signer]]: expected a minisign public key, 56 characters",
+        "s:2:1: no key \"grants\" in [[signer]]: expected a list of \"bypass\", \"weaken\" or "
+        "\"override-discard\""}},
       {head + "[[grant]]\ngrants = [\"bypass\"]",
        {"s:2:1: [[grant]] has neither user nor group: expected one"}},
       {head + "[[grant]]\nuser = \"a\"\ngroup = \"b\"\ngrants = [\"bypass\"]",

@@ -73,7 +73,9 @@ SystemAsk AskSystem(const SystemPolicy& file, const std::vector<SpdEntry>& spd, 
     ask.algorithms &= file.suites.AtLeast(view.entry->protocol == SaProtocol::kAh ? ah : esp);
     // The outgoing entry's: that is the one the kernel takes SAs by.
     if (ask.reqid == 0) ask.reqid = view.reqid;
-    if (ask.mode == Mode::kUnknown) ask.mode = view.entry->mode;
+    // Ways that contradict each other leave nothing that meets both.
+    if (ask.mode != Mode::kUnknown && ask.mode != view.entry->mode) ask.algorithms.reset();
+    ask.mode = view.entry->mode;
   }
   for (const Rule& rule : file.rules) {
     const Fit fit = FitOf(rule, flow);

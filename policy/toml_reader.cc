@@ -131,36 +131,31 @@ void TomlReader::Wrong(const toml::node& node, const std::string& text) {
   WrongAt(static_cast<int>(begin.line), static_cast<int>(begin.column), text);
 }
 
-void TomlReader::WrongFile(const std::string& text) { WrongAt(0, 0, text); }
+void TomlReader::WrongFile(const std::string& text) { WrongAt(1, 1, text); }
 
 void TomlReader::WrongAt(int line, int column, const std::string& text) {
   if (errors_.size() < kMaxErrors) {
     errors_.push_back(ParseError{file_, line, column, text});
   } else if (errors_.size() == kMaxErrors) {
     errors_.push_back(
-        ParseError{file_, 0, 0, "more than " + std::to_string(kMaxErrors) + " errors"});
+        ParseError{file_, 1, 1,
+                   "more than " + std::to_string(kMaxErrors) + " errors: these are some of them"});
   }
 }
 
 void TomlReader::CheckKeys(const toml::table& table, std::string_view where,
-                           std::initializer_list<std::string_view> known,
-                           std::initializer_list<std::string_view> later) {
+                           std::initializer_list<std::string_view> known) {
   for (const auto& [key, value] : table) {
     const std::string_view name = key.str();
     if (Has(known, name)) continue;
     const toml::source_position& begin = key.source().begin;
-    std::string text;
-    if (Has(later, name)) {
-      text = "key " + Quote(name) + " is not supported yet";
+    std::string text = "unknown key " + Quote(name) + " in " + std::string(where);
+    const auto* const near = std::ranges::min_element(
+        known, {}, [name](std::string_view word) { return Distance(name, word); });
+    if (near != known.end() && Distance(name, *near) <= kNear) {
+      text += ": did you mean " + Quote(*near) + "?";
     } else {
-      text = "unknown key " + Quote(name) + " in " + std::string(where);
-      const auto* const near = std::ranges::min_element(
-          known, {}, [name](std::string_view word) { return Distance(name, word); });
-      if (near != known.end() && Distance(name, *near) <= kNear) {
-        text += ": did you mean " + Quote(*near) + "?";
-      } else {
-        text += ": expected one of " + JoinWords(known, ", ");
-      }
+      text += ": expected one of " + JoinWords(known, ", ");
     }
     WrongAt(static_cast<int>(begin.line), static_cast<int>(begin.column), text);
   }
@@ -196,18 +191,11 @@ std::optional<bool> TomlReader::Boolean(const toml::table& table, std::string_vi
 }
 
 std::optional<std::string> TomlReader::Word(const toml::table& table, std::string_view key,
-                                            std::initializer_list<std::string_view> words,
-                                            std::initializer_list<std::string_view> later) {
+                                            std::initializer_list<std::string_view> words) {
   std::optional<std::string> word = String(table, key);
   if (!word || Has(words, *word)) return word;
-  const toml::node& node = *table.get(key);
-  if (Has(later, *word)) {
-    Wrong(node, std::string(key) + " = " + Quote(*word) + " is not supported yet: expected " +
-                    JoinWords(words, " or "));
-  } else {
-    Wrong(node,
-          std::string(key) + " is " + Quote(*word) + ": expected " + JoinWords(words, " or "));
-  }
+  Wrong(*table.get(key),
+        std::string(key) + " is " + Quote(*word) + ": expected " + JoinWords(words, " or "));
   return std::nullopt;
 }
 
@@ -256,10 +244,12 @@ const toml::table* TomlReader::Table(const toml::table& table, std::string_view 
   return nullptr;
 }
 
-void TomlReader::Require(const toml::table& table, std::string_view key, std::string_view where) {
+void TomlReader::Require(const toml::table& table, std::string_view key, std::string_view where,
+                         std::string_view expected) {
   if (table.contains(key)) return;
-  const std::string text = std::string(where) + " lacks the key " + Quote(key);
-  if (table.source().begin.line > 0 && where != "the file") {
+  const std::string text =
+      "no key " + Quote(key) + " in " + std::string(where) + ": expected " + std::string(expected);
+  if (table.source().begin.line > 0) {
     Wrong(table, text);
   } else {
     WrongFile(text);

@@ -64,25 +64,24 @@ class TomlReader {
   // kMaxText or one nested deeper than kMaxDepth.
   std::optional<toml::table> Load(std::string_view text);
 
-  // Notes an error at a node or position ("found", then "expected").
+  // Notes an error at a node or position ("found", then "expected"); of the file as a whole, where
+  // it begins.
   void Wrong(const toml::node& node, const std::string& text);
   void WrongAt(int line, int column, const std::string& text);
   void WrongFile(const std::string& text);
 
-  // Notes every key of `table` that is in neither list; those in `later` as not supported yet.
+  // Notes every key of `table` that is not among `known`.
   void CheckKeys(const toml::table& table, std::string_view where,
-                 std::initializer_list<std::string_view> known,
-                 std::initializer_list<std::string_view> later = {});
+                 std::initializer_list<std::string_view> known);
 
   // Each reads one key; nothing when it is left out or wrong (then noted).
   std::optional<std::string> String(const toml::table& table, std::string_view key);
   std::optional<int64_t> Integer(const toml::table& table, std::string_view key, int64_t low,
                                  int64_t high);
   std::optional<bool> Boolean(const toml::table& table, std::string_view key);
-  // One of `words`; a value in `later` is one that is not supported yet.
+  // One of `words`.
   std::optional<std::string> Word(const toml::table& table, std::string_view key,
-                                  std::initializer_list<std::string_view> words,
-                                  std::initializer_list<std::string_view> later = {});
+                                  std::initializer_list<std::string_view> words);
   // Calls `each` with every element of the list under `key`. A value that is no list is noted, and
   // one that is empty or holds more than `most`.
   void List(const toml::table& table, std::string_view key,
@@ -95,8 +94,9 @@ class TomlReader {
   // A table under `key`; nothing when left out or no table.
   const toml::table* Table(const toml::table& table, std::string_view key);
 
-  // Notes that `key` of `table` must be there when it is not.
-  void Require(const toml::table& table, std::string_view key, std::string_view where);
+  // Notes that `key` of `table` must be there when it is not; `expected`: what it would be.
+  void Require(const toml::table& table, std::string_view key, std::string_view where,
+               std::string_view expected);
 
   // All errors, in the order of their lines.
   std::vector<ParseError> TakeErrors();

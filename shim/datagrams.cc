@@ -185,9 +185,11 @@ int BeforeSend(int fd, const sockaddr* address, socklen_t length, int flags) {
 bool GrantedLate(int fd, const sockaddr* address, socklen_t length, int flags) {
   const int saved = errno;
   const Target target = CurrentPage() == nullptr ? Target{} : ReadTarget(address, length);
-  // A firewall says EPERM, too, and EAGAIN is said for want of room.
-  const bool ours = target.inet && IsGuarded(fd) && IsUdp(fd) && !IsConnected(fd) &&
-                    (saved == EPERM || LacksKeys(fd));
+  // A firewall says EPERM, too, EAGAIN is said for want of room, and EINVAL of bad arguments; but
+  // also by an SA that ran out with this very datagram.
+  const bool ours =
+      target.inet && IsGuarded(fd) && IsUdp(fd) && !IsConnected(fd) &&
+      (saved == EPERM || (saved == EINVAL && target.remote.port != 0) || LacksKeys(fd));
   const int error = ours ? AskPeer(fd, target.remote, flags) : saved;
   errno = error != 0 ? error : saved;
   return error == 0;

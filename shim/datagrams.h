@@ -44,9 +44,9 @@ bool GrantedLate(int fd, const sockaddr* address, socklen_t length, int flags);
 // The same for the result of a send: one that was made costs nothing.
 inline bool MustSendAgain(ssize_t result, int fd, const sockaddr* address, socklen_t length,
                           int flags) {
-  if (result >= 0 || address == nullptr || (errno != EPERM && errno != EAGAIN)) [[likely]] {
+  if (result >= 0 || address == nullptr) [[likely]]
     return false;
-  }
+  if (errno != EPERM && errno != EAGAIN && errno != EINVAL) return false;
   return GrantedLate(fd, address, length, flags);
 }
 

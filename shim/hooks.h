@@ -17,6 +17,7 @@ bool FastOpenRefused(int fd, const sockaddr* address, socklen_t length, int flag
 int HookAccept(int fd, sockaddr* address, socklen_t* length) LATCHKEY_HOOK(accept);
 int HookAccept4(int fd, sockaddr* address, socklen_t* length, int flags) LATCHKEY_HOOK(accept4);
 int HookBind(int fd, const sockaddr* address, socklen_t length) LATCHKEY_HOOK(bind);
+int HookChroot(const char* path) LATCHKEY_HOOK(chroot);
 int HookClose(int fd) LATCHKEY_HOOK(close);
 int HookCloseRange(unsigned first, unsigned last, int flags) LATCHKEY_HOOK(close_range);
 int HookConnect(int fd, const sockaddr* address, socklen_t length) LATCHKEY_HOOK(connect);

@@ -7,8 +7,10 @@
 #include <cerrno>
 
 #include "shim/ask.h"
+#include "shim/give.h"
 #include "shim/held.h"
 #include "shim/hooks.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/session.h"
 
@@ -27,10 +29,18 @@ int RealAccept(int fd, sockaddr* address, socklen_t* length, int flags, bool pla
   return child;
 }
 
+// Hands the peer's name to the program as the kernel does; 0 or the errno.
+int Deliver(const sockaddr_storage& peer, socklen_t size, sockaddr* address, socklen_t* length) {
+  if (address == nullptr) return 0;
+  if (!IsReadable(length, sizeof(*length))) return EFAULT;
+  const socklen_t room = *length;
+  if (static_cast<int>(room) < 0) return EINVAL;
+  const bool good =
+      Give(address, &peer, room < size ? room : size) && Give(length, &size, sizeof(size));
+  return good ? 0 : EFAULT;
+}
+
 int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool plain) {
-  // A bad pointer or length is the kernel's to refuse.
-  const bool odd = address != nullptr && (length == nullptr || static_cast<int>(*length) < 0);
-  if (odd) return RealAccept(fd, address, length, flags, plain);
   // A listener that came from another session may be latched although ours has no rule.
   if (NothingToDo() && !IsGuarded(fd)) {
     return RealAccept(fd, address, length, flags, plain);
@@ -51,15 +61,12 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
       errno = saved;
       continue;
     }
-    errno = saved;
-    if (address != nullptr) {
-      const socklen_t room = *length < peer_length ? *length : peer_length;
-      for (socklen_t i = 0; i < room; ++i) {
-        // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the kernel filled it in
-        reinterpret_cast<char*>(address)[i] = reinterpret_cast<const char*>(&peer)[i];
-      }
-      *length = peer_length;
+    if (const int error = Deliver(peer, peer_length, address, length); error != 0) {
+      wire::RawSyscall(SYS_close, child);  // as the kernel does
+      errno = error;
+      return -1;
     }
+    errno = saved;
     return child;
   }
 }

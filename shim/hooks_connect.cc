@@ -162,6 +162,12 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   return LatchedConnect(fd, &copy.base, length, remote);
 }
 
+// libc's other name of it, which is for anybody to use, too.
+int ConnectToo(int fd, const sockaddr* address, socklen_t length) LATCHKEY_HOOK(__connect);
+int ConnectToo(int fd, const sockaddr* address, socklen_t length) {
+  return HookConnect(fd, address, length);
+}
+
 int HookBind(int fd, const sockaddr* address, socklen_t length) {
   if (MustHold(fd)) {
     if (const int result = RealBind(fd, address, length); result != 0) return result;

@@ -3,6 +3,7 @@
 // program's hands off our connections.
 
 #include <linux/close_range.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/syscall.h>
 
@@ -13,6 +14,7 @@
 #include "shim/link.h"
 #include "shim/past.h"
 #include "shim/real.h"
+#include "shim/session.h"
 
 namespace latchkey::shim {
 namespace {
@@ -49,9 +51,15 @@ int CloseAround(unsigned first, unsigned last, int flags) {
 
 // `to` is about to be what `from` is.
 void TakePlace(int from, int to) {
-  ForgetLink(to);
   ForgetHeld(to);
   if (MayHavePast(from)) NotePast(to);
+}
+
+// `to` is that now, unless the call failed.
+int TookPlace(int to, int result) {
+  if (result >= 0) ForgetLink(to);  // nobody read or wrote there meanwhile: link.h
+  ForgetHeld(to);
+  return result;
 }
 
 }  // namespace
@@ -68,6 +76,10 @@ int HookClose(int fd) {
   ForgetHeld(fd);
   return result;
 }
+
+// libc's other name of it, which is for anybody to use, too.
+int CloseToo(int fd) LATCHKEY_HOOK(__close);
+int CloseToo(int fd) { return HookClose(fd); }
 
 int HookCloseRange(unsigned first, unsigned last, int flags) {
   // Marking ours close-on-exec changes nothing: they are.
@@ -92,19 +104,24 @@ int HookDup2(int from, int to) {
   if (from != to) TakePlace(from, to);
   const int result =
       real.dup2 != nullptr ? real.dup2(from, to) : static_cast<int>(SystemCall(SYS_dup2, from, to));
-  if (from != to) ForgetHeld(to);
-  return result;
+  return from != to ? TookPlace(to, result) : result;
 }
+
+int Dup2Too(int from, int to) LATCHKEY_HOOK(__dup2);
+int Dup2Too(int from, int to) { return HookDup2(from, to); }
 
 int HookDup3(int from, int to, int flags) {
   if (from != to) TakePlace(from, to);
   const int result = real.dup3 != nullptr ? real.dup3(from, to, flags)
                                           : static_cast<int>(SystemCall(SYS_dup3, from, to, flags));
-  if (from != to) ForgetHeld(to);
-  return result;
+  return from != to ? TookPlace(to, result) : result;
 }
 
 int HookSocket(int family, int type, int protocol) {
+  // Plain TCP, which a program that asks for MPTCP is used to get: the kernel lets no policy be put
+  // on a socket of MPTCP, nor on its subflows.
+  const bool inet = family == AF_INET || family == AF_INET6;
+  if (protocol == IPPROTO_MPTCP && inet && !NothingToDo()) protocol = IPPROTO_TCP;
   const int result = real.socket != nullptr
                          ? real.socket(family, type, protocol)
                          : static_cast<int>(SystemCall(SYS_socket, family, type, protocol));

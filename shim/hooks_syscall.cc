@@ -69,6 +69,8 @@ long HookSyscall(long number, ...) {
       return HookSocket(static_cast<int>(a[0]), static_cast<int>(a[1]), static_cast<int>(a[2]));
     case SYS_unshare:
       return HookUnshare(static_cast<int>(a[0]));
+    case SYS_chroot:
+      return HookChroot(As<const char>(a[0]));
     case SYS_close:
       return HookClose(fd);
     case SYS_close_range:

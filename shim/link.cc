@@ -24,6 +24,8 @@ constexpr int kSlots = 8;
 // How often to look for an answer before sleeping until it comes: it takes some tens of
 // microseconds, and so does being woken on a CPU that went idle.
 constexpr int kLooks = 100;
+// How often a program may close the connection under a request.
+constexpr int kTakenAway = 8;
 // Descriptors are kept where programs rarely count.
 constexpr int kHighNumbers[] = {960, 700, 200, 100};
 
@@ -31,8 +33,8 @@ struct Slot {
   std::atomic<bool> busy;
   std::atomic<int> fd;  // 0: none (a connection never gets number 0)
   std::atomic<int> pid;
-  uint64_t device = 0;
-  uint64_t inode = 0;
+  std::atomic<uint64_t> device;
+  std::atomic<uint64_t> inode;
 };
 
 struct Connection {
@@ -49,6 +51,9 @@ uint8_t session_token[wire::kTokenSize];
 bool token_known;
 std::atomic<uint32_t> next_serial;
 std::atomic<int> patience_ms{10'000};
+// The process that this memory belongs to: a child of vfork() only borrows it, and one that was
+// made past libc (_Fork, clone) never said that it has its own.
+std::atomic<int> owner;
 
 int Pid() { return static_cast<int>(RawSyscall(SYS_getpid)); }
 
@@ -174,8 +179,10 @@ int AttachOn(const Connection& connection, const Limits& limits) {
   return error;
 }
 
-// Takes a free slot; null when all are in use (many threads, or a signal handler on top of one).
+// Takes a free slot; null when all are in use (many threads, or a signal handler on top of one),
+// and where the slots are another process's: what is put into them would be lost to both.
 Slot* Take() {
+  if (owner.load(std::memory_order_relaxed) != Pid()) return nullptr;
   for (Slot& slot : slots) {
     if (!slot.busy.exchange(true, std::memory_order_acquire)) return &slot;
   }
@@ -190,13 +197,15 @@ void GiveBack(Slot* slot) {
 Connection Live(const Slot& slot) {
   const int fd = slot.fd.load(std::memory_order_relaxed);
   if (fd == 0) return Connection{};
-  const Connection kept{fd, slot.pid.load(std::memory_order_relaxed), slot.device, slot.inode};
+  const Connection kept{fd, slot.pid.load(std::memory_order_relaxed),
+                        slot.device.load(std::memory_order_relaxed),
+                        slot.inode.load(std::memory_order_relaxed)};
   return IsSame(kept) ? kept : Connection{};
 }
 
 void Keep(Slot* slot, const Connection& connection) {
-  slot->device = connection.device;
-  slot->inode = connection.inode;
+  slot->device.store(connection.device, std::memory_order_relaxed);
+  slot->inode.store(connection.inode, std::memory_order_relaxed);
   slot->pid.store(connection.pid, std::memory_order_relaxed);
   slot->fd.store(connection.fd, std::memory_order_relaxed);
 }
@@ -210,9 +219,20 @@ void Drop(Slot* slot, const Connection& connection) {
   RawSyscall(SYS_close, connection.fd);
 }
 
-// In a child of fork() only this thread is left: what others had taken is nobody's.
-void ForgetOthers() {
-  for (Slot& slot : slots) slot.busy.store(false, std::memory_order_relaxed);
+// In a child of fork() only this thread is left: what others had taken is nobody's, and the
+// parent's connections are of no use. By number and process alone it could take them for its own:
+// in a new PID namespace it may have the same.
+void StartAnew() {
+  owner.store(Pid(), std::memory_order_relaxed);
+  for (Slot& slot : slots) {
+    const int fd = slot.fd.exchange(0, std::memory_order_relaxed);
+    uint64_t device = 0;
+    uint64_t inode = 0;
+    if (fd != 0 && Identify(fd, device, inode) && device == slot.device && inode == slot.inode) {
+      RawSyscall(SYS_close, fd);
+    }
+    slot.busy.store(false, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace
@@ -239,24 +259,29 @@ int Ask(const void* request, uint32_t size, int descriptor, wire::Type answer,
   Slot* slot = Take();
   int error = EPIPE;
   // A broker that was restarted left a dead connection: a fresh one is tried once.
-  for (int attempt = 0; attempt < 2 && error != 0; ++attempt) {
+  for (int tries = 2, taken_away = 0; tries > 0 && error != 0;) {
     Connection connection = slot == nullptr ? Connection{} : Live(*slot);
-    if (connection.fd < 0) {
+    const bool fresh = connection.fd < 0;
+    if (fresh) {
       if (slot != nullptr) slot->fd.store(0, std::memory_order_relaxed);
       error = Connect(connection);
       if (error == 0) error = AttachOn(connection, limits);
-      if (error != 0) {
-        if (connection.fd >= 0) Drop(nullptr, connection);
-        break;
-      }
-      if (slot != nullptr) Keep(slot, connection);
+      if (error == 0 && slot != nullptr) Keep(slot, connection);
     }
-    error = Exchange(connection, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer,
-                     limits, received);
-    if (error != 0 || slot == nullptr) Drop(slot, connection);
-    const bool final = error == ETIMEDOUT || error == EPROTO || error == EINTR || error == ETIME ||
-                       error == ECANCELED;
-    if (final) break;
+    const bool attached = !fresh || error == 0;
+    if (attached) {
+      error = Exchange(connection, request, size, &descriptor, descriptor >= 0 ? 1 : 0, answer,
+                       limits, received);
+    }
+    if (error == 0 && slot != nullptr) break;
+    // That another thread of the program closed it says nothing of the broker; nor does an answer
+    // to a request of that thread's, whose connection had the number before.
+    const bool taken = error != 0 && connection.fd >= 0 && !IsSame(connection);
+    if (connection.fd >= 0) Drop(slot, connection);
+    const bool none = !attached && !taken && error != EPROTO;
+    const bool final = error == ETIMEDOUT || error == EINTR || error == ETIME || error == ECANCELED;
+    if (none || final) break;
+    if (!taken || ++taken_away == kTakenAway) --tries;
   }
   GiveBack(slot);
   return error;
@@ -289,7 +314,26 @@ int Attach() {
   return error;
 }
 
-void SurviveForks() { pthread_atfork(nullptr, nullptr, ForgetOthers); }
+void AttachAll() {
+  if (!token_known || owner.load(std::memory_order_relaxed) != Pid()) return;
+  for (Slot& slot : slots) {
+    if (slot.busy.exchange(true, std::memory_order_acquire)) continue;
+    Connection connection = Live(slot);
+    if (connection.fd < 0 && Connect(connection) == 0) {
+      if (AttachOn(connection, Limits{}) == 0) {
+        Keep(&slot, connection);
+      } else {
+        Drop(nullptr, connection);
+      }
+    }
+    GiveBack(&slot);
+  }
+}
+
+void OwnLinks() {
+  owner.store(Pid(), std::memory_order_relaxed);
+  pthread_atfork(nullptr, nullptr, StartAnew);
+}
 
 void SetPatience(int milliseconds) { patience_ms.store(milliseconds); }
 

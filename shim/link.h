@@ -43,8 +43,13 @@ uint32_t NextSerial();
 // Attaches a connection if none is: the check-in. 0 or the errno.
 int Attach();
 
-// Has children of fork() find the connections free that other threads were using.
-void SurviveForks();
+// Makes as many connections as are ever kept, where the session is known: it may soon be too late.
+void AttachAll();
+
+// Has this process keep connections, and each child of fork() its own: from the constructor. Until
+// then, and in children that libc does not know of (vfork, _Fork, clone), each request has one of
+// its own.
+void OwnLinks();
 
 // Another patience than 10 s, for tests.
 void SetPatience(int milliseconds);

@@ -154,7 +154,7 @@ void HandOver(const char* socket, const char* token, const char* policy) {
 __attribute__((constructor(102))) void Start() {
   const int saved = errno;
   ResolveReal();
-  SurviveForks();
+  OwnLinks();
   OwnHints();
   const bool trusted = getauxval(AT_SECURE) == 0;
   const char* path = trusted ? getenv("LATCHKEY_SOCKET") : nullptr;

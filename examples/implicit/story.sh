@@ -1,4 +1,4 @@
-# The steps of README.md on two hosts of the lab: socat stands for telnet. (tests/lab/exec examples/implicit/story.sh)
+# The steps of README.md on two hosts of the lab: netcat is the client. (tests/lab/exec examples/implicit/story.sh)
 set -u
 example=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -13,7 +13,7 @@ capture wire
 bg b telnetd latchkey run -- socat TCP-LISTEN:23,fork,reuseaddr EXEC:cat
 wait_listen b 23
 mkfifo "$LAB/keys"
-bg a telnet latchkey run -- sh -c "exec socat 'OPEN:$LAB/keys,rdwr!!STDOUT' TCP:10.9.0.2:23"
+bg a telnet latchkey run -- sh -c "exec nc 10.9.0.2 23 <>'$LAB/keys'"
 type_in() { printf '%s\n' "$1" >"$LAB/keys"; }
 shown() { retry 10 grep -qs "$1" "$LAB/telnet.log" || fail "$1 does not come back: $(cat "$LAB/telnet.log")"; }
 type_in canary-telnet-1
@@ -31,6 +31,6 @@ expect_eq "no octet in clear" "$(clear_octets wire canary-telnet)" 0
 expect_eq "ESP to the end, nothing else" "$(non_esp wire a b)" 0
 check "and there was ESP" [ "$(esp_packets wire a b)" -gt 0 ]
 # What begins now begins in clear.
-expect_eq "a new one" "$(echo new-in-clear | on a latchkey run -- socat -t 3 - TCP:10.9.0.2:23)" new-in-clear
+expect_eq "a new one" "$(echo new-in-clear | on a latchkey run -- nc -q 3 10.9.0.2 23)" new-in-clear
 check "is in clear" [ "$(clear_octets wire new-in-clear)" -ge 2 ]
 kill "$(cat "$LAB/telnet.pid")" "$(cat "$LAB/telnetd.pid")"

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "shim/wire/messages.h"
 
@@ -49,6 +50,9 @@ struct Prefix {
   // (nothing returned): "10.0.0.1/8" is more likely a slip than a wish.
   static std::optional<Prefix> Parse(std::string_view text);
 };
+
+// Returns `from` without `hole`, as prefixes that do not overlap.
+std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole);
 
 struct PortRange {
   uint16_t low = 0;

@@ -30,6 +30,10 @@ needed=$(readelf -d "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '
 newest=$(nm -D --undefined-only "$shim" | sed -n 's/.*@GLIBC_//p' | sort -V | tail -1)
 [ "$(printf '%s\n2.34\n' "$newest" | sort -V | tail -1)" = 2.34 ] || fail "needs glibc $newest"
 
+# The compiler's own entry, and nothing of ours: what is called after the last destructor works.
+ends=$(readelf -d "$shim" | sed -n 's/.*(FINI_ARRAYSZ) *\([0-9]*\).*/\1/p')
+[ "${ends:-0}" -le 8 ] || fail "has a destructor"
+
 LD_PRELOAD=$(realpath "$shim") LATCHKEY_SOCKET=/nonexistent LATCHKEY_TOKEN=none /bin/true ||
   fail "harms a program without sockets"
 exit $failed

@@ -84,6 +84,15 @@ void FakeBroker::Set(Type type, Answer answer, int times) {
   plan.times = times;
 }
 
+void FakeBroker::SetPort(uint16_t port, Answer answer) {
+  const std::lock_guard lock(mutex_);
+  ports_[port] = answer;
+}
+
+void FakeBroker::AwaitNobody() const {
+  for (int i = 0; i < 1000 && connections() != 0; ++i) usleep(10'000);
+}
+
 void FakeBroker::SetOpen(wire::Reason reason, const std::string& text) {
   const std::lock_guard lock(mutex_);
   open_reason_ = reason;
@@ -205,14 +214,18 @@ void FakeBroker::Serve() {
       Withdraw(watched[i].fd);
       close(watched[i].fd);
       watched.erase(watched.begin() + static_cast<long>(i));
+      --connections_;
     }
     if (watched[1].revents == 0) continue;
     const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client >= 0) watched.push_back({client, POLLIN, 0});
+    if (client < 0) continue;
+    watched.push_back({client, POLLIN, 0});
+    ++connections_;
   }
   for (size_t i = 2; i < watched.size(); ++i) {
     Withdraw(watched[i].fd);
     close(watched[i].fd);
+    --connections_;
   }
 }
 
@@ -260,7 +273,9 @@ void FakeBroker::Reply(int client, const wire::Received& request) {
   }
   if (type == Type::kWish) wish_ = request.As<wire::Wish>().text;
   Plan& plan = plans_[type];
-  const Answer answer = plan.times > 0 ? plan.first : plan.always;
+  Answer answer = plan.times > 0 ? plan.first : plan.always;
+  const uint16_t port = request.As<wire::SocketRequest>().remote.port;
+  if (type == Type::kConnect && ports_.contains(port)) answer = ports_[port];
   if (plan.times > 0) --plan.times;
   last_[type] = request.As<wire::SocketRequest>();
   const bool unconnected = type == Type::kHold || type == Type::kPeer;

@@ -5,6 +5,7 @@
 #define SHIM_TESTING_FAKE_BROKER_H_
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <map>
@@ -42,6 +43,8 @@ class FakeBroker {
 
   // What requests of `type` are answered with; the first `times` ones only, when it is not 0.
   void Set(wire::Type type, Answer answer, int times = 0);
+  // What kConnect to `port` is answered with, whatever Set() says.
+  void SetPort(uint16_t port, Answer answer);
   // What kOpen is answered with.
   void SetOpen(wire::Reason reason, const std::string& text);
   // What kInquire and kBinding are answered with; nothing so far (id 0, ENODATA).
@@ -70,6 +73,9 @@ class FakeBroker {
   void Refuse(wire::Reason reason);
 
   int Count(wire::Type type) const;
+  // How many connections there are; returns when there is none, or after some seconds.
+  int connections() const { return connections_.load(); }
+  void AwaitNobody() const;
   // The flags of the last request of this type, and its remote.
   uint32_t flags(wire::Type type) const;
   wire::Endpoint remote(wire::Type type) const;
@@ -114,11 +120,13 @@ class FakeBroker {
   wire::Page* page_ = nullptr;
   int listener_ = -1;
   int stop_[2] = {-1, -1};
+  std::atomic<int> connections_{0};
   std::thread thread_;
 
   mutable std::mutex mutex_;
   std::map<wire::Type, Plan> plans_;
   std::map<wire::Type, int> counts_;
+  std::map<uint16_t, Answer> ports_;
   std::map<wire::Type, wire::SocketRequest> last_;
   bool holds_ = false;
   uint16_t hold_port_ = 0;

@@ -23,6 +23,7 @@ int AskFor(const FakeBroker& broker, wire::Received& received, const Limits& lim
   SetBroker(broker.path().c_str());
   SetToken(token);
   SetPatience(kPatienceMs);
+  [[maybe_unused]] static const bool owned = (OwnLinks(), true);
   wire::SocketRequest request{};
   request.header = wire::MakeHeader(Type::kConnect, NextSerial());
   return Ask(&request, sizeof(request), -1, Type::kDecision, received, limits);

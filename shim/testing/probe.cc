@@ -25,8 +25,10 @@
 #include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_held.h"
+#include "shim/testing/probe_loops.h"
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
+#include "shim/testing/probe_roads.h"
 #include "shim/testing/probe_tools.h"
 #include "shim/testing/probe_wait.h"
 
@@ -363,6 +365,8 @@ int main(int argc, char** argv) {
   };
   all.merge(ExecProbes());
   all.merge(HeldProbes());
+  all.merge(LoopProbes());
+  all.merge(RoadProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));
   all.at(argv[1])();

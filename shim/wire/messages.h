@@ -286,6 +286,8 @@ struct SaRecord {
 };
 static_assert(sizeof(SaRecord) == 16 + 8 + 16 + 48 + 56 + 3 * kNameSize + 2 * kIdSize);
 
+inline constexpr size_t kCauseSize = 512;
+
 // A refusal, or a latch that broke. `id` 0 means: there is none.
 struct IncidentRecord {
   Header header;
@@ -302,9 +304,11 @@ struct IncidentRecord {
   Endpoint remote;
   char program[kPathSize];
   char policy[kNameSize];
-  char detail[kIdSize];  // the rule that caused it, or what was found
+  char detail[kIdSize];   // what was found
+  char rule[kCauseSize];  // under which the flow falls, with its file and line
 };
-static_assert(sizeof(IncidentRecord) == 16 + 24 + 16 + 48 + kPathSize + kNameSize + kIdSize);
+static_assert(sizeof(IncidentRecord) ==
+              16 + 24 + 16 + 48 + kPathSize + kNameSize + kIdSize + kCauseSize);
 
 enum class FenceState : uint8_t {
   kUnasked = 0,  // nobody asked for one: --no-fence, or a program started by hand

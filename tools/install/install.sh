@@ -65,6 +65,7 @@ put "$runfiles/shim/latchkey.h" include/latchkey.h 644
 put "$runfiles/docs/latchkey.1" share/man/man1/latchkey.1 644
 put "$runfiles/docs/latchkey-policy.5" share/man/man5/latchkey-policy.5 644
 put "$runfiles/docs/latchkey.7" share/man/man7/latchkey.7 644
+put "$runfiles/docs/latchkeyd.8" share/man/man8/latchkeyd.8 644
 put_unit latchkeyd.service
 put_unit latchkeyd.socket
 

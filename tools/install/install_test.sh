@@ -21,7 +21,8 @@ install --prefix="$base/there" >/dev/null
 got=$(cd "$base/there" && find . -type f | sort | tr '\n' ' ')
 want="./bin/latchkey ./include/latchkey.h ./lib/latchkey/liblatchkey.so ./lib/latchkey/manifest \
 ./lib/systemd/system/latchkeyd.service ./lib/systemd/system/latchkeyd.socket ./sbin/latchkeyd \
-./share/man/man1/latchkey.1 ./share/man/man5/latchkey-policy.5 ./share/man/man7/latchkey.7 "
+./share/man/man1/latchkey.1 ./share/man/man5/latchkey-policy.5 ./share/man/man7/latchkey.7 \
+./share/man/man8/latchkeyd.8 "
 [ "$got" = "$want" ] || fail "installed: $got"
 "$base/there/bin/latchkey" --version | grep -q '^latchkey [0-9]' || fail "latchkey does not run"
 "$base/there/sbin/latchkeyd" --version | grep -q '^latchkeyd [0-9]' || fail "latchkeyd does not run"

@@ -1,32 +1,31 @@
 #include <string>
 
 #include "policy/lint.h"
+#include "tools/latchkey/check_grants.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
 
 namespace latchkey::tool {
 namespace {
 
-void Warn(const PolicyFile& file) {
-  for (const policy::ParseError& warning :
-       policy::Lint(file.policy, file.name, static_cast<bool>(file.signature))) {
-    const std::string where =
-        warning.file + (warning.line == 0 ? "" : ":" + std::to_string(warning.line));
-    Report({kExitYes, where + ": warning: " + warning.text});
+void Warn(const PolicyFile& file, const std::string& system) {
+  for (policy::ParseError& warning : policy::Lint(file.policy, file.name, FactsOf(file, system))) {
+    warning.text = "warning: " + warning.text;
+    Report({kExitYes, warning.ToString()});
   }
 }
 
 }  // namespace
 
-int Check(const std::vector<std::string>& files) {
+int Check(const CheckOptions& options) {
   int exit = kExitYes;
-  for (const std::string& name : files) {
+  for (const std::string& name : options.files) {
     const auto file = LoadPolicy(name);
     if (!file) {
       exit = Report({kExitNo, file.error().text});
       continue;
     }
-    Warn(*file);
+    Warn(*file, options.system);
     if (Print(name + ": ok\n") != kExitYes) exit = kExitNo;
   }
   return exit;

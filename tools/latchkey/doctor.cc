@@ -4,12 +4,15 @@
 #include <utility>
 
 #include "tools/latchkey/capabilities.h"
+#include "tools/latchkey/charon_lists.h"
 #include "tools/latchkey/doctor_broker.h"
 #include "tools/latchkey/doctor_charon.h"
 #include "tools/latchkey/doctor_files.h"
+#include "tools/latchkey/doctor_hold.h"
 #include "tools/latchkey/doctor_kernel.h"
 #include "tools/latchkey/doctor_keys.h"
 #include "tools/latchkey/doctor_marks.h"
+#include "tools/latchkey/doctor_offload.h"
 #include "tools/latchkey/doctor_program.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
@@ -17,7 +20,6 @@
 namespace latchkey::tool {
 namespace {
 
-constexpr char kViciSocket[] = "/run/charon.vici";
 constexpr uint32_t kDefaultMarkMask = 0xffff0000;
 
 void Append(Findings& all, Findings some) {
@@ -37,9 +39,23 @@ int Doctor(const DoctorOptions& options) {
   if (const auto rules = ReadMarkRules(); rules) {
     Append(findings, MarkFindings(*rules, mark_mask));
   } else {
-    findings.push_back(Note("routing rules cannot be read: " + rules.error()));
+    findings.push_back(Note("routing rules cannot be read (" + rules.error() + ")",
+                            "see with `ip rule` that none uses the bits of mark_mask"));
   }
   Append(findings, BrokerFindings(ReachBrokers(options.socket)));
+  if (!HasNetAdmin()) {
+    findings.push_back(
+        Note("not root: not looked for what the broker may do, and who does the work of SAs",
+             "run it as root"));
+  } else {
+    Append(findings, HoldFindings(ReadHolds()));
+    if (const auto offload = ReadOffload(); offload) {
+      Append(findings, OffloadFindings(*offload));
+    } else {
+      findings.push_back(Note("offload: the SAD cannot be read (" + offload.error() + ")",
+                              "see with `ip xfrm state` that no SA has `mode packet`"));
+    }
+  }
   KeyManagerFacts keys = ReachKeyManager(kViciSocket);
   if (keys.error == 0) ListChildren(keys);
   Append(findings, KeyManagerFindings(keys));

@@ -40,7 +40,7 @@ bool Examine(const std::string& path, uid_t owner, bool folder, Findings& findin
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) {
     if (errno == EACCES) {
-      findings.push_back(Note(path + ": only root can see it"));
+      findings.push_back(Note(path + ": only root can see it", "run it as root"));
     } else if (errno != ENOENT) {
       findings.push_back(Bad(path + ": " + std::strerror(errno), "see to it that it can be read"));
     }
@@ -61,7 +61,7 @@ void ExamineText(const std::string& path, uid_t owner, const Parser& parse, Find
   if (!Examine(path, owner, /*folder=*/false, findings)) return;
   std::ifstream file(path);
   if (!file) {
-    findings.push_back(Note(path + ": only root can read it"));
+    findings.push_back(Note(path + ": only root can read it", "run it as root"));
     return;
   }
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -119,7 +119,8 @@ Findings FileFindings(const FilePlaces& places, uint32_t& mark_mask) {
   struct stat status {};
   if (stat(places.folder.c_str(), &status) != 0 && errno == ENOENT) {
     findings.push_back(
-        Note("no " + places.folder + ": the kernel's SPD is all the policy there is"));
+        Note("no " + places.folder + ": the kernel's SPD is all the policy there is",
+             "make it, with a system.toml, where a floor is wanted for all programs"));
     return findings;
   }
   if (!Examine(places.folder, places.owner, /*folder=*/true, findings)) return findings;

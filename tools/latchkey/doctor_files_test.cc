@@ -45,8 +45,9 @@ struct Folder {
 
 TEST_CASE("No folder at all is worth a note") {
   const Folder folder;
-  CHECK(folder.Text() ==
-        "note  no " + folder.places.folder + ": the kernel's SPD is all the policy there is\n");
+  CHECK(folder.Text() == "note  no " + folder.places.folder +
+                             ": the kernel's SPD is all the policy there is: make it, with a "
+                             "system.toml, where a floor is wanted for all programs\n");
 }
 
 TEST_CASE("Files in good order are ok, and bring the marks") {

@@ -87,13 +87,15 @@ void JudgeTransform(const std::string& what, const std::string& option, Presence
       break;
     case Presence::kUnknown:
       findings.push_back(Note("whether the kernel has " + what + " is not known: no list of " +
-                              "modules and symbols is to be seen"));
+                                  "modules and symbols is to be seen",
+                              "look for " + option + " in the kernel's configuration"));
       break;
     case Presence::kMissing:
       findings.push_back(
           needed ? Bad("the kernel has no " + what + ": no SA can be installed",
                        "run one with " + option)
-                 : Note("the kernel has no " + what + ": rules that ask for it " + "find no SA"));
+                 : Note("the kernel has no " + what + ": rules that ask for it find no SA",
+                        "run one with " + option + " where a rule asks for it"));
       break;
   }
 }
@@ -109,7 +111,7 @@ void JudgeSocketPolicies(const KernelFacts& facts, Findings& findings) {
     findings.push_back(Ok("xfrm_user can be loaded: latchkeyd does so when it starts"));
   }
   if (facts.xfrm_user == Presence::kUnknown) {
-    findings.push_back(Note("whether the kernel has xfrm_user is not known"));
+    findings.push_back(Note("whether the kernel has xfrm_user is not known", "run it as root"));
   }
   if (!facts.tried) return;
   const bool not_loaded = facts.socket_policy == EINVAL && facts.xfrm_user != Presence::kThere;
@@ -127,12 +129,14 @@ void JudgeBreaking(const KernelFacts& facts, Findings& findings) {
   if (!reachable) {
     findings.push_back(
         Note("kernel.yama.ptrace_scope is 3: a broken latch's socket cannot be fetched from its "
-             "program and blocked, only aborted from outside (SOCK_DESTROY)"));
+             "program and blocked, only aborted from outside (SOCK_DESTROY)",
+             "set it to 2 or less, which takes a reboot"));
   }
   if (!facts.tried) {
     findings.push_back(
         Note("not root: not tried whether sockets take policies, and how "
-             "connections can be aborted"));
+             "connections can be aborted",
+             "run it as root"));
     return;
   }
   if (facts.destroy) {
@@ -157,21 +161,24 @@ void JudgeSettings(const KernelFacts& facts, Findings& findings) {
     findings.push_back(Ok("net.core.xfrm_larval_drop is " + std::to_string(*facts.larval_drop) +
                           ": the broker sets it to 0 while a connection waits for its SA"));
   } else {
-    findings.push_back(Note("net.core.xfrm_larval_drop is not to be seen here"));
+    findings.push_back(
+        Note("net.core.xfrm_larval_drop is not to be seen here", "run one with CONFIG_XFRM"));
   }
   if (facts.acq_expires && *facts.acq_expires > kLongAcquire) {
-    findings.push_back(
-        Note("net.core.xfrm_acq_expires is " + std::to_string(*facts.acq_expires) +
-             ": after a key exchange that failed, the kernel asks for an SA between the same ends "
-             "again only after so many seconds (charon sets it: charon.plugins.kernel-netlink."
-             "xfrm_acq_expires)"));
+    findings.push_back(Note(
+        "net.core.xfrm_acq_expires is " + std::to_string(*facts.acq_expires) +
+            ": after a key exchange that failed, the kernel asks for an SA between the same ends "
+            "again only after so many seconds",
+        "set charon.plugins.kernel-netlink.xfrm_acq_expires in strongswan.conf, or where there "
+        "is no charon the setting itself, to 30"));
   } else if (facts.acq_expires) {
     findings.push_back(Ok("net.core.xfrm_acq_expires is " + std::to_string(*facts.acq_expires)));
   }
   if (facts.syncookies == 2) {
     findings.push_back(Note(
         "net.ipv4.tcp_syncookies is 2: an IPv4 connection does not inherit its listener's policy, "
-        "and until it is accepted the guards alone hold what it sends; 1 keeps that for floods"));
+        "and until it is accepted the guards alone hold what it sends",
+        "set it to 1, which keeps that for floods"));
   } else if (facts.syncookies) {
     findings.push_back(Ok("net.ipv4.tcp_syncookies is " + std::to_string(*facts.syncookies)));
   }
@@ -225,7 +232,7 @@ Findings KernelFindings(const KernelFacts& facts) {
   if (facts.ipv6) {
     JudgeTransform("ESP for IPv6 (esp6)", "CONFIG_INET6_ESP", facts.esp6, true, findings);
   } else {
-    findings.push_back(Note("no IPv6 here"));
+    findings.push_back(Note("no IPv6 here", "nothing, where no rule is for it"));
   }
   JudgeTransform("AH for IPv4 (ah4)", "CONFIG_INET_AH", facts.ah4, false, findings);
   if (facts.ipv6) {
@@ -238,7 +245,8 @@ Findings KernelFindings(const KernelFacts& facts) {
       facts.cgroup2
           ? Ok("cgroup v2 is mounted")
           : Note("no cgroup v2: programs cannot be fenced in (the shim and the policies of sockets "
-                 "do without)"));
+                 "do without)",
+                 "mount it at /sys/fs/cgroup where the fence is wanted"));
   return findings;
 }
 

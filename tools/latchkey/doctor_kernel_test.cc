@@ -132,7 +132,7 @@ TEST_CASE("Each fact that matters has its line") {
       {[](KernelFacts& f) { f.esp4 = Presence::kLoadable; }, "ok    the kernel loads ESP for IPv4"},
       {[](KernelFacts& f) { f.esp4 = Presence::kUnknown; }, "note  whether the kernel has ESP"},
       {[](KernelFacts& f) { f.ah4 = Presence::kMissing; }, "note  the kernel has no AH for IPv4"},
-      {[](KernelFacts& f) { f.ipv6 = false; }, "note  no IPv6 here\n"},
+      {[](KernelFacts& f) { f.ipv6 = false; }, "note  no IPv6 here: "},
       {[](KernelFacts& f) { f.xfrm_user = Presence::kMissing; },
        "BAD   the kernel has no xfrm_user: sockets take no policies: run one with"},
       {[](KernelFacts& f) { f.xfrm_user = Presence::kLoadable; }, "ok    xfrm_user can be loaded"},

@@ -19,7 +19,11 @@ constexpr uint32_t kFirstStatic = 65'536;
 void JudgeChild(const ChildFacts& child, Findings& findings) {
   const std::string name = "child " + child.connection + "." + child.name;
   if (child.reqids.empty()) {
-    findings.push_back(Note(name + ": not up, and whether its reqid is fixed is not known"));
+    findings.push_back(
+        Note(name + ": not up, and whether its reqid is fixed is not known",
+             "nothing, where its peer is away or nobody has asked for it yet; to see "
+             "how it goes: swanctl --initiate --child " +
+                 child.name));
     return;
   }
   const auto allotted =
@@ -29,11 +33,11 @@ void JudgeChild(const ChildFacts& child, Findings& findings) {
         Ok(name + ": its reqid is fixed (" + std::to_string(child.reqids.front()) + ")"));
     return;
   }
-  findings.push_back(
-      Note(name + ": its reqid " + std::to_string(*allotted) +
-           " may be one that charon allots and uses again for other peers: its latches are pinned "
-           "by SPI, with a short stall at every rekey; give it a reqid of its own, from " +
-           std::to_string(kFirstStatic) + " on"));
+  findings.push_back(Note(
+      name + ": its reqid " + std::to_string(*allotted) +
+          " may be one that charon allots and uses again for other peers: its latches are pinned "
+          "by SPI, with a short stall at every rekey",
+      "give it a reqid of its own, from " + std::to_string(kFirstStatic) + " on"));
 }
 
 }  // namespace
@@ -63,11 +67,13 @@ Findings KeyManagerFindings(const KeyManagerFacts& facts) {
       break;
     case ENOENT:
       findings.push_back(Note("no charon at " + facts.socket +
-                              ": SAs are those that somebody keys by hand (latchkey sa)"));
+                                  ": SAs are those that somebody keys by hand (latchkey sa)",
+                              "start charon where it is to negotiate them"));
       return findings;
     case EACCES:
     case EPERM:
-      findings.push_back(Note("not root: charon's socket " + facts.socket + " was not tried"));
+      findings.push_back(
+          Note("not root: charon's socket " + facts.socket + " was not tried", "run it as root"));
       return findings;
     default:
       findings.push_back(
@@ -77,13 +83,15 @@ Findings KeyManagerFindings(const KeyManagerFacts& facts) {
   }
   if (!facts.listed) {
     findings.push_back(
-        Note("which of charon's children have a fixed reqid was not asked: latches "
-             "under another are pinned by SPI, with a short stall at every rekey"));
+        Note("charon does not say in time which of its children have a fixed reqid: latches under "
+             "another are pinned by SPI, with a short stall at every rekey",
+             "ask again, or see with swanctl --list-conns whether it hangs"));
     return findings;
   }
   for (const ChildFacts& child : facts.children) JudgeChild(child, findings);
   if (facts.children.empty()) {
-    findings.push_back(Note("charon has no children configured: it can negotiate no SA"));
+    findings.push_back(Note("charon has no children configured: it can negotiate no SA",
+                            "write them into swanctl.conf, and load them: swanctl --load-all"));
   }
   return findings;
 }

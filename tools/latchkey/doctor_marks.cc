@@ -97,9 +97,9 @@ Findings MarkFindings(const std::vector<MarkRule>& rules, uint32_t mark_mask) {
     } else if (!rule.inverted) {
       // Latched sockets carry a bit of ours: the whole mark is never equal.
       findings.push_back(
-          Note(fmt::format("{} compares the whole mark: it holds for no socket that is latched; "
-                           "with a mask ({:#x}/{:#x}) it would",
-                           RuleText(rule), rule.mark, ~mark_mask)));
+          Note(fmt::format("{} compares the whole mark: it holds for no socket that is latched",
+                           RuleText(rule)),
+               fmt::format("give it a mask: {:#x}/{:#x}", rule.mark, ~mark_mask)));
     }
   }
   if (findings.empty()) {

@@ -24,8 +24,8 @@ std::string TextOf(const Brokers& brokers) { return FindingsText(BrokerFindings(
 std::string TextOf(const KeyManagerFacts& facts) { return FindingsText(KeyManagerFindings(facts)); }
 
 TEST_CASE("A line is one line, whatever a name holds") {
-  CHECK(FindingsText({Ok("a"), Bad("b\nc", "d\x1b"), Note("e")}) ==
-        "ok    a\nBAD   b; c: d\\x1b\nnote  e\n");
+  CHECK(FindingsText({Ok("a"), Bad("b\nc", "d\x1b"), Note("e"), Note("f", "g")}) ==
+        "ok    a\nBAD   b; c: d\\x1b\nnote  e\nnote  f: g\n");
   CHECK(AnyBad({Ok("a"), Bad("b", "c")}));
   CHECK_FALSE(AnyBad({Ok("a"), Note("b")}));
   CHECK_FALSE(AnyBad({}));
@@ -66,12 +66,14 @@ TEST_CASE("charon is reached, absent, or hangs") {
   facts.error = ENOENT;
   CHECK(TextOf(facts).starts_with("note  no charon at /run/charon.vici: "));
   facts.error = EACCES;
-  CHECK(TextOf(facts) == "note  not root: charon's socket /run/charon.vici was not tried\n");
+  CHECK(TextOf(facts) ==
+        "note  not root: charon's socket /run/charon.vici was not tried: run it as root\n");
   facts.error = ECONNREFUSED;
   CHECK(TextOf(facts).starts_with(
       "BAD   charon's socket /run/charon.vici does not answer: Connection refused: "));
   facts.error = 0;
-  CHECK(TextOf(facts).starts_with("ok    charon answers at /run/charon.vici\nnote  which of "));
+  CHECK(TextOf(facts).starts_with(
+      "ok    charon answers at /run/charon.vici\nnote  charon does not say in "));
 }
 
 TEST_CASE("Children are judged by the reqids of their SAs") {
@@ -84,6 +86,7 @@ TEST_CASE("Children are judged by the reqids of their SAs") {
   CHECK(text.find("\nnote  child home.web: its reqid 3 may be one that charon allots") !=
         std::string::npos);
   CHECK(text.find("\nnote  child away.x: not up, ") != std::string::npos);
+  CHECK(text.find(": swanctl --initiate --child x\n") != std::string::npos);
 }
 
 TEST_CASE("The key manager's socket is tried") {
@@ -114,7 +117,8 @@ TEST_CASE("A program is found, can be preloaded, and has a policy or none") {
   const std::string text = FindingsText(ProgramFindings("true", "/usr/bin", "/no/such/folder"));
   CHECK(text ==
         "ok    /usr/bin/true can be run under Latchkey\nnote  no policy in /no/such/folder names "
-        "it: without -p its flows are the system's to judge\n");
+        "it: without -p its flows are the system's to judge: name it in the `program` of one where "
+        "it is to have its own\n");
 
   const char* base = std::getenv("TEST_TMPDIR");
   std::string folder = std::string(base != nullptr ? base : "/tmp") + "/programXXXXXX";

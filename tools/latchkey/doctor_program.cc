@@ -30,8 +30,9 @@ Findings ProgramFindings(const std::string& name, const char* search_path,
   } else if (*policy) {
     findings.push_back(Ok("its policy is " + (*policy)->name));
   } else {
-    findings.push_back(Note("no policy in " + policies +
-                            " names it: without -p its flows are the system's to judge"));
+    findings.push_back(Note(
+        "no policy in " + policies + " names it: without -p its flows are the system's to judge",
+        "name it in the `program` of one where it is to have its own"));
   }
   return findings;
 }

@@ -10,13 +10,17 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "policy/decide.h"
 #include "policy/system_parse.h"
+#include "tools/latchkey/charon_lists.h"
 #include "tools/latchkey/client.h"
+#include "tools/latchkey/explain_child.h"
+#include "tools/latchkey/explain_pad.h"
 #include "tools/latchkey/explain_text.h"
 #include "tools/latchkey/latch_table.h"
 #include "tools/latchkey/policy_file.h"
@@ -29,6 +33,8 @@ namespace latchkey::tool {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr auto kCharonPatience = std::chrono::seconds(5);
 
 std::expected<std::string, std::string> ReadText(const std::string& name) {
   const UniqueFd file(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
@@ -108,7 +114,17 @@ struct Facts {
   std::string broker;  // where we asked, or why not
   std::vector<SpdEntry> spd;
   broker::SaTable sas;
+  Result<CharonLists> charon;
+  std::optional<policy::Pad> pad;  // where the SAD is not seen
 };
+
+std::string Lines(const std::vector<policy::ParseError>& errors) {
+  std::string lines;
+  for (const policy::ParseError& error : errors) {
+    lines += (lines.empty() ? "" : "\n") + error.ToString();
+  }
+  return lines;
+}
 
 std::expected<void, Refusal> ReadSystem(const ExplainOptions& options, Facts& facts) {
   facts.system_name = options.system;
@@ -117,13 +133,7 @@ std::expected<void, Refusal> ReadSystem(const ExplainOptions& options, Facts& fa
     const auto text = ReadText(options.system);
     if (!text) return Refuse(kExitNo, text.error());
     auto parsed = policy::ParseSystem(*text, options.system);
-    if (!parsed) {
-      std::string lines;
-      for (const policy::ParseError& error : parsed.error()) {
-        lines += (lines.empty() ? "" : "\n") + error.ToString();
-      }
-      return Refuse(kExitNo, lines);
-    }
+    if (!parsed) return Refuse(kExitNo, Lines(parsed.error()));
     system = std::move(*parsed);
   }
   facts.system = std::make_shared<const policy::SystemPolicy>(std::move(system));
@@ -160,9 +170,20 @@ std::expected<void, Refusal> ReadPolicy(const ExplainOptions& options, Facts& fa
   return {};
 }
 
+// Where nobody says what SAs there are, the PAD still says whose they would be.
+std::expected<void, Refusal> ReadPad(const ExplainOptions& options, Facts& facts) {
+  if (facts.live || access(options.pad.c_str(), F_OK) != 0) return {};
+  const auto text = ReadText(options.pad);
+  if (!text) return Refuse(kExitNo, text.error());
+  auto parsed = policy::ParsePad(*text, options.pad);
+  if (!parsed) return Refuse(kExitNo, Lines(parsed.error()));
+  facts.pad = std::move(*parsed);
+  return {};
+}
+
 void AskBroker(const ExplainOptions& options, Facts& facts) {
   if (geteuid() != 0) {
-    facts.broker = "the SPD and SAD are root's to see";
+    facts.broker = "the broker tells what the SPD and SAD hold to root alone";
     return;
   }
   std::vector<std::string> problems;
@@ -178,12 +199,27 @@ void AskBroker(const ExplainOptions& options, Facts& facts) {
     return;
   }
   facts.live = true;
+  facts.charon = ListCharon(options.vici, kCharonPatience);
   facts.broker = brokers.front().path;
   for (const broker::OwnedEntry& owned : *spd) {
     if (owned.owner == wire::Owner::kSystem) facts.spd.push_back(owned.entry);
   }
   for (const broker::KnownSa& known : *sad) {
     facts.sas.Put(known.sa, known.inbound, known.who, 0);
+  }
+}
+
+// What a connect would do where there is no SA: have one negotiated, if charon has a child for it.
+void AskForChild(const Facts& facts, Explanation& answer) {
+  Result<broker::vici::Choice> child = facts.charon
+                                           ? ChildFor(*facts.charon, answer.flow, answer.verdict)
+                                           : std::unexpected(facts.charon.error());
+  if (child) {
+    answer.child = std::move(*child);
+    answer.reason = Reason::kNone;
+  } else if (child.error().reason != Reason::kNoSa) {
+    answer.reason = child.error().reason;
+    answer.detail = child.error().value;
   }
 }
 
@@ -199,7 +235,9 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   answer.verdict =
       policy::Decide({*facts.system, facts.spd}, *facts.policy, facts.requester, flow, same_host);
   answer.reason = answer.verdict.reason;
-  if (answer.verdict.outcome != policy::Outcome::kProtect || !facts.live) return answer;
+  if (answer.verdict.outcome != policy::Outcome::kProtect) return answer;
+  if (facts.pad) answer.pad = NamesByPad(*facts.pad, flow, answer.verdict.demand);
+  if (!facts.live) return answer;
   const auto out = facts.sas.Carrying(flow, /*inbound=*/false);
   const auto in = facts.sas.Carrying(flow, /*inbound=*/true);
   const Result<broker::SaPair> pair = broker::ChoosePair(out, in, answer.verdict.demand);
@@ -208,7 +246,8 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   } else {
     answer.reason = pair.error().reason;
     answer.detail = pair.error().value;
-    answer.clear = answer.reason == Reason::kNoSa && answer.verdict.permit.has_value();
+    if (answer.reason == Reason::kNoSa && !options.in) AskForChild(facts, answer);
+    answer.clear = broker::IsLack(answer.reason) && answer.verdict.permit.has_value();
   }
   return answer;
 }
@@ -224,10 +263,13 @@ int Explain(const ExplainOptions& options) {
   if (auto read = ReadSystem(options, facts); !read) return Report(read.error());
   if (auto read = ReadPolicy(options, facts); !read) return Report(read.error());
   AskBroker(options, facts);
+  if (auto read = ReadPad(options, facts); !read) return Report(read.error());
   const auto addresses = Resolve(options.address);
   if (!addresses) return Report({kExitNo, addresses.error()});
 
-  const Source source{options.policy, facts.system_name, facts.live, facts.broker, facts.requester};
+  const Source source{
+      options.policy, facts.system_name, facts.live, facts.broker, facts.pad ? options.pad : "",
+      facts.requester};
   int exit = kExitYes;
   std::string text;
   Json list = Json::array();

@@ -107,11 +107,26 @@ std::string DemandText(const policy::Demand& demand) {
 
 std::string SaText(const Explanation& answer, const Source& source) {
   if (!source.live) return "not known: " + source.broker;
-  if (!answer.sa) return "none: " + Printable(answer.detail);
+  if (!answer.sa) return answer.child ? "none yet" : "none: " + Printable(answer.detail);
   const broker::Sa& sa = answer.sa->sa;
   return fmt::format(
       "{}, reqid {}, SPI {}, peer \"{}\"", sa.protection.ToString(), sa.reqid, SpiText(sa.key.spi),
       answer.sa->who.known() ? Printable(answer.sa->who.verified.identity.peer_id) : "");
+}
+
+std::string PadText(const Explanation& answer, const Source& source) {
+  std::string text;
+  for (const PadName& name : answer.pad) {
+    text += text.empty() ? "" : "; ";
+    text += name.reqid != 0 ? fmt::format("reqid {}", name.reqid) : "SPI " + SpiText(name.spi);
+    if (name.peer_id.empty()) {
+      text += " is nobody's: entries disagree";
+    } else {
+      text +=
+          " is \"" + Printable(name.peer_id) + (name.fits ? "\"" : "\", not the peer asked for");
+    }
+  }
+  return source.pad + ": " + (text.empty() ? "names nobody there" : text);
 }
 
 std::string GrantsText(const policy::Grants& grants) {
@@ -137,6 +152,12 @@ std::string DecisionText(const Explanation& answer) {
     text += ": within this host";
   } else if (answer.verdict.implicit) {
     text += ": implicitly, because the system asks";
+  }
+  if (answer.child) {
+    text += answer.verdict.implicit ? "; " : ": ";
+    text += fmt::format("an SA will be negotiated (child \"{}\" of connection \"{}\")",
+                        Printable(answer.child->child), Printable(answer.child->ike));
+    if (answer.verdict.permit) text += ", and CLEAR where none can be had";
   }
   return text;
 }
@@ -166,12 +187,21 @@ std::string HintFor(wire::Reason reason) {
       return "the SPD and system.toml contradict each other about this flow: change one";
     case wire::Reason::kNoSa:
       return "install SAs for these addresses (latchkey sa add), both ways and under one reqid";
+    case wire::Reason::kNoChild:
+      return "a child in swanctl.conf that can be initiated for it: remote_addrs (no %any), "
+             "remote_ts "
+             "and local_ts that cover the flow, the mode and a peer as asked; or install SAs "
+             "(latchkey sa add)";
+    case wire::Reason::kKmLost:
+      return "start charon, or have it answer";
     case wire::Reason::kPeerMismatch:
       return "add the peer's id to the rule's peer, if it is the one that is meant";
     case wire::Reason::kPeerUnknown:
       return "say in /etc/latchkey/pad.toml whose the SA is";
     case wire::Reason::kAmbiguousPeer:
-      return "leave SAs of one peer alone for these addresses";
+      return "leave SAs, or children in swanctl.conf, of one peer alone for these addresses; a "
+             "rule "
+             "can name its child";
     case wire::Reason::kWeakProtection:
       return "key the SA with a suite that the rule asks for, or change [protection]";
     case wire::Reason::kConflictSa:
@@ -198,6 +228,7 @@ std::string ExplainText(const Explanation& answer, const Source& source) {
   if (Protects(answer)) {
     line("asked", DemandText(answer.verdict.demand));
     line("SA", SaText(answer, source));
+    if (!source.pad.empty()) line("PAD", PadText(answer, source));
   }
   line("decision", DecisionText(answer));
   if (const std::string hint = HintFor(answer.reason); !Passes(answer) && !hint.empty()) {
@@ -236,7 +267,21 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
                      ? Json(nullptr)
                      : Json(wire::ReasonWord(answer.reason))},
       {"sa", nullptr},
+      {"child", answer.child
+                    ? Json{{"connection", answer.child->ike}, {"name", answer.child->child}}
+                    : Json(nullptr)},
+      {"pad", nullptr},
       {"to_change", Passes(answer) ? Json(nullptr) : Json(HintFor(answer.reason))}};
+  if (Protects(answer) && !source.pad.empty()) {
+    document["pad"] = Json::array();
+    for (const PadName& name : answer.pad) {
+      document["pad"].push_back(
+          {{"reqid", name.reqid != 0 ? Json(name.reqid) : Json(nullptr)},
+           {"spi", name.spi != 0 ? Json(SpiText(name.spi)) : Json(nullptr)},
+           {"peer_id", name.peer_id.empty() ? Json(nullptr) : Json(name.peer_id)},
+           {"fits", name.fits}});
+    }
+  }
   if (answer.sa) {
     document["sa"] = {
         {"reqid", answer.sa->sa.reqid},

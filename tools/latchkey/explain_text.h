@@ -6,8 +6,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "policy/decide.h"
+#include "tools/latchkey/explain_pad.h"
+#include "tools/latchkeyd/keymgr/vici/choose.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
 namespace latchkey::tool {
@@ -18,7 +21,10 @@ struct Explanation {
   wire::Reason reason = wire::Reason::kNone;  // of the decision, or of the choice of an SA
   std::string detail;                         // why no SA was chosen
   std::optional<broker::KnownSa> sa;          // that would serve it now
-  bool clear = false;                         // optional protection, and no SA: in clear
+  std::vector<PadName> pad;                   // who is behind it by the PAD; where SAs are not seen
+  // Of IKE, that would be negotiated: there is no SA, and the flow waits for one.
+  std::optional<broker::vici::Choice> child;
+  bool clear = false;  // optional protection, and no SA: in clear
 };
 
 // What the answer rests on.
@@ -27,6 +33,7 @@ struct Source {
   std::string system;
   bool live = false;   // the SPD and SAD are the kernel's
   std::string broker;  // who said so, or why nobody did
+  std::string pad;     // the PAD's file; "": it was not read
   policy::Requester requester;
 };
 

@@ -29,7 +29,9 @@ Finding Bad(std::string text, std::string todo) {
   return {Finding::Kind::kBad, std::move(text), std::move(todo)};
 }
 
-Finding Note(std::string text) { return {Finding::Kind::kNote, std::move(text), {}}; }
+Finding Note(std::string text, std::string todo) {
+  return {Finding::Kind::kNote, std::move(text), std::move(todo)};
+}
 
 std::string FindingsText(const Findings& findings) {
   std::string text;
@@ -37,7 +39,7 @@ std::string FindingsText(const Findings& findings) {
     const bool bad = finding.kind == Finding::Kind::kBad;
     text += bad ? "BAD   " : finding.kind == Finding::Kind::kOk ? "ok    " : "note  ";
     text += OneLine(finding.text);
-    if (bad) text += ": " + OneLine(finding.todo);
+    if (!finding.todo.empty()) text += ": " + OneLine(finding.todo);
     text += '\n';
   }
   return text;

@@ -15,7 +15,7 @@ struct Finding {
   };
   Kind kind = Kind::kOk;
   std::string text;
-  std::string todo;  // kBad: what to do about it
+  std::string todo;  // what to do about it: always with kBad
 
   bool operator==(const Finding&) const = default;
 };
@@ -24,10 +24,10 @@ using Findings = std::vector<Finding>;
 
 Finding Ok(std::string text);
 Finding Bad(std::string text, std::string todo);
-Finding Note(std::string text);
+Finding Note(std::string text, std::string todo = {});
 
-// Returns "ok    TEXT", "BAD   TEXT: TODO" or "note  TEXT", a line each. Names of files and peers
-// in them are made fit for a terminal; a text of several lines becomes one.
+// Returns "ok    TEXT", "BAD   TEXT: TODO", "note  TEXT" or "note  TEXT: TODO", a line each. Names
+// of files and peers in them are made fit for a terminal; a text of several lines becomes one.
 std::string FindingsText(const Findings& findings);
 
 bool AnyBad(const Findings& findings);

@@ -83,6 +83,7 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_option("--socket", options.socket, "The broker's socket")->type_name("PATH");
   explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
   explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
+  explain->add_option("--vici", options.vici, "strongSwan's control socket")->type_name("PATH");
   explain->add_flag("--json", options.json, "Print JSON");
 }
 
@@ -159,7 +160,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   RunOptions run;
   QueryOptions query;
-  std::vector<std::string> files;
+  CheckOptions checking;
   std::string id;
   const CLI::App* run_app = AddRun(app, run);
   AddQueries(app, query, id);
@@ -173,7 +174,8 @@ int Main(int argc, char** argv) {
   SignOptions signing;
   AddSigning(app, signing);
   CLI::App* check = app.add_subcommand("check", "Check policy files");
-  check->add_option("FILE", files, "Policies to check")->required();
+  check->add_option("FILE", checking.files, "Policies to check")->required();
+  check->add_option("--system", checking.system, "The system policy")->type_name("FILE");
 
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (runs) {
@@ -225,7 +227,7 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("break")) return Break(query);
   if (app.got_subcommand("resume")) return Resume(query);
   if (app.got_subcommand("watch")) return Watch(query);
-  return Check(files);
+  return Check(checking);
 }
 
 }  // namespace

@@ -41,7 +41,9 @@ Outcome<std::string> ReadAll(int fd, const std::string& name) {
     if (count < 0) return Refuse(kExitLauncher, name + ": " + std::strerror(errno));
     if (count == 0) return text;
     text.append(buffer, static_cast<size_t>(count));
-    if (text.size() > kMaxPolicy) return Refuse(kExitLauncher, name + ": larger than 1 MiB");
+    if (text.size() > kMaxPolicy)
+      return Refuse(kExitLauncher,
+                    name + ":1:1: larger than 1 MiB: expected at most 1048576 octets");
   }
 }
 

@@ -72,7 +72,8 @@ TEST_CASE("What is no readable file is refused with one line") {
   REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
   CHECK(LoadPolicy(fifo).error().text == fifo + ": not a regular file");
   const std::string large = folder.Write("large.toml", std::string((1 << 20) + 1, '#'));
-  CHECK(LoadPolicy(large).error().text == large + ": larger than 1 MiB");
+  CHECK(LoadPolicy(large).error().text ==
+        large + ":1:1: larger than 1 MiB: expected at most 1048576 octets");
 }
 
 TEST_CASE("Finds the one policy that names the program") {

@@ -107,7 +107,42 @@ class Checking(Base):
         result = self.call("check", policy)
         self.assertEqual((result.returncode, result.stdout), (0, policy + ": ok\n"))
         self.assertEqual(result.stderr,
-                         f'latchkey: {policy}:5: warning: rule "web" names no peer: any authenticated peer will do\n')
+                         f'latchkey: {policy}:5:1: warning: rule "web" names no peer: any authenticated peer will do\n')
+
+    def test_grants(self):
+        optional = GOOD.replace('"protect"', '"protect-or-bypass"')
+        says = ':5:1: warning: rule "web" may go in clear: where the system protects, that needs the grant "bypass"'
+
+        def warnings(policy, system=None):
+            if system is not None:
+                self.write("system.toml", "latchkey = 1\n" + system, 0o644)
+            result = self.call("check", "--system", self.path("system.toml"), policy)
+            self.assertEqual(result.returncode, 0)
+            return result.stderr.removeprefix("latchkey: ").removeprefix(policy)
+
+        policy = self.write("p.toml", optional, 0o644)
+        self.assertEqual(warnings(policy), says + "\n")
+        lacking = f"{says}, which {self.path('system.toml')} does not give\n"
+        self.assertEqual(warnings(policy, ""), lacking)
+        self.assertEqual(warnings(policy, '[[grant]]\nuser = "*"\ngrants = ["weaken"]\n'), lacking)
+        self.assertEqual(warnings(policy, '[[grant]]\nuser = "*"\ngrants = ["bypass"]\n'), "")
+        # Of its users each must have it.
+        some = '[[grant]]\nuser = "1001"\ngrants = ["bypass"]\n'
+        self.assertEqual(warnings(policy, some), lacking)
+        policy = self.write("p.toml", 'users = [1001]\n' + optional, 0o644)
+        self.assertEqual(warnings(policy, some), "")
+        policy = self.write("p.toml", 'users = [1001, 1002]\n' + optional, 0o644)
+        self.assertEqual(warnings(policy, some), lacking)
+        # Or it comes with the signature.
+        policy = self.write("p.toml", "serial = 1\n" + optional, 0o644)
+        made = self.call("keygen", "-W", "-s", self.path("s.key"), "-p", self.path("s.pub"))
+        signer = f'[[signer]]\nkey = "{made.stdout.removeprefix("public key: ").strip()}"\ngrants = ["bypass"]\n'
+        self.assertEqual(warnings(policy, signer), lacking)
+        self.call("sign", "--key", self.path("s.key"), policy)
+        self.assertEqual(warnings(policy, signer), "")
+        self.assertEqual(warnings(policy, signer + 'applications = ["other"]\n'), lacking)
+        self.write("p.toml", "serial = 2\n" + optional, 0o644)
+        self.assertEqual(warnings(policy, signer), lacking)
 
     def test_every_error_of_a_file(self):
         policy = self.write("p.toml", GOOD.replace('"out"', '"up"').replace("[80]", "[0]"), 0o644)
@@ -119,7 +154,8 @@ class Checking(Base):
 
 class Explaining(Base):
     def explain(self, *arguments):
-        return self.call("explain", "--socket", self.path("no.sock"), "--system", self.path("system.toml"), *arguments)
+        return self.call("explain", "--socket", self.path("no.sock"), "--system", self.path("system.toml"),
+                         "--pad", self.path("pad.toml"), *arguments)
 
     def test_from_the_files(self):
         policy = self.write("p.toml", GOOD, 0o644)
@@ -132,6 +168,23 @@ class Explaining(Base):
         self.assertEqual(result.returncode, 1)
         self.assertIn("decision: REFUSED: policy-discard (EACCES)\n", result.stdout)
         self.assertIn("to change: ", result.stdout)
+
+    def test_who_is_behind_by_the_pad(self):
+        policy = self.write("p.toml", GOOD, 0o644)
+        pad = '[[sa]]\nreqid = 7\nremote = ["192.0.2.1"]\nid = "%s"\n'
+        asked = ("-p", policy, "--out", "tcp", "192.0.2.1", "80")
+        self.assertNotIn("PAD:", self.explain(*asked).stdout)
+        self.write("pad.toml", pad % "bob", 0o644)
+        name = self.path("pad.toml")
+        self.assertIn(f'PAD:      {name}: reqid 7 is "bob"\n', self.explain(*asked).stdout)
+        self.write("pad.toml", pad % "carol", 0o644)
+        self.assertIn(f'PAD:      {name}: reqid 7 is "carol", not the peer asked for\n', self.explain(*asked).stdout)
+        answer = json.loads(self.explain(*asked, "--json").stdout)["explanations"][0]
+        self.assertEqual(answer["pad"], [{"reqid": 7, "spi": None, "peer_id": "carol", "fits": False}])
+        self.assertIn(f"PAD:      {name}: names nobody there\n",
+                      self.explain(*asked[:-2], "192.0.2.9", "80").stdout)
+        self.write("pad.toml", pad % "*.x", 0o644)
+        self.refused(self.explain(*asked), 1, f'{name}:4:6: id is "*.x": expected a name without "*"')
 
     def test_floor_and_grant(self):
         policy = self.write("p.toml", GOOD.replace("protect", "bypass").replace('peer = "p"\n', ""), 0o644)

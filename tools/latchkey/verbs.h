@@ -53,14 +53,20 @@ struct ExplainOptions {
   std::string socket;
   std::string system = "/etc/latchkey/system.toml";
   std::string pad = "/etc/latchkey/pad.toml";
+  std::string vici = "/run/charon.vici";
   bool json = false;
 };
 
 // Says what would be decided about a flow, and why; kExitNo for one that would be refused.
 int Explain(const ExplainOptions& options);
 
+struct CheckOptions {
+  std::vector<std::string> files;
+  std::string system = "/etc/latchkey/system.toml";  // by which what is granted is judged
+};
+
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.
-int Check(const std::vector<std::string>& files);
+int Check(const CheckOptions& options);
 
 struct DoctorOptions {
   std::string program;  // "": none is looked at

@@ -30,6 +30,7 @@ std::string Line(const Incident& incident) {
   }
   text += fmt::format("program {} pid {}", Printable(incident.program), incident.pid);
   if (!incident.policy.empty()) text += " policy " + Printable(incident.policy);
+  if (!incident.rule.empty()) text += " by " + Printable(incident.rule);
   if (!incident.detail.empty()) text += ": " + Printable(incident.detail);
   return text + "\n";
 }
@@ -52,6 +53,7 @@ Json ToJson(const Incident& incident) {
           {"pid", incident.pid},
           {"uid", incident.uid},
           {"policy", incident.policy},
+          {"rule", incident.rule.empty() ? Json(nullptr) : Json(incident.rule)},
           {"detail", incident.detail}};
 }
 

@@ -150,10 +150,12 @@ class Broker {
     datagrams.tag_mask = TagMask(system->mark_mask);
     // What a private broker filters goes with its program.
     if (!arguments_.is_private) datagrams.pins = kFilterPins;
-    Result<std::unique_ptr<RealKernel>> kernel = RealKernel::Open(std::move(fragments), datagrams);
+    Result<std::unique_ptr<RealKernel>> kernel =
+        RealKernel::Open(std::move(fragments), datagrams, arguments_.run_dir + "/packets-held");
     if (!kernel) return Fatal(kernel.error());
     const std::string complaint = (*kernel)->DatagramComplaint();
     if (!complaint.empty() && !arguments_.is_private) Log("error: " + complaint);
+    if (const std::string& why = (*kernel)->HoldComplaint(); !why.empty()) Log("warning: " + why);
     // Of a private broker, it stands for its program's life.
     Fence fence(arguments_.is_private ? "" : kFilterPins);
     if (const std::string lacking = fence.Lacking(); !lacking.empty()) {
@@ -174,6 +176,7 @@ class Broker {
     SessionTable sessions(arguments_.run_dir + "/pages", guard_mark,
                           Admission(system, arguments_.state_dir));
     ServerOptions options;
+    options.system_file = arguments_.system;
     options.connections = RaiseDescriptorLimit();
     // Half of them stay for others, whatever one user does.
     options.connections_per_user = std::min(options.connections_per_user, options.connections / 2);

@@ -11,10 +11,8 @@ def refused(path, line, words, result):
     if result.returncode != 125:
         return False
     lines = result.stderr.decode(errors="replace").splitlines()
-    if line == "-1":  # whoever sees the mistake first
-        return bool(lines) and all(each.startswith("latchkey: ") for each in lines)
     where = f"latchkey: {path}:{line}:" if line != "0" else f"latchkey: {path}"
-    return any(each.startswith(where) and words in each for each in lines)
+    return bool(words) and any(each.startswith(where) and words in each for each in lines)
 
 
 def main():

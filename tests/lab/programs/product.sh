@@ -5,10 +5,11 @@
 # in clear; `ask` and `want` drive such a program, `answer` waits for what it says next.
 programs=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
 python=(/usr/bin/python3 -I -S)
-declare -A _answers=()
+declare -A _answers=() _marks=()
 
 # start_broker HOST: latchkeyd in the background; log in $LAB/broker-HOST.log.
 start_broker() {
+  unset "_marks[$1]"
   bg "$1" "broker-$1" latchkeyd
   retry 20 grep -qs 'latchkeyd: ready' "$LAB/broker-$1.log" ||
     fail "the broker of $1 does not start: $(cat "$LAB/broker-$1.log")"
@@ -223,16 +224,23 @@ want_latches() {
   echo "good: $1 lists $2 of \"$3\""
 }
 
+# mark HOST: want_refusal and want_logged look at what its broker says from now on. It may be late: a
+# word that it could still say of something earlier is waited for before.
+mark() { _marks[$1]=$(wc -l <"$LAB/broker-$1.log"); }
+_said() { # _said HOST OPTION PATTERN: since the mark
+  tail -n +$((${_marks[$1]:-0} + 1)) "$LAB/broker-$1.log" | grep -q "$2" -e "$3"
+}
+
 # want_refusal HOST REASON: the broker's log holds the stable word.
 want_refusal() {
-  retry 5 grep -qw -e "$2" "$LAB/broker-$1.log" ||
+  retry 5 _said "$1" -w "$2" ||
     fail "the broker of $1 does not say $2: $(tail -n 5 "$LAB/broker-$1.log")"
   echo "good: the broker of $1 says $2"
 }
 
 # want_logged HOST WHAT PATTERN: so says the broker's log, which is written after the answers.
 want_logged() {
-  retry 5 grep -qE -e "$3" "$LAB/broker-$1.log" ||
+  retry 5 _said "$1" -E "$3" ||
     fail "$2: the broker of $1 does not say \"$3\": $(tail -n 5 "$LAB/broker-$1.log")"
   echo "good: $2"
 }

@@ -2,10 +2,12 @@
 
 import ctypes
 import os
+import signal
 import socket
 import struct
+import time
 
-from sock_words import family_of, name_of
+from sock_words import family_of, name_of, word
 
 IP_PKTINFO = 8  # linux/in.h
 
@@ -64,6 +66,11 @@ class Datagrams:
         self.socket.sendto(b"<" + b"canary-long." * (int(size) // 12) + b">", (address, int(port)))
         return "ok"
 
+    def send_of(self, size):
+        """The same, connected."""
+        self.socket.send(b"<" + b"canary-long." * (int(size) // 12) + b">")
+        return "ok"
+
     def recv_size(self):
         text = self.socket.recv(65536)
         return f"{len(text)} {text[:1].decode()}{text[-1:].decode()}"
@@ -73,6 +80,92 @@ class Datagrams:
         made.bind((address, int(port)))
         self.connections[self.name] = made
         return "ok"
+
+    def udp_bind_anyway(self, address, port):
+        """The same; one whose bind is refused is gone on with."""
+        self.connections[self.name] = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        self.socket.bind((address, int(port)))
+        return "ok"
+
+    def udp_burst(self, address, port, count, *sources):
+        """So many from each of the sources, a port and a text, by turns."""
+        made = {}
+        for local_port, text in zip(sources[::2], sources[1::2]):
+            made[text] = socket.socket(family_of(address), socket.SOCK_DGRAM)
+            made[text].bind(("", int(local_port)))
+        for _ in range(int(count)):
+            for text, each in made.items():
+                each.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_echo(self):
+        """Answers everybody, for ever."""
+        self.seconds = 0.0
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while True:
+            self.socket.sendto(*self.socket.recvfrom(2048))
+
+    def udp_fan(self, address, first, count, text):
+        """One to each of so many ports; says how often a send said what."""
+        ports = range(int(first), int(first) + int(count))
+        return self.send_each([(address, port) for port in ports], text)
+
+    def udp_fill(self, first, most):
+        """Binds a socket to each port from the first on, until one is refused, which is then the one
+        that the other commands are about: how many were not, and what it was told."""
+        self.others = []
+        for number in range(int(most)):
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                made.bind(("0.0.0.0", int(first) + number))
+            except OSError as error:
+                self.connections[self.name] = made
+                return f"{number} then {word(error)}"
+            self.others.append(made)
+        return "all"
+
+    def udp_empty(self):
+        """Closes those others."""
+        for each in self.others:
+            each.close()
+        return "ok"
+
+    def udp_until_refused(self, address, port, text):
+        """One after the other, until a send says why not."""
+        while True:
+            self.socket.sendto(text.encode(), (address, int(port)))
+            time.sleep(0.01)
+
+    def udp_stream(self, address, port, count, text):
+        """So many, one after the other; says how often a send said what."""
+        return self.send_each([(address, int(port))] * int(count), text)
+
+    def send_each(self, places, text):
+        said = {}
+        for place in places:
+            try:
+                self.socket.sendto(text.encode(), place)
+                result = "ok"
+            except OSError as error:
+                result = word(error)
+            said[result] = said.get(result, 0) + 1
+        return ", ".join(f"{result}: {number}" for result, number in said.items())
+
+    def shared_recv(self, end):
+        """Receives in a child and here, each until it has got this text; says how often each other text came."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        texts = []
+        while (text := self.socket.recv(2048).decode()) != end:
+            texts.append(text)
+        if child == 0:
+            os.write(writer, " ".join(texts).encode())
+            os._exit(0)
+        os.close(writer)
+        texts += os.read(reader, 65536).decode().split()
+        os.close(reader)
+        os.waitpid(child, 0)
+        return ", ".join(f"{text}: {texts.count(text)}" for text in sorted(set(texts)))
 
     def udp(self, address, port, local_port="0", blocking="1"):
         """A connected socket, which the other commands then are about."""

@@ -52,6 +52,13 @@ class Processes:
         os.execv(sys.executable, [sys.executable, "-I", "-S", sys.argv[0], *arguments,
                                   f"adopt {descriptor}"])
 
+    def exec_under(self, policy, *arguments):
+        """The same under `latchkey run`."""
+        descriptor = self.socket.fileno()
+        os.set_inheritable(descriptor, True)
+        os.execvp("latchkey", ["latchkey", "run", "-p", policy, "--", sys.executable, "-I", "-S", sys.argv[0],
+                               *arguments, f"adopt {descriptor}"])
+
     def adopt(self, descriptor):
         self.connections[self.name] = socket.socket(fileno=int(descriptor))
         return "ok"

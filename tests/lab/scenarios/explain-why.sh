@@ -32,18 +32,35 @@ explain -p "$LAB/bypass.toml" --out tcp 10.9.0.2 8082
 says "root's grants" '^decision: CLEAR: by a grant'
 explain -p "$LAB/bypass.toml" --out tcp 10.9.0.2 8082 --user 1000 --json
 expect_eq "JSON" "$(grep -cE '"reason": "policy-discard"|"decision": "REFUSED"' "$LAB/said")" 2
+on a setpriv --reuid=1000 --clear-groups latchkey explain -p "$LAB/out.toml" --out tcp 10.9.0.2 8080 >"$LAB/said"
+says "to others than root it answers from the files, and says so" '^facts: +files alone, no SPD and no SAs: the broker tells what the SPD and SAD hold to root alone$'
+says "and by the PAD" '^PAD: +/etc/latchkey/pad\.toml: reqid 7 is "bob"$'
 # What explain says is what happens.
 expect_eq "refused indeed" "$(as a 1000 "$LAB/bypass.toml" 'connect 10.9.0.2 8081')" "= connect: EACCES"
 expect_eq "so is this" "$(once_latched a "$LAB/out.toml" 'connect 10.9.0.3 8080')" "= connect: ENOKEY"
 on a latchkey why >"$LAB/said"
-says "why: the last of all" 'refused no-sa tcp .* -> 10\.9\.0\.3:8080 program .*python.* pid [0-9]+ policy out: '
-says "and the one before, with its rule" 'refused unprivileged-bypass tcp .* -> 10\.9\.0\.2:8081 .*: rule free$'
+says "why: the last of all, and its rule" 'refused no-sa tcp .* -> 10\.9\.0\.3:8080 program .*python.* pid [0-9]+ policy out by .*/out\.toml:[0-9]+: rule "rule-out": '
+says "and the one before" 'refused unprivileged-bypass tcp .* -> 10\.9\.0\.2:8081 .* by .*/bypass\.toml:3: rule "free": rule free$'
+expect_eq "JSON has the rule" "$(on a latchkey why --json | grep -cE '"rule": ".*/out.toml:[0-9]+: rule \\"rule-out\\"",')" 1
 pid=$(sed -n 's/.*refused no-sa.* pid \([0-9]*\) .*/\1/p' "$LAB/said")
 expect_eq "of one process" "$(on a latchkey why "$pid" | wc -l)" 1
 expect_eq "users see their own" "$(on a setpriv --reuid=1000 --clear-groups latchkey why | grep -c unprivileged-bypass)" 1
 expect_eq "and no other's" "$(on a setpriv --reuid=1000 --clear-groups latchkey why | grep -c no-sa)" 0
 on a latchkey why 1 >/dev/null 2>&1
 expect_eq "nothing of process 1" $? 1
+on a ip xfrm policy add src 10.9.0.1 dst 10.9.0.3 proto tcp dport 8083 dir out tmpl proto esp reqid 8 mode transport
+expect_eq "without a policy" "$(on a latchkey run -- "${python[@]}" "$programs/sock.py" 'connect 10.9.0.3 8083')" "= connect: ENOKEY"
+on a latchkey why >"$LAB/said"
+says "what the system asks" 'refused no-sa tcp .* -> 10\.9\.0\.3:8083 .* by SPD entry [0-9]+: '
+on a ip xfrm policy delete src 10.9.0.1 dst 10.9.0.3 proto tcp dport 8083 dir out
+# Weak protection and the wrong peer, with their rule.
+for refusal in weak-protection peer-mismatch; do
+  sed 's/aes-gcm-16/chacha20-poly1305/' "$LAB/out.toml" >"$LAB/weak-protection.toml"
+  sed 's/"bob"/"carol"/' "$LAB/out.toml" >"$LAB/peer-mismatch.toml"
+  once_latched a "$LAB/$refusal.toml" 'connect 10.9.0.2 8080' >/dev/null
+  on a latchkey why >"$LAB/said"
+  says "$refusal, and its rule" "refused $refusal tcp .* -> 10\\.9\\.0\\.2:8080 .* by .*/$refusal\\.toml:[0-9]+: rule \"rule-out\": "
+done
 # list --spd: nothing in the SPD without an owner, nothing on a socket unseen.
 start_broker b
 serve b srv "$LAB/in.toml" 10.9.0.2 8080
@@ -59,7 +76,7 @@ expect_eq "JSON" "$(on a latchkey list --spd --json | grep -c '"owner": "system"
 impostor
 retry 10 grep -q 'conflict-sa' "$LAB/broker-a.log"
 on a latchkey why >"$LAB/said"
-says "a break, and its rule" 'broke latch [0-9]+ conflict-sa .*: rule rule-out$'
+says "a break, and its rule" 'broke latch [0-9]+ conflict-sa .* by .*/out\.toml:[0-9]+: rule "rule-out": rule rule-out$'
 id=$(sed -n 's/.*broke latch \([0-9]*\) .*/\1/p' "$LAB/said")
 expect_eq "of one latch" "$(on a latchkey why "$id" | grep -c "broke latch $id conflict-sa")" 1
 expect_eq "why in JSON" "$(on a latchkey why "$id" --json | grep -cE '"what": "broke"|"reason": "conflict-sa"|"latch": '"$id"',')" 3

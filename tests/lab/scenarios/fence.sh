@@ -54,7 +54,7 @@ echo 8080 >&9
 got 2 1
 echo 9999 >&9
 got 3 0
-start_broker a
+start_broker a 9>&-
 echo 8080 >&9
 got 4 1
 check "and tells of it" retry 5 grep -q 'refused: fenced -> 10.9.0.3:8080' "$LAB/broker-a.log"

@@ -6,6 +6,13 @@ set -u
 start_key_pair
 capture wire
 expect_eq "no SA yet" "$(on a ip xfrm state | grep -c '^src')" 0
+on a latchkey explain -p "$LAB/out.toml" --out tcp 10.9.0.2 8080 >"$LAB/said"
+expect_eq "explain says that it will be served" $? 0
+check "by which child" grep -q '^decision: PROTECT: an SA will be negotiated (child "a-b" of connection "a-b")$' "$LAB/said"
+on a latchkey explain -p "$LAB/out.toml" --out tcp 10.9.0.9 8080 >"$LAB/said"
+expect_eq "and that another would not" $? 1
+check "for want of a child" grep -q '^decision: REFUSED: no-child (ENOKEY)$' "$LAB/said"
+check "what to add" grep -q '^to change: a child in swanctl.conf' "$LAB/said"
 latched b srv "$LAB/in.toml" 'listen :: 8080' serve
 expect srv ok
 expect srv ok

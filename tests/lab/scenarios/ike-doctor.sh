@@ -32,8 +32,18 @@ says 'ok +a broker answers at /run/'
 says 'ok +charon answers at /run/charon\.vici'
 says 'ok +child a-b\.a-b: its reqid is fixed \(65537\)'
 says 'note +child free\.free: its reqid [0-9]+ may be one that charon allots'
-says 'note +child a-c\.a-c: not up'
+says 'ok +latchkeyd \(process [0-9]+\) can hold packets back'
+says 'ok +offload: none; the kernel itself does the work of 4 SAs'
+says 'note +child a-c\.a-c: not up, .*: nothing, where its peer is away .*swanctl --initiate --child a-c$'
 expect_eq "of the shunt it says nothing" "$(grep -c shunt "$LAB/doctor")" 0
+
+# A broker that may not switch it, as a unit with ProtectKernelTunables alone has it.
+stop_broker a
+bg a broker-a unshare -m sh -c 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec latchkeyd'
+retry 20 grep -qs 'latchkeyd: ready' "$LAB/broker-a.log" || fail "no broker: $(cat "$LAB/broker-a.log")"
+want_logged a "the broker warns of it" 'warning: /proc/sys/net/core/xfrm_larval_drop: Read-only file system'
+if on a latchkey doctor >"$LAB/doctor"; then fail "doctor finds nothing bad"; fi
+says 'BAD +latchkeyd \(process [0-9]+\) may not write net\.core\.xfrm_larval_drop: .*ReadWritePaths'
 
 # An ordinary user is told what was not tried.
 on a setpriv --reuid=nobody --regid=nogroup --clear-groups latchkey doctor >"$LAB/doctor"

@@ -3,9 +3,10 @@ set -u
 # shellcheck source=../programs/keys.sh
 . "$(dirname "$0")/../programs/keys.sh"
 
-refused() { # refused WHAT ADDRESS ERRNO REASON
+refused() { # refused WHAT ADDRESS ERRNO REASON: REASON is said of this one
+  mark a
   expect_eq "$1" "$(once_latched a "$LAB/out.toml" "connect $2 8080" | tail -n 1)" "= connect: $3"
-  retry 5 grep -qwE -e "$4" "$LAB/broker-a.log" || fail "a does not say $4: $(tail -n 3 "$LAB/broker-a.log")"
+  want_refusal a "$4"
 }
 
 policy_out "$LAB/out.toml" '"8080-8089"' b.lab c.lab
@@ -19,13 +20,13 @@ IKE_AUTH=psk ike b
 refused "b proves itself in another way" 10.9.0.2 EKEYREJECTED auth-failed
 
 IKE_ID=mallory ike b
-refused "b is mallory" 10.9.0.2 EKEYREJECTED 'peer-mismatch|auth-failed'
+refused "b is mallory" 10.9.0.2 EKEYREJECTED auth-failed
 
 IKE_ESP=aes128gcm16-x25519 ike b
 refused "b takes no such proposal" 10.9.0.2 EPROTO no-proposal
 
 ike_stop a
-refused "charon is away" 10.9.0.2 ENOKEY 'no-child|no-sa'
+refused "charon is away" 10.9.0.2 ENOKEY no-sa
 on a latchkey why >"$LAB/why"
 for word in no-child acquire-timeout no-proposal; do
   grep -qw "$word" "$LAB/why" || fail "latchkey why does not know $word: $(cat "$LAB/why")"

@@ -45,6 +45,39 @@ impostor
 expect cli ECONNRESET
 want_refusal a conflict-sa
 end cli
+# Where system.toml says so, implicit latches suspend, at both ends: nothing moves until the first peer is alone again.
+end srv
+sa_delete a b 9
+for host in a b; do
+  stop_broker $host
+  on $host ip xfrm policy flush
+  printf 'latchkey = 1\n[default]\non_break = "suspend"\n' | on $host sh -c 'mkdir -p /etc/latchkey; cat >/etc/latchkey/system.toml'
+done
+spd_port a "10.9.0.1 10.9.0.2" 23 theirs esp 7
+spd_port b "10.9.0.2 10.9.0.1" 23 ours esp 7
+start_broker a
+start_broker b
+implied b srv2 'listen 10.9.0.2 23' serve
+expect srv2 ok
+expect srv2 ok
+implied a slow 'timeout 60' 'connect 10.9.0.2 23'
+expect slow ok
+expect slow ok
+want slow 'echo canary-implicit-5' canary-implicit-5
+expect_eq "it is shown" "$(on a latchkey list --json | grep -c '"disposition": "suspend"')" 1
+impostor
+want_latches a 1 'BROKEN [0-9]+ 10\.9\.0\.2 bob alice .* conflict-sa'
+want_latches b 1 'BROKEN 23 10\.9\.0\.1 alice bob .* conflict-sa'
+want slow 'send canary-implicit-6' ok
+tell slow recv
+silent slow
+sa_delete a b 9
+want_latches a 1 'ESTABLISHED [0-9]+ 10\.9\.0\.2 bob alice .* -'
+want_latches b 1 'ESTABLISHED 23 10\.9\.0\.1 alice bob .* -'
+expect slow canary-implicit-6 60
+expect_eq "still nothing in clear" "$(clear_octets wire canary-implicit)" 0
+end slow
+end srv2
 # What connects now is as the SPD is now: in clear.
 sock b plain 'listen 10.9.0.2 25' serve
 wait_listen b 25

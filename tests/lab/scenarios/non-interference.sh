@@ -7,7 +7,7 @@ pair_policies
 sed 's/"8080-8089"/8080/' "$LAB/in.toml" >"$LAB/b-in.toml"
 sed 's/"8080-8089"/9090/' "$LAB/out.toml" | sed 's/"bob"/"alice"/' >"$LAB/b-out.toml"
 sed 's/"8080-8089"/9090/' "$LAB/in.toml" | sed 's/"alice"/"bob"/' >"$LAB/a-in.toml"
-# b has a second address and forwards from c to a's 10.8.0.1 and back; a key manager's entries are there.
+# b has a second address and forwards from c to a's 10.8.0.1 and fd08::1 and back; a key manager's entries are there.
 ip -n b addr add 10.9.0.22/24 dev eth0
 on b sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
 ip -n a addr add 10.8.0.1/32 dev lo
@@ -16,6 +16,14 @@ ip -n c route add 10.8.0.1 via 10.9.0.2 src 10.8.0.3
 ip -n b route add 10.8.0.1 via 10.9.0.1
 ip -n b route add 10.8.0.3 via 10.9.0.3
 ip -n a route add 10.8.0.3 via 10.9.0.2
+on b sysctl -qw net.ipv6.conf.all.forwarding=1
+for host in a c; do on $host sysctl -qw net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.eth0.accept_redirects=0; done
+ip -n a addr add fd08::1/128 dev lo nodad
+ip -n c addr add fd08::3/128 dev lo nodad
+ip -n c route add fd08::1 via fd00::2 src fd08::3
+ip -n b route add fd08::1 via fd00::1
+ip -n b route add fd08::3 via fd00::3
+ip -n a route add fd08::3 via fd00::2
 manual_sa a b 7 alice bob
 ip -n b xfrm policy add src 10.7.0.0/24 dst 10.9.0.2 proto tcp dport 8080 dir in priority 100 action allow
 ip -n b xfrm policy add src 10.9.0.2 dst 10.7.0.0/24 dir out priority 200 tmpl proto esp reqid 70 mode transport
@@ -34,6 +42,8 @@ others() { # others WHEN: everything that is none of Latchkey's business, each m
   {
     once c 'connect 10.8.0.1 8080' "echo $text-forwarded"
     once a 'connect 10.8.0.3 8080' "echo $text-forwarded-back"
+    once c 'connect fd08::1 8080' "echo $text-forwarded-v6"
+    once a 'connect fd08::3 8080 0 fd00::1' "echo $text-forwarded-back-v6"
     once b 'connect 10.9.0.1 9090' "echo $text-same-peer-and-port"
     once b 'connect fd00::1 8080 8080 fd00::2' "echo $text-source-port-v6"
     once b 'connect 10.9.0.3 8080 8080 10.9.0.22' "echo $text-source-port-other-address"
@@ -42,8 +52,8 @@ others() { # others WHEN: everything that is none of Latchkey's business, each m
     once c 'connect 10.9.0.2 9000' "echo $text-other-server"
     once c 'connect fd00::2 9000' "echo $text-other-server-v6"
   } >"$LAB/others"
-  expect_eq "$1: nine connect" "$(grep -c 'connect: ok' "$LAB/others")" 9
-  expect_eq "$1: nine are echoed" "$(grep -c "echo: $text" "$LAB/others")" 9
+  expect_eq "$1: eleven connect" "$(grep -c 'connect: ok' "$LAB/others")" 11
+  expect_eq "$1: eleven are echoed" "$(grep -c "echo: $text" "$LAB/others")" 11
   expect_eq "$1: pings of b" "$(once b 'timeout 2' 'ping 10.9.0.1' 'ping fd00::1' 'ping 10.9.0.3' | grep -c 'ping: ok')" 3
   expect_eq "$1: pings of a" "$(once a 'timeout 2' 'ping 10.9.0.2' 'ping fd00::2' | grep -c 'ping: ok')" 2
   for from in a b; do

@@ -54,6 +54,20 @@ spd_port b "10.9.0.2 10.9.0.3" 8081 ours esp 9
 serve b srv8081 "$LAB/optional.toml" :: 8081
 refuses_clear c 10.9.0.2 8081
 end srv8081
+# So they do by entries that ours come before, unless the server has the grant: root has it.
+for port in 8082 8083; do
+  on b ip xfrm policy add src 10.9.0.2 dst 10.9.0.3 proto tcp sport $port dir out priority 1000 tmpl proto esp reqid 9 mode transport
+  on b ip xfrm policy add src 10.9.0.3 dst 10.9.0.2 proto tcp dport $port dir in priority 1000 tmpl proto esp reqid 9 mode transport
+done
+serve b srv8082 "$LAB/optional.toml" :: 8082
+expect_eq "with the grant, in clear against the system" "$(once c 'connect 10.9.0.2 8082' 'echo optional-granted' | tail -n 1)" "= echo: optional-granted"
+check "which is shown" grep -q ' CLEAR ' <(on b latchkey list)
+_under="setpriv --reuid=1000 --regid=1000 --clear-groups latchkey run -p $LAB/optional.toml --" sock b srv8083 'listen :: 8083' serve
+expect srv8083 ok
+expect srv8083 ok
+refuses_clear c 10.9.0.2 8083
+end srv8082
+end srv8083
 on b ip xfrm policy flush
 on b ip xfrm state flush
 stop_broker b

@@ -4,6 +4,7 @@ configure() {
   cat >"$folder/conf" <<END
 global
   stats socket $folder/admin level admin expose-fd listeners
+  chroot $folder/www
 defaults
   mode http
   timeout connect 5s

@@ -51,16 +51,17 @@ DatagramAdmission AdmissionOf(const latchkey_admitted_key& key) {
   return {key.cookie, {AddressFrom(key.family, key.address), key.port}, key.tag};
 }
 
-uint32_t ValueOf(DatagramRegion::Need need) {
-  switch (need) {
+uint32_t ValueOf(const DatagramRegion& region) {
+  const uint32_t same_host = region.same_host ? LATCHKEY_SAME_HOST : 0;
+  switch (region.need) {
     case DatagramRegion::Need::kPass:
-      return LATCHKEY_PASS;
+      return LATCHKEY_PASS | same_host;
     case DatagramRegion::Need::kTag:
-      return LATCHKEY_TAG;
+      return LATCHKEY_TAG | same_host;
     case DatagramRegion::Need::kDrop:
       break;
   }
-  return LATCHKEY_DROP;
+  return LATCHKEY_DROP | same_host;
 }
 
 // All keys of a map. What changes meanwhile may be missed: nobody else changes ours.
@@ -86,7 +87,14 @@ std::optional<latchkey_held> HeldOf(const DatagramMaps& maps, uint64_t cookie) {
 
 DatagramFilter::DatagramFilter(const DatagramOptions& options)
     : tag_mask_(options.tag_mask), maps_(LoadDatagramMaps(options.pins)) {
-  if (maps_ && maps_->inherited) Inherit();
+  if (!maps_) return;
+  const uint32_t zero = 0;
+  const latchkey_settings settings{tag_mask_};
+  if (bpf_map_update_elem(maps_->settings.get(), &zero, &settings, BPF_ANY) != 0) {
+    maps_ = Refused("say which marks are tags");
+    return;
+  }
+  if (maps_->inherited) Inherit();
 }
 
 DatagramFilter::~DatagramFilter() {
@@ -180,7 +188,7 @@ Result<void> DatagramFilter::AddKeys(const std::vector<DatagramRegion>& regions,
   size_t exact = 0;
   size_t others = 0;
   for (const DatagramRegion& region : regions) {
-    const uint32_t need = ValueOf(region.need);
+    const uint32_t need = ValueOf(region);
     const int done =
         region.port != 0
             ? bpf_map_update_elem(maps_->exact.get(), &keys.exact[exact++], &need, BPF_ANY)
@@ -247,7 +255,7 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
   if (!maps_) return std::unexpected(maps_.error());
   if (cookie == 0) return Fail(Reason::kBadRequest, "filter datagrams", "no cookie");
   const std::optional<latchkey_held> before = HeldOf(*maps_, cookie);
-  latchkey_held after{before ? before->generation + 1 : 1, tag_mask_};
+  const latchkey_held after{before ? before->generation + 1 : 1};
   Result<Keys> keys = MakeKeys(cookie, after.generation, regions);
   if (!keys) return std::unexpected(keys.error());
   Result<void> done = AddKeys(regions, *keys);
@@ -299,7 +307,7 @@ void DatagramFilter::Dismiss(const DatagramAdmission& admission) {
 
 void DatagramFilter::Forget(uint64_t cookie) {
   if (!maps_) return;
-  // From here on it takes in nothing, whatever else there is.
+  // From here on nothing of its regions comes in.
   bpf_map_delete_elem(maps_->held.get(), &cookie);
   if (const auto found = keys_.find(cookie); found != keys_.end()) {
     DeleteKeys(found->second);

@@ -125,6 +125,32 @@ TEST_CASE("Admissions and regions are one socket's") {
   CHECK(us.Take() == "tagged");
 }
 
+TEST_CASE("What the loopback device brings comes in where a region says so, tagged or not") {
+  Case c;
+  const TestUdp us("::", /*v6_socket=*/true);
+  const auto own = [](const std::string& prefix, Need need, uint16_t port = 0) {
+    DatagramRegion region = Region(prefix, need, port);
+    region.same_host = true;
+    return region;
+  };
+  c.Filter(us, {own("127.0.1.0/24", Need::kTag), own("127.0.2.0/24", Need::kDrop),
+                own("fd00:7::/32", Need::kTag), Region("127.0.3.0/24", Need::kTag),
+                own("127.0.3.1", Need::kTag, 5000), own("127.0.4.0/24", Need::kPass)});
+  const auto comes = [&](const std::string& from, uint16_t port = 0) {
+    const bool v6 = from.find(':') != std::string::npos;
+    TestUdp(from, false, port).Send(us, v6 ? "::1" : "127.0.0.1", "x");
+    return us.Take() == "x";
+  };
+  CHECK(comes("127.0.1.1"));
+  CHECK(comes("127.0.2.1"));
+  CHECK(comes("fd00:7::1"));
+  CHECK_FALSE(comes("127.0.3.1"));
+  CHECK(comes("127.0.3.1", 5000));
+  CHECK(comes("127.0.4.1"));
+  c.Filter(us, {Region("127.0.1.0/24", Need::kTag)});
+  CHECK_FALSE(comes("127.0.1.1"));
+}
+
 TEST_CASE("IPv6, and IPv4 on a socket of both, each by its own addresses") {
   Case c;
   const TestUdp us("::", /*v6_socket=*/true);

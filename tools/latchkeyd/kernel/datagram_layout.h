@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_LAYOUT = 1 };
+enum { LATCHKEY_LAYOUT = 2 };
 
 // The most that each map holds, for all sockets of a network namespace.
 enum {
@@ -18,10 +18,13 @@ enum {
   LATCHKEY_MOST_REGIONS = 65536,
 };
 
-// By cookie. A socket without one takes in nothing.
+struct latchkey_settings {
+  __u32 tag_mask;  // bits of the mark that are a tag
+};
+
+// By cookie. A socket without one takes in only what it was admitted.
 struct latchkey_held {
   __u32 generation;  // of its regions: others do not count
-  __u32 tag_mask;    // bits of the mark that are a tag
 };
 
 struct latchkey_admitted_key {
@@ -61,6 +64,12 @@ enum {
   LATCHKEY_PASS = 1,
   LATCHKEY_TAG = 2,
   LATCHKEY_DROP = 3,
+};
+
+// Added to a value: what the loopback device brings comes in. Nothing but this host sends by that.
+enum {
+  LATCHKEY_SAME_HOST = 16,
+  LATCHKEY_LOOPBACK = 1,  // its number: LOOPBACK_IFINDEX in linux/netdevice.h
 };
 
 #endif  // TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_

@@ -16,8 +16,8 @@ alignas(8) constexpr uint8_t kObject[] = {
 };
 
 const std::vector<std::string>& Maps() {
-  static const std::vector<std::string> names = {"held",    "admitted", "exact",
-                                                 "regions", "dropped",  "noted"};
+  static const std::vector<std::string> names = {"settings", "held",    "admitted", "exact",
+                                                 "regions",  "dropped", "noted"};
   return names;
 }
 
@@ -30,6 +30,7 @@ Result<DatagramMaps> LoadDatagramMaps(const std::string& base) {
   if (!object) return std::unexpected(object.error());
   DatagramMaps maps;
   maps.program = std::move(object->programs.at(kProgram));
+  maps.settings = std::move(object->maps.at("settings"));
   maps.held = std::move(object->maps.at("held"));
   maps.admitted = std::move(object->maps.at("admitted"));
   maps.exact = std::move(object->maps.at("exact"));

@@ -15,6 +15,7 @@ namespace latchkey::broker {
 
 struct DatagramMaps {
   UniqueFd program;
+  UniqueFd settings;
   UniqueFd held;
   UniqueFd admitted;
   UniqueFd exact;

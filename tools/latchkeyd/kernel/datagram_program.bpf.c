@@ -5,6 +5,9 @@
 // net/ipv6/udp.c), so that what it drops wakes nobody and can be read by no call. The data begin at
 // the UDP header there, the network header is before them. skb->mark is what the SA's set-mark made
 // of it (net/xfrm/xfrm_input.c); of what came in clear it is 0 in the bits of the tags.
+//
+// What an admitted peer sends is the case that counts: it takes one read of the packet and one look
+// into a map. Each more would cost it 30 to 65 ns (tests/bench).
 
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -17,6 +20,13 @@
 
 #define DROP 0
 #define PASS 0x7fffffff  // so many octets are kept
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct latchkey_settings);
+} settings SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -74,38 +84,52 @@ struct source {
   __u8 address[16];
 };
 
-static __always_inline bool read_source(struct __sk_buff *skb, struct source *source) {
-  __u8 first;
-  __be16 port;
-  if (bpf_skb_load_bytes_relative(skb, 0, &first, sizeof(first), BPF_HDR_START_NET) != 0) {
+// A datagram of either family has so many octets from its network header on, in one piece, and both
+// kinds of source address are among them.
+struct beginning {
+  __u8 before[8];
+  __u8 v6[4];
+  __u8 v4[4];  // of v6 too
+  __u8 v6_rest[8];
+};
+
+static __always_inline bool read_address(struct __sk_buff *skb, struct source *source) {
+  struct beginning begin;
+  if (bpf_skb_load_bytes_relative(skb, 0, &begin, sizeof(begin), BPF_HDR_START_NET) != 0) {
     return false;
   }
-  if (first >> 4 == 4) {
+  if (begin.before[0] >> 4 == 4) {
     source->family = LATCHKEY_V4;
-    if (bpf_skb_load_bytes_relative(skb, 12, source->address, 4, BPF_HDR_START_NET) != 0) {
-      return false;
-    }
-  } else if (first >> 4 == 6) {
+    __builtin_memcpy(source->address, begin.v4, sizeof(begin.v4));
+  } else if (begin.before[0] >> 4 == 6) {
     source->family = LATCHKEY_V6;
-    if (bpf_skb_load_bytes_relative(skb, 8, source->address, 16, BPF_HDR_START_NET) != 0) {
-      return false;
-    }
+    __builtin_memcpy(source->address, begin.v6, sizeof(source->address));
   } else {
     return false;
   }
+  return true;
+}
+
+static __always_inline bool read_port(struct __sk_buff *skb, struct source *source) {
+  __be16 port;
   if (bpf_skb_load_bytes(skb, 0, &port, sizeof(port)) != 0) return false;
   source->port = bpf_ntohs(port);
   return true;
+}
+
+static __always_inline __u32 tag_of(const struct __sk_buff *skb) {
+  const __u32 zero = 0;
+  const struct latchkey_settings *all = bpf_map_lookup_elem(&settings, &zero);
+  return all != NULL ? skb->mark & all->tag_mask : 0;
 }
 
 static __always_inline bool is_admitted(__u64 cookie, __u32 tag, const struct source *source) {
   struct latchkey_admitted_key key = {};
   key.cookie = cookie;
   key.tag = tag;
+  key.port = source->port;
   key.family = source->family;
   __builtin_memcpy(key.address, source->address, sizeof(key.address));
-  if (bpf_map_lookup_elem(&admitted, &key) != NULL) return true;
-  key.port = source->port;
   return bpf_map_lookup_elem(&admitted, &key) != NULL;
 }
 
@@ -131,12 +155,15 @@ static __always_inline __u32 need_of(__u64 cookie, __u32 generation, const struc
 
 static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {
   struct source source = {};
-  const struct latchkey_held *socket = bpf_map_lookup_elem(&held, &cookie);
-  if (socket == NULL || !read_source(skb, &source)) return false;
-  const __u32 generation = socket->generation;
-  const __u32 tag = skb->mark & socket->tag_mask;
+  const __u32 tag = tag_of(skb);
+  if (!read_address(skb, &source)) return false;
   if (tag != 0 && is_admitted(cookie, tag, &source)) return true;
-  return need_of(cookie, generation, &source) == LATCHKEY_PASS;
+  const struct latchkey_held *socket = bpf_map_lookup_elem(&held, &cookie);
+  if (socket == NULL || !read_port(skb, &source)) return false;
+  if (tag != 0 && is_admitted(cookie, tag, &source)) return true;
+  const __u32 need = need_of(cookie, socket->generation, &source);
+  if ((need & LATCHKEY_SAME_HOST) != 0 && skb->ifindex == LATCHKEY_LOOPBACK) return true;
+  return (need & ~LATCHKEY_SAME_HOST) == LATCHKEY_PASS;
 }
 
 SEC("socket")

@@ -55,7 +55,8 @@ SpdEntry DefaultBlock(bool out) {
 
 RealKernel::RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm,
                        InetDiag diag, LocalAddresses addresses, AbortMeans means,
-                       FragmentOptions fragments, const DatagramOptions& datagrams)
+                       FragmentOptions fragments, const DatagramOptions& datagrams,
+                       std::string hold_mark)
     : netns_(netns),
       events_(std::move(events)),
       xfrm_(std::move(xfrm)),
@@ -64,12 +65,14 @@ RealKernel::RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, Netl
       means_(means),
       fragments_dropped_(fragments.dropped),
       fragment_bans_(std::move(fragments.table), fragments.owned),
+      larval_hold_(std::move(hold_mark)),
       filter_(datagrams) {
   ForgetDeadDatagrams();
 }
 
 Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments,
-                                                     const DatagramOptions& datagrams) {
+                                                     const DatagramOptions& datagrams,
+                                                     std::string hold_mark) {
   if (Result<void> ready = EnsureXfrmUser(); !ready) return std::unexpected(ready.error());
   // The events before anything can be dumped: what changes in between is then seen twice, not
   // never.
@@ -83,9 +86,9 @@ Result<std::unique_ptr<RealKernel>> RealKernel::Open(FragmentOptions fragments,
   if (!addresses) return std::unexpected(addresses.error());
   Result<AbortMeans> means = ProbeAbortMeans(*diag);
   if (!means) return std::unexpected(means.error());
-  return std::unique_ptr<RealKernel>(
-      new RealKernel(OwnNetnsCookie(), std::move(*events), std::move(*xfrm), std::move(*diag),
-                     std::move(*addresses), *means, std::move(fragments), datagrams));
+  return std::unique_ptr<RealKernel>(new RealKernel(
+      OwnNetnsCookie(), std::move(*events), std::move(*xfrm), std::move(*diag),
+      std::move(*addresses), *means, std::move(fragments), datagrams, std::move(hold_mark)));
 }
 
 // Of sockets that were closed while there was no broker.

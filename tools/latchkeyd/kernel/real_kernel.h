@@ -37,8 +37,10 @@ class RealKernel : public KernelPort {
  public:
   // Loads xfrm_user where it must, joins the events, opens the sockets for requests and tries how a
   // connection can be ended. An error means that nothing can be latched on this system.
+  // `hold_mark`: LarvalHold().
   static Result<std::unique_ptr<RealKernel>> Open(FragmentOptions fragments = {},
-                                                  const DatagramOptions& datagrams = {});
+                                                  const DatagramOptions& datagrams = {},
+                                                  std::string hold_mark = {});
 
   // For epoll: readable when ReadEvents() has something. Level-triggered: one call may leave some.
   int EventFd() const { return events_.fd(); }
@@ -48,6 +50,8 @@ class RealKernel : public KernelPort {
   AbortMeans abort_means() const { return means_; }
   // Why there are no filters on datagrams, or why a later broker will not find them; else empty.
   std::string DatagramComplaint() const { return filter_.Complaint(); }
+  // Why packets cannot be held back (HoldPackets); else empty.
+  const std::string& HoldComplaint() const { return larval_hold_.Complaint(); }
   // What is done before ConnectDatagrams(): a fence stops who was not decided, us too.
   void BeforeConnect(std::function<void(int fd, const SocketAddress& remote)> act) {
     before_connect_ = std::move(act);
@@ -94,7 +98,7 @@ class RealKernel : public KernelPort {
  private:
   RealKernel(std::optional<uint64_t> netns, NetlinkEvents events, NetlinkSocket xfrm, InetDiag diag,
              LocalAddresses addresses, AbortMeans means, FragmentOptions fragments,
-             const DatagramOptions& datagrams);
+             const DatagramOptions& datagrams, std::string hold_mark);
   void ForgetDeadDatagrams();
   Result<void> AppendDefaults(std::vector<SpdEntry>* entries);
 

@@ -264,7 +264,8 @@ class Engine {
   Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
-  Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, bool clear);
+  Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
+                              bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
                            const policy::Verdict& verdict);
 

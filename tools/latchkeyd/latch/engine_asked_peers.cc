@@ -90,16 +90,16 @@ Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flo
     if (why.reason == Reason::kNone) return Answer{wire::Verdict::kWait, Reason::kNone, 0, 0};
     return Refuse(client, flow, why.reason, why.ToString());
   }
-  // By a rule for what comes in it is one peer, whatever its port.
+  // By a rule that names no ports it is one peer, whatever its port.
   bool incoming = false;
   (void)DecideDatagram(entry, flow, incoming);
   SocketAddress key = request.remote;
   Result<HeldPeer*> peer = nullptr;
-  if (incoming && !verdict.implicit && !PortsMatter(*entry.held, key.address)) {
-    key.port = 0;
+  if (!verdict.implicit && !PortsMatter(*entry.held, key.address)) key.port = 0;
+  if (incoming && key.port == 0) {
     peer = &entry.held->peers[key];
   } else {
-    peer = AskedPeer(request, entry, /*clear=*/false);
+    peer = AskedPeer(request, entry, key, /*clear=*/false);
   }
   if (!peer) return Refuse(client, flow, peer.error().reason, peer.error().ToString());
   if (RefreshPeer(entry, key, **peer)) {
@@ -111,10 +111,14 @@ Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flo
 
 // The filter learns of the peer before anything else does. What a socket began to send in clear
 // stays so, and what it began to send protected: another answer to the same question is none.
-Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry, bool clear) {
+Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
+                                    const SocketAddress& remote, bool clear, bool same_host) {
   Held& held = *entry.held;
-  if (const auto found = held.peers.find(request.remote); found != held.peers.end()) {
-    if (found->second.clear == clear) return &found->second;
+  if (const auto found = held.peers.find(remote); found != held.peers.end()) {
+    if (found->second.clear == clear) {
+      found->second.asked = true;  // one that has SAs may be there without
+      return &found->second;
+    }
     return Fail(Reason::kConflictSpd, "ask about peer", "what the system asks has changed");
   }
   size_t of_user = 0;
@@ -126,9 +130,10 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry, bool c
     return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
   }
   const std::vector<DatagramRegion> before = RegionsOf(held);
-  HeldPeer& peer = held.peers[request.remote];
+  HeldPeer& peer = held.peers[remote];
   peer.asked = true;
   peer.clear = clear;
+  peer.same_host = same_host;
   const std::vector<DatagramRegion> regions = RegionsOf(held);
   if (regions == before) return &peer;
   const Result<SocketFacts> facts = InspectFlow(request.fd);
@@ -136,13 +141,14 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry, bool c
   if (!facts) done = std::unexpected(facts.error());
   if (done) done = kernel_.FilterDatagrams(request.fd, *facts, regions);
   if (done) return &peer;
-  held.peers.erase(request.remote);
+  held.peers.erase(remote);
   return std::unexpected(done.error());
 }
 
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,
                                  const policy::Verdict& verdict) {
-  Result<HeldPeer*> peer = AskedPeer(request, entry, /*clear=*/true);
+  Result<HeldPeer*> peer = AskedPeer(request, entry, request.remote, /*clear=*/true,
+                                     verdict.outcome == policy::Outcome::kLocal);
   if (!peer) return std::unexpected(peer.error());
   // Where a rule is about our addresses, what holds of one says nothing of another.
   const bool any = entry.latch.flow.local.address.IsAny() &&

@@ -106,11 +106,24 @@ void Side::Die() {
   broker.engine->OnKeys();
 }
 
+void Side::ChangeSpd() {
+  std::vector<SpdEntry>& spd = broker.kernel.spd;
+  if (spd.empty()) {
+    SpdEntry discard;
+    discard.dir = 1;
+    discard.block = discard.bare = true;
+    spd.push_back(discard);
+  } else {
+    spd.clear();
+  }
+  events.push_back({KernelEvent::Kind::kSpdChanged, {}});
+}
+
 Side::Saved Side::Save() {
   broker.observer.log.clear();
   auto engine = std::make_unique<Engine>(*broker.engine);
-  return {broker.kernel, broker.keys, broker.observer, std::move(engine),
-          wire,          events,      said_,           keys_up_};
+  return {broker.kernel, broker.keys, broker.observer, std::move(engine), wire,
+          events,        intruder,    said_,           keys_up_};
 }
 
 void Side::Restore(const Saved& saved) {
@@ -121,12 +134,15 @@ void Side::Restore(const Saved& saved) {
   broker.engine = std::make_unique<Engine>(*saved.engine);
   wire = saved.wire;
   events = saved.events;
+  intruder = saved.intruder;
   said_ = saved.said;
   keys_up_ = saved.keys_up;
 }
 
-Exchange::Exchange(Pin pin, policy::OnBreak on_break)
-    : alice(kAlice, "bob", pin, on_break), bob(kBob, "alice", pin, on_break) {
+Exchange::Exchange(Pin pin, policy::OnBreak on_break, bool bob_first)
+    : alice(kAlice, "bob", pin, on_break),
+      bob(kBob, "alice", pin, on_break),
+      bobs_turn_(bob_first) {
   pair_ = MakePair();
   for (Side* side : {&alice, &bob}) {
     side->wire.push_back({true, pair_});
@@ -197,16 +213,16 @@ void Exchange::Down() {
   pair_.clear();
 }
 
-void Exchange::Intrude() {
-  intruder_ = MakePair();
-  for (const Sa& sa : intruder_) alice.owner[sa.key.spi] = "mallory";
-  alice.wire.push_front({true, intruder_});
-  alice.Apply();
+void Exchange::Intrude(Side& side) {
+  side.intruder = MakePair();
+  for (const Sa& sa : side.intruder) side.owner[sa.key.spi] = "mallory";
+  side.wire.push_front({true, side.intruder});
+  side.Apply();
 }
 
-void Exchange::Leave() {
-  alice.wire.push_front({false, std::exchange(intruder_, {})});
-  alice.Apply();
+void Exchange::Leave(Side& side) {
+  side.wire.push_front({false, std::exchange(side.intruder, {})});
+  side.Apply();
 }
 
 void Exchange::Pass(int64_t milliseconds) {
@@ -240,7 +256,6 @@ void Exchange::Restore(const Saved& saved, bool alices, bool bobs) {
   if (alices) alice.Restore(saved.alice);
   if (bobs) bob.Restore(saved.bob);
   pair_ = saved.pair;
-  intruder_ = saved.intruder;
   bobs_turn_ = saved.bobs_turn;
 }
 

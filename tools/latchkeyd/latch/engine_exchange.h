@@ -38,6 +38,9 @@ class Side {
   // It finds the peer dead.
   void Die();
 
+  // Somebody writes an entry into the SPD that denies everything, or takes it out again.
+  void ChangeSpd();
+
   bool keys_up() const { return keys_up_; }
   bool Unnamed() const;
   const Entry* entry() const { return broker.engine->database().Find(latch); }
@@ -58,6 +61,7 @@ class Side {
     std::unique_ptr<Engine> engine;
     std::deque<WireMessage> wire;
     std::deque<KernelEvent> events;
+    std::vector<Sa> intruder;
     std::map<uint32_t, Identified::Kind> said;
     bool keys_up = true;
   };
@@ -68,6 +72,7 @@ class Side {
   std::string peer;
   std::deque<WireMessage> wire;
   std::deque<KernelEvent> events;
+  std::vector<Sa> intruder;               // in its SAD
   std::map<uint32_t, std::string> owner;  // the truth, by SPI
   int fd = -1;
   uint64_t latch = 0;
@@ -87,15 +92,17 @@ class Side {
 // Alice connects to Bob; both are latched under reqid 7.
 class Exchange {
  public:
-  Exchange(Pin pin, policy::OnBreak on_break);
+  Exchange(Pin pin, policy::OnBreak on_break, bool bob_first = false);
 
-  // The next rekey, begun by Alice, then by Bob, and so on: it goes over the wire in order.
+  // The next rekey, begun by Alice (or Bob, `bob_first`), then by the other, and so on: it goes
+  // over the wire in order.
   void Rekey();
   // The IKE SA is gone: all SAs go.
   void Down();
-  // Mallory has an SA with Alice, for Bob's address and under his reqid; and has it no more.
-  void Intrude();
-  void Leave();
+  // Mallory has an SA with this end, for the other's address and under their reqid; and has it no
+  // more.
+  void Intrude(Side& side);
+  void Leave(Side& side);
   // Both ends let time pass.
   void Pass(int64_t milliseconds);
 
@@ -104,13 +111,12 @@ class Exchange {
 
   struct Saved {
     Side::Saved alice, bob;
-    std::vector<Sa> pair, intruder;
+    std::vector<Sa> pair;
     bool bobs_turn = false;
   };
-  Saved Save() { return {alice.Save(), bob.Save(), pair_, intruder_, bobs_turn_}; }
+  Saved Save() { return {alice.Save(), bob.Save(), pair_, bobs_turn_}; }
   void Restore(const Saved& saved, bool alices = true, bool bobs = true);
 
-  bool intruded() const { return !intruder_.empty(); }
   bool paired() const { return !pair_.empty(); }
 
   Side alice, bob;
@@ -118,9 +124,8 @@ class Exchange {
  private:
   std::vector<Sa> MakePair();
 
-  std::vector<Sa> pair_;      // as agreed: Alice's outgoing one first
-  std::vector<Sa> intruder_;  // in Alice's SAD
-  bool bobs_turn_ = false;
+  std::vector<Sa> pair_;  // as agreed: Alice's outgoing one first
+  bool bobs_turn_;
 };
 
 }  // namespace latchkey::broker

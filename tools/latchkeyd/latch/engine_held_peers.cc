@@ -130,8 +130,9 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
     bool incoming = false;
     way.verdict = DecideDatagram(entry, way.flow, incoming);
     const bool by_rule = incoming && !way.verdict.implicit;
-    if (way.verdict.outcome != policy::Outcome::kProtect || way.verdict.demand.unique ||
-        way.verdict.permit || (!peer.asked && !by_rule)) {
+    const bool unique = way.verdict.demand.unique && remote.port == 0;  // its flows are each a peer
+    if (way.verdict.outcome != policy::Outcome::kProtect || unique || way.verdict.permit ||
+        (!peer.asked && !by_rule)) {
       continue;
     }
     way.out = sas_.Carrying(way.flow, /*inbound=*/false);
@@ -283,22 +284,27 @@ void Engine::RefreshHeld(Entry& entry, const std::set<Address>* peers) {
   const SocketAddress& bound = entry.latch.flow.local;
   for (const Address& address : addresses) {
     if (PortsMatter(*entry.held, address)) continue;
-    const SocketAddress remote{address, 0};
-    if (entry.held->peers.contains(remote)) continue;
     const std::set<Address> locals = sas_.LocalsOf(address);
     const bool fits = std::ranges::any_of(locals, [&](const Address& local) {
       return bound.address.IsAny() || bound.address == local;
     });
     const bool rules = NeedAt(*entry.held, address) == DatagramRegion::Need::kTag;
-    if (fits && rules) entry.held->peers.try_emplace(remote);
+    if (!fits || !rules) continue;
+    entry.held->peers.try_emplace(SocketAddress{address, 0});
+    for (const uint16_t port : sas_.FlowPortsOf(address, kProtocolUdp, bound.port)) {
+      entry.held->peers.try_emplace(SocketAddress{address, port});
+    }
   }
   for (auto it = entry.held->peers.begin(); it != entry.held->peers.end();) {
     auto& [remote, peer] = *it;
     const bool looked = peers == nullptr || peers->contains(remote.address);
     if (looked) RefreshPeer(entry, remote, peer);
     // It may begin anew, as one that was never there.
-    const bool nobody =
-        looked && !peer.asked && !peer.identity && sas_.LocalsOf(remote.address).empty();
+    const bool gone =
+        remote.port == 0
+            ? sas_.LocalsOf(remote.address).empty()
+            : !sas_.FlowPortsOf(remote.address, kProtocolUdp, bound.port).contains(remote.port);
+    const bool nobody = looked && !peer.asked && !peer.identity && gone;
     it = nobody ? entry.held->peers.erase(it) : std::next(it);
   }
 }

@@ -109,6 +109,82 @@ TEST_CASE("The next one waits, too, where the first has long been gone for less 
   CHECK(broker.TakesIn(fd, "10.9.0.2", 40'000, &later[1]));
 }
 
+TEST_CASE("Asked about by a rule that names no ports, a peer is one, whatever its ports") {
+  HoldBroker broker(MakePolicy({UdpRule("reach", Direction::kOut, policy::Action::kProtect)}));
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  const size_t guards = broker.kernel.guards.size();
+  for (uint16_t port = 1; port <= 5000; ++port) {
+    REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
+  }
+  CHECK(broker.kernel.guards.size() == guards + 1);
+  CHECK(broker.Sends(fd, "10.9.0.2", 9999, 7));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 9999, &bob[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 9999));
+}
+
+// SAs of one flow's own, of a peer's port to our port 53.
+std::vector<Sa> OwnFlow(HoldBroker& broker, uint32_t reqid, const std::string& id, uint16_t port) {
+  broker.keys.Name(reqid, id);
+  std::vector<Sa> pair = broker.kernel.AddPair(reqid, "10.9.0.2");
+  for (Sa& sa : pair) {
+    const bool out = sa.source == At("10.9.0.1", 0).address;
+    sa.selector.family = Family::kV4;
+    sa.selector.source = {sa.source, 32};
+    sa.selector.destination = {sa.key.destination, 32};
+    sa.selector.protocol = kProtocolUdp;
+    sa.selector.source_port = out ? 53 : port;
+    sa.selector.destination_port = out ? port : 53;
+    sa.selector.source_mask = sa.selector.destination_mask = 0xffff;
+    for (Sa& each : broker.kernel.sad) {
+      if (each.key == sa.key) each = sa;
+    }
+  }
+  broker.Hear(pair);
+  return pair;
+}
+
+TEST_CASE("Two behind one address are told apart by SAs of their flows' own") {
+  policy::Rule rule = UdpRule("serve", Direction::kIn, policy::Action::kProtect);
+  rule.protection.unique = GENERATE(true, false);
+  HoldBroker broker(MakePolicy({rule}));
+  const std::vector<Sa> bob = OwnFlow(broker, 7, "bob", 4000);
+  const int fd = broker.Held();
+  const std::vector<Sa> carol = OwnFlow(broker, 8, "carol", 5000);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 4000, &bob[1]));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 5000, &carol[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 4000, &carol[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 5000, &bob[1]));
+  CHECK(broker.Sends(fd, "10.9.0.2", 4000, 7));
+  CHECK(broker.Sends(fd, "10.9.0.2", 5000, 8));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 6000));
+  // One port of both is nobody's.
+  const std::vector<Sa> mallory = OwnFlow(broker, 9, "mallory", 4000);
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 4000, &bob[1]));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 4000, &mallory[1]));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 4000));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 5000, &carol[1]));
+  broker.Unkeyed(mallory);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 4000, &bob[1]));
+  // Gone, a port is another's after so long, and no memory of it stays.
+  broker.Unkeyed(bob);
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 4000));
+  broker.Pass(kPeerMs);
+  const std::vector<Sa> later = OwnFlow(broker, 10, "dora", 4000);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 4000, &later[1]));
+}
+
+TEST_CASE("An SA for all of an address serves nobody who is to have one of his own") {
+  policy::Rule rule = UdpRule("serve", Direction::kIn, policy::Action::kProtect);
+  rule.protection.unique = true;
+  HoldBroker broker(MakePolicy({rule}));
+  const std::vector<Sa> wide = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 4000, &wide[1]));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 4000));
+}
+
 TEST_CASE("Of sockets of one port none speaks to another than the other does") {
   HoldBroker broker(ServerPolicy());
   const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");

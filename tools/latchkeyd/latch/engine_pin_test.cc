@@ -134,6 +134,37 @@ TEST_CASE("an SA whose peer is not known yet is never moved to, and no conflict"
   }
 }
 
+TEST_CASE("an SA of another peer is a conflict before it is known how that one proved itself") {
+  Pinned broker(GENERATE(Pin::kSpi, Pin::kReqid));
+  const std::vector<Sa> fresh = broker.kernel.AddPair(7, "10.9.0.2");
+  for (const Sa& sa : fresh) broker.keys.by_spi[sa.key.spi] = Identified::Pending();
+  broker.Hear(fresh);
+  REQUIRE(broker.latch().state == State::kEstablished);
+  const auto learn = [&](const std::string& peer, const std::string& me) {
+    for (const Sa& sa : fresh) broker.keys.by_spi[sa.key.spi] = Identified::Pending(peer, me);
+    broker.KeysChanged();
+  };
+  SECTION("another peer") {
+    learn("mallory", broker.latch().identity.local_id);
+    CHECK(broker.latch().reason == Reason::kConflictSa);
+  }
+  SECTION("another of us") {
+    learn(broker.latch().identity.peer_id, "somebody");
+    CHECK(broker.latch().reason == Reason::kConflictSa);
+  }
+  SECTION("the same two: how they prove it counts") {
+    learn(broker.latch().identity.peer_id, broker.latch().identity.local_id);
+    CHECK(broker.latch().state == State::kEstablished);
+    Identity other = broker.latch().identity;
+    other.auth = "eap";
+    for (const Sa& sa : fresh) {
+      broker.keys.by_spi[sa.key.spi] = Identified::Known({other, false, {}});
+    }
+    broker.KeysChanged();
+    CHECK(broker.latch().reason == Reason::kConflictSa);
+  }
+}
+
 TEST_CASE("while the only SAs left are pending the latch stalls, and it has an end") {
   Pinned broker(Pin::kSpi);
   const std::vector<Sa> fresh = broker.kernel.AddPair(7, "10.9.0.2");

@@ -99,6 +99,44 @@ TEST_CASE("a suspended latch keeps its socket, blocked, and is back when all con
   CHECK(rig.told() == 2);
 }
 
+TEST_CASE("an implicit latch suspends where the system's file says so") {
+  for (const bool suspends : {false, true}) {
+    Broker broker(MakePolicy({}));
+    policy::SystemPolicy system;
+    if (suspends) system.on_break = policy::OnBreak::kSuspend;
+    broker.options.system = std::make_shared<const policy::SystemPolicy>(system);
+    broker.Restart(Legacy{});
+    const std::vector<Sa> pair = broker.Keyed(7, "bob", "10.9.0.2");
+    SpdEntry in = Spd(false, 7);
+    in.dir = 0;
+    broker.kernel.spd = {Spd(false, 7), in};
+    broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+    const int client = broker.Socket();
+    const Answer connected = broker.Connect(client);
+    const int listener = broker.Listener("10.9.0.1", 81);
+    REQUIRE(broker.Listen(listener).verdict == Verdict::kBypass);
+    const int child = broker.Child(listener);
+    const Answer accepted = broker.Accept(child);
+    const std::pair<int, Answer> both[] = {{client, connected}, {child, accepted}};
+    for (const auto& [fd, answer] : both) {
+      REQUIRE(answer.verdict == Verdict::kLatched);
+      CHECK(broker.LatchOf(answer.latch).implicit);
+      CHECK(broker.LatchOf(answer.latch).suspends == suspends);
+    }
+    broker.keys.Name(9, "mallory");
+    const std::vector<Sa> strange = broker.kernel.AddPair(9, "10.9.0.2");
+    broker.Hear(strange);
+    for (const auto& [fd, answer] : both) {
+      CHECK(broker.StateOf(answer.latch) == State::kBroken);
+      CHECK(broker.kernel.sockets.at(fd).aborted != suspends);
+    }
+    broker.Gone(strange);
+    for (const auto& [fd, answer] : both) {
+      CHECK(broker.StateOf(answer.latch) == (suspends ? State::kEstablished : State::kBroken));
+    }
+  }
+}
+
 TEST_CASE("it is not back while anything is in doubt") {
   Rig rig(policy::OnBreak::kSuspend, GENERATE(Pin::kSpi, Pin::kReqid));
   const std::vector<Sa> strange = rig.Strange();

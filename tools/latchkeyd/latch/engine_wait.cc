@@ -215,7 +215,7 @@ void Engine::GoLarval(uint64_t ticket) {
   if (!done) {
     if (facts) Block(kernel_, request.fd, *facts, family);
     const Answer refused =
-        Refuse(request.client, Flow{Direction::kOut, protocol, {}, request.remote},
+        Refuse(request.client, Flow{Direction::kOut, protocol, local, request.remote},
                done.error().reason, done.error().ToString());
     Cancel(ticket);
     observer_.OnAnswer(ticket, refused);
@@ -236,7 +236,7 @@ void Engine::GoLarval(uint64_t ticket) {
     guards_.Drop(guard);
     Block(kernel_, request.fd, *facts, family);
     EndHolds();
-    answer = Refuse(request.client, Flow{Direction::kOut, protocol, {}, request.remote},
+    answer = Refuse(request.client, Flow{Direction::kOut, protocol, local, request.remote},
                     Reason::kBadRequest, "the socket is latched already");
   } else {
     answer.latch = stored->latch.id;

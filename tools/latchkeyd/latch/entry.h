@@ -39,8 +39,9 @@ struct Client {
 // One whom an unconnected UDP socket may have to do with: in its filter by admissions, in the SPD
 // by entries of its own. The key is its address, with its port where the broker was asked about it.
 struct HeldPeer {
-  bool asked = false;  // by the program: it stays as long as the socket, SAs or not
-  bool clear = false;  // asked: it is let pass in clear
+  bool asked = false;      // by the program: it stays as long as the socket, SAs or not
+  bool clear = false;      // asked: it is let pass in clear
+  bool same_host = false;  // clear, and within the host
   // With whom, and how protected, its datagrams began to move; nothing as long as none could.
   std::optional<Identity> identity;
   Protection protection;

@@ -45,7 +45,8 @@ std::vector<DatagramRegion> RegionsOf(const Held& held) {
   for (const auto& [remote, peer] : held.peers) {
     const Need need = peer.clear ? Need::kPass : Need::kTag;
     if (!peer.asked || NeedAt(held, remote.address) == need) continue;
-    regions.push_back({Host(remote.address), remote.port, need});
+    regions.push_back(
+        {Host(remote.address), remote.port, peer.same_host ? Need::kDrop : need, peer.same_host});
   }
   return regions;
 }

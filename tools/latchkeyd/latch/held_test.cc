@@ -37,6 +37,12 @@ TEST_CASE("Those that were asked about add what the rules do not say") {
   held.peers[At("10.1.1.1", 53)].asked = true;  // as its region says
   held.peers[At("10.1.1.2", 0)] = {};           // not asked about
   CHECK(RegionsOf(held) == held.regions);
+  // One within the host is heard by the loopback device alone.
+  HeldPeer& own = held.peers[At("10.1.1.3", 53)];
+  own.asked = own.clear = own.same_host = true;
+  CHECK(RegionsOf(held).back() ==
+        DatagramRegion{*Prefix::Parse("10.1.1.3"), 53, Need::kDrop, true});
+  held.peers.erase(At("10.1.1.3", 53));
   held.peers[At("11.1.1.1", 53)].asked = true;
   held.peers[At("11.1.1.1", 123)].asked = held.peers[At("11.1.1.1", 123)].clear = true;
   std::vector<DatagramRegion> wanted = held.regions;

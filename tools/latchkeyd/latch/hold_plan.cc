@@ -16,6 +16,8 @@ struct Part {
   Need need = Need::kDiscard;
   bool open = true;
   bool asked = false;
+  bool reaches = false;  // something lets the program send there
+  bool barred = false;   // but something keeps it from the programs of its own host
 };
 
 Error Unsupported(const policy::Rule& rule, const std::string& why) {
@@ -84,6 +86,8 @@ Result<void> Apply(std::vector<Part>& parts, const policy::Rule& rule, bool wild
       if (depends) {
         // What it lets pass needs no more than what comes after it says.
         part.asked = part.asked || need != Need::kBypass;
+        part.barred = part.barred || (incoming && need != Need::kBypass);
+        part.reaches = part.reaches || need != Need::kDiscard;
         return;
       }
       unable = unable || (incoming &&
@@ -92,6 +96,8 @@ Result<void> Apply(std::vector<Part>& parts, const policy::Rule& rule, bool wild
                             rule.protection.mode.value_or(Mode::kTransport) != Mode::kTransport)));
       part.open = false;
       part.need = need;
+      part.barred = part.barred || (incoming && need != Need::kBypass);
+      part.reaches = part.reaches || need != Need::kDiscard;
     });
   }
   if (unable) {
@@ -116,14 +122,19 @@ Result<std::vector<Part>> CutDatagrams(const policy::Policy& policy,
     }
   }
   for (Part& part : parts) {
-    if (part.open) part.need = NeedOf(policy.otherwise);
+    if (!part.open) continue;
+    part.need = NeedOf(policy.otherwise);
+    part.reaches = part.reaches || part.need != Need::kDiscard;
   }
   // What the system's file asks is decided for each other end.
   for (const policy::Rule& rule : file.rules) {
     if (rule.action == policy::Action::kBypass) continue;
     if (!Speaks(rule, local, true) && !Speaks(rule, local, false)) continue;
     for (const Prefix& remote : RemotesOf(rule, family)) {
-      Within(parts, remote, [](Part& part) { part.asked = true; });
+      Within(parts, remote, [&rule](Part& part) {
+        part.asked = true;
+        part.barred = part.barred || rule.action == policy::Action::kDiscard;
+      });
     }
   }
   return parts;
@@ -144,6 +155,8 @@ Result<HoldPlan> PlanHold(const policy::Policy& policy, const policy::System& sy
                               local.port};
     for (const Part& part : *parts) {
       DatagramRegion region{part.remote, 0, DatagramNeed::kDrop};
+      // As for TCP: there are no SAs within the host; who is served under them is not from there.
+      region.same_host = part.reaches && !part.barred;
       const bool clear = part.need == Need::kBypass || part.need == Need::kSystem;
       plan.held = plan.held || part.asked || !clear;
       moves = moves || part.asked || part.need != Need::kDiscard;

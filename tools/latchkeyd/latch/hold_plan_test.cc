@@ -134,6 +134,47 @@ TEST_CASE("What the system's file asks lets nothing pass by itself") {
   CHECK(Planner::Leaves(plan, "10.2.0.1"));
 }
 
+TEST_CASE("Of the same host comes what may come by TCP: answers, but nobody who would be served") {
+  Planner planner;
+  const auto comes = [&planner](const std::string& address) {
+    const HoldPlan plan = *planner.Plan();
+    const auto found = std::ranges::find_if(plan.regions, [&](const DatagramRegion& region) {
+      return region.remote.Contains(*Address::Parse(address));
+    });
+    REQUIRE(found != plan.regions.end());
+    return found->need == DatagramNeed::kPass || found->same_host;
+  };
+  // Whom a rule has the program reach under SAs, whatever the port.
+  planner.policy.rules = {MakeRule(Direction::kOut, policy::Action::kProtect, "", 53)};
+  CHECK(comes("127.0.0.53"));
+  planner.policy.rules = {MakeRule(Direction::kOut, policy::Action::kProtect)};
+  CHECK(comes("127.0.0.53"));
+  planner.policy.otherwise = policy::Action::kDiscard;
+  planner.policy.rules[0].remote_port = {{53, 53}};
+  CHECK(comes("127.0.0.53"));
+  planner.policy.rules.push_back(MakeRule(Direction::kOut, policy::Action::kDiscard));
+  planner.policy.rules[0].remote = {*Prefix::Parse("10.0.0.0/8")};
+  CHECK_FALSE(comes("127.0.0.53"));
+  CHECK(comes("10.0.0.1"));
+  // Whom it serves under SAs, the host's own programs can be none of.
+  planner.policy.otherwise = policy::Action::kSystem;
+  for (const Direction direction : {Direction::kIn, Direction::kBoth}) {
+    planner.policy.rules = {MakeRule(direction, policy::Action::kProtect)};
+    CHECK_FALSE(comes("127.0.0.1"));
+    planner.policy.rules = {MakeRule(direction, policy::Action::kProtect, "", 53)};
+    CHECK_FALSE(comes("127.0.0.1"));
+    planner.policy.rules.insert(planner.policy.rules.begin(),
+                                MakeRule(Direction::kIn, policy::Action::kBypass, "127.0.0.0/8"));
+    CHECK(comes("127.0.0.1"));
+  }
+  // The system's floor is no more within the host than it is for TCP.
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kBypass, "10.0.0.0/8")};
+  planner.file.rules = {MakeRule(Direction::kBoth, policy::Action::kProtect)};
+  CHECK(comes("127.0.0.1"));
+  planner.file.rules = {MakeRule(Direction::kBoth, policy::Action::kDiscard, "127.0.0.0/8")};
+  CHECK_FALSE(comes("127.0.0.1"));
+}
+
 TEST_CASE("Against the SPD only who is privileged, and then both ways") {
   Planner planner;
   planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kBypass)};

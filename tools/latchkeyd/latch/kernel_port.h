@@ -114,6 +114,7 @@ struct DatagramRegion {
   Prefix remote;
   uint16_t port = 0;  // 0: any; else the prefix is one address
   Need need = Need::kDrop;
+  bool same_host = false;  // what the loopback device brings comes in all the same
 
   auto operator<=>(const DatagramRegion&) const = default;
 };

@@ -38,7 +38,7 @@ struct Identified {
     kPending,  // it is being asked; a KeyEvent follows
   };
   Kind kind = Kind::kNobody;
-  Verified verified;                  // kKnown
+  Verified verified;                  // kKnown; kPending: the ids if they are known already
   Reason why = Reason::kPeerUnknown;  // kNobody: peer-unknown, ambiguous-peer, or km-lost:
                                       // whoever knew cannot be asked, or has forgotten
 
@@ -49,6 +49,19 @@ struct Identified {
   static Identified Known(Verified who) { return {Kind::kKnown, std::move(who), Reason::kNone}; }
   static Identified Nobody(Reason why = Reason::kPeerUnknown) { return {Kind::kNobody, {}, why}; }
   static Identified Pending() { return {Kind::kPending, {}, Reason::kNone}; }
+  // Who it is, is known; how they proved it is being asked.
+  static Identified Pending(std::string peer_id, std::string local_id) {
+    Identified who = Pending();
+    who.verified.identity = {std::move(peer_id), std::move(local_id), ""};
+    return who;
+  }
+
+  // True when this is between others than `identity`, however they prove it in the end.
+  bool OthersThan(const Identity& identity) const {
+    const Identity& mine = verified.identity;
+    return (known() || !mine.peer_id.empty()) &&
+           (mine.peer_id != identity.peer_id || mine.local_id != identity.local_id);
+  }
 };
 
 // A flow that needs an SA. `demand` holds pointers into a policy: they are used during the call

@@ -176,27 +176,6 @@ bool ByReqid(const std::vector<Guard>& guards, const Address& remote) {
   });
 }
 
-std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole) {
-  if (!from.Overlaps(hole)) return {from};
-  std::vector<Prefix> rest;
-  Prefix current = from;
-  // Walk down towards the hole; at every step the half it does not lie in remains.
-  while (current.length < hole.length) {
-    Prefix other = current;
-    ++current.length;
-    other.length = current.length;
-    const int bit = current.length - 1;
-    const uint8_t mask = static_cast<uint8_t>(0x80 >> (bit % 8));
-    const bool hole_bit = (hole.base.octets.at(static_cast<size_t>(bit / 8)) & mask) != 0;
-    uint8_t& mine = current.base.octets.at(static_cast<size_t>(bit / 8));
-    uint8_t& theirs = other.base.octets.at(static_cast<size_t>(bit / 8));
-    mine = static_cast<uint8_t>(hole_bit ? mine | mask : mine & ~mask);
-    theirs = static_cast<uint8_t>(hole_bit ? theirs & ~mask : theirs | mask);
-    rest.push_back(other);
-  }
-  return rest;
-}
-
 Result<std::vector<Region>> CutRegions(const policy::Policy& policy, const SocketAddress& local,
                                        Family family) {
   std::vector<Region> regions;

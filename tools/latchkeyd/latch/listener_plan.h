@@ -83,9 +83,6 @@ Guard RequireIn(const SocketAddress& local, const Prefix& remote, SaProtocol pro
 // reqids.
 bool ByReqid(const std::vector<Guard>& guards, const Address& remote);
 
-// Returns `from` without `hole`, as prefixes that do not overlap.
-std::vector<Prefix> Subtract(const Prefix& from, const Prefix& hole);
-
 }  // namespace latchkey::broker
 
 #endif  // TOOLS_LATCHKEYD_LATCH_LISTENER_PLAN_H_

@@ -189,6 +189,7 @@ wire::IncidentRecord ToRecord(const Incident& incident) {
   Put(record.program, incident.program);
   Put(record.policy, incident.policy);
   Put(record.detail, incident.detail);
+  Put(record.rule, incident.rule);
   return record;
 }
 
@@ -196,7 +197,7 @@ std::optional<Incident> FromRecord(const wire::IncidentRecord& record) {
   Incident incident;
   if (record.id == 0 || record.direction < 1 || record.direction > 3 ||
       !Get(record.program, incident.program) || !Get(record.policy, incident.policy) ||
-      !Get(record.detail, incident.detail)) {
+      !Get(record.detail, incident.detail) || !Get(record.rule, incident.rule)) {
     return std::nullopt;
   }
   incident.id = record.id;

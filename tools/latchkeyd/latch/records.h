@@ -33,6 +33,7 @@ struct Incident {
   std::string program;
   std::string policy;
   std::string detail;
+  std::string rule = {};  // "FILE:LINE: rule "NAME"", under which the flow falls; empty: under none
 
   bool operator==(const Incident&) const = default;
 };

@@ -86,6 +86,7 @@ TEST_CASE("Incidents") {
   incident.program = "/usr/bin/curl";
   incident.policy = "web";
   incident.detail = "rule web";
+  incident.rule = "/etc/latchkey/policy.d/web.toml:12: rule \"web\"";
   CHECK(FromRecord(ToRecord(incident)) == incident);
   incident.detail = std::string(254, 'x') + "\u00e9";
   CHECK(FromRecord(ToRecord(incident))->detail == std::string(254, 'x'));

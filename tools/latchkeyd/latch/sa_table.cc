@@ -94,6 +94,23 @@ std::set<Address> SaTable::LocalsOf(const Address& remote) const {
   return locals;
 }
 
+std::set<uint16_t> SaTable::FlowPortsOf(const Address& remote, uint8_t protocol,
+                                        uint16_t local_port) const {
+  std::set<uint16_t> ports;
+  for (auto it = by_ends_.lower_bound({remote, Address{}});
+       it != by_ends_.end() && it->first.first == remote; ++it) {
+    for (const SaKey& key : it->second) {
+      const KnownSa& known = sas_.at(key);
+      const Selector& selector = known.sa.selector;
+      if (known.inbound && selector.OfOneFlow() && selector.protocol == protocol &&
+          selector.destination_port == local_port) {
+        ports.insert(selector.source_port);
+      }
+    }
+  }
+  return ports;
+}
+
 void SaTable::Put(const Sa& sa, bool inbound, Identified who, int64_t now) {
   KnownSa known{sa, inbound, std::move(who), next_order_};
   if (sa.protection.mode == Mode::kTunnel && known.who.known()) {

@@ -95,6 +95,10 @@ class SaTable {
   // Our addresses to which there are incoming SAs in transport mode from `remote`.
   std::set<Address> LocalsOf(const Address& remote) const;
 
+  // The ports of `remote` to whose flows with a local port there are such SAs of their own.
+  std::set<uint16_t> FlowPortsOf(const Address& remote, uint8_t protocol,
+                                 uint16_t local_port) const;
+
   // Every identity that stood behind an SA able to carry the flow (inbound) at any time since
   // `since`, an unknown one as nothing. `by_reqid`: policies of exact reqids have stood since then.
   // With a `turn`, what had ended by then is left out.

@@ -60,11 +60,13 @@ TEST_CASE("Refusals and breaks are told, the newest first") {
   CHECK(broke->latch == latch);
   CHECK(broke->reason == Reason::kConflictSa);
   CHECK(std::string(broke->detail) == "rule all");
+  CHECK(std::string(broke->rule) == "app.toml:5: rule \"all\"");
   CHECK(std::string(broke->program) == "/usr/bin/app");
   const auto before = rig.Ask<wire::IncidentRecord>(control, Rig::Query(Type::kWhy, broke->id));
   REQUIRE(before);
   CHECK(before->latch == 0);
   CHECK(before->reason == Reason::kNoSa);
+  CHECK(std::string(before->rule) == "app.toml:5: rule \"all\"");
   CHECK(FromWire(before->remote).port == 443);
   CHECK(before->pid == static_cast<uint32_t>(getpid()));
   CHECK(rig.Ask<wire::IncidentRecord>(control, Rig::Query(Type::kWhy, before->id))->id == 0);

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "tools/latchkeyd/server/cause.h"
 #include "tools/latchkeyd/server/receive.h"
 
 namespace latchkey::broker {
@@ -217,7 +218,8 @@ void Server::OnState(const Entry& entry, State from) {
   if (latch.state == State::kBroken) {
     history_.Add({0, kernel_.WallSeconds(), latch.id, latch.reason, latch.flow, latch.pid,
                   latch.uid, latch.program, latch.policy,
-                  latch.rule.empty() ? "" : "rule " + latch.rule});
+                  latch.rule.empty() ? "" : "rule " + latch.rule,
+                  CauseIn(entry.session, entry.policy.get(), latch.flow, entry.rule)});
   }
   log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
                    from == latch.state && from != State::kBroken ? "new" : StateName(from),
@@ -291,10 +293,20 @@ wire::Decision Server::DecisionOf(const Answer& answer, uint32_t serial) {
   return decision;
 }
 
+std::string Server::CauseIn(uint64_t session, const policy::Policy* policy, const Flow& flow,
+                            const policy::Rule* rule) {
+  static const policy::Policy kNone;
+  const Session* known = sessions_.Find(session);
+  const bool has = known != nullptr && known->record.has_policy;
+  const CauseFiles files{has ? known->record.policy_name : "", options_.system_file};
+  return CauseOf(policy != nullptr ? *policy : kNone, files, engine_->system(), flow, rule);
+}
+
 void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reason,
                        const std::string& detail) {
   history_.Add({0, kernel_.WallSeconds(), 0, reason, flow, static_cast<uint32_t>(client.pid),
-                client.requester.uid, client.program, client.policy->application, detail});
+                client.requester.uid, client.program, client.policy->application, detail,
+                CauseIn(client.session, client.policy.get(), flow)});
   log_(std::string("refused: ") + wire::ReasonWord(reason) + " " + NameOf(flow.protocol) + " " +
        flow.local.ToString() + (flow.direction == Direction::kOut ? " -> " : " <- ") +
        flow.remote.ToString() + " (" + detail + ") program " + client.program + " pid " +

@@ -97,6 +97,7 @@ struct ServerOptions {
   size_t connections_per_user = 4'096;  // root is not counted
   size_t watchers = 64;                 // in all; root is not counted, here and below
   size_t watchers_per_user = 8;
+  std::string system_file = "/etc/latchkey/system.toml";  // its name, for messages
 };
 
 class Server : public Observer {
@@ -196,6 +197,9 @@ class Server : public Observer {
   bool Serve(Connection& connection, wire::Received& request);
   bool FinishOpen(Connection& connection, Opening opening, Result<PolicyTexts> text);
   void EndSession(uint64_t id);
+  // The rule that a flow falls under (cause.h).
+  std::string CauseIn(uint64_t session, const policy::Policy* policy, const Flow& flow,
+                      const policy::Rule* rule = nullptr);
   bool HasLatch(uint64_t session) const;
   Client ClientOf(Session& session, const wire::Received& request) const;
   // Puts a socket's own request in the place of its session's policy. False for one that may have

@@ -5,7 +5,6 @@
 #include <string_view>
 #include <utility>
 
-#include "policy/decide.h"
 #include "tools/latchkeyd/keymgr/vici/own.h"
 
 namespace latchkey::broker::vici {
@@ -190,6 +189,15 @@ struct Candidate {
 };
 
 }  // namespace
+
+Wanted WantedFor(const Flow& flow, const std::string& child, const policy::Demand& demand) {
+  Wanted wanted{flow, child, {}, demand.mode};
+  wanted.unique = demand.unique;
+  wanted.algorithms = demand.algorithms;
+  wanted.esn = demand.esn;
+  for (const PeerSpec* peer : demand.peers) wanted.peers.push_back(*peer);
+  return wanted;
+}
 
 Result<Choice> Choose(const std::vector<ConnConfig>& conns, const Wanted& wanted,
                       const PeerOf& peer_of) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "policy/algorithms.h"
+#include "policy/decide.h"
 #include "policy/model/error.h"
 #include "policy/model/flow.h"
 #include "policy/model/protection.h"
@@ -31,6 +32,9 @@ struct Wanted {
   policy::AlgorithmSet algorithms = {};
   bool esn = false;
 };
+
+// `child`: by name; empty: found by the flow.
+Wanted WantedFor(const Flow& flow, const std::string& child, const policy::Demand& demand);
 
 struct Choice {
   std::string ike;

@@ -58,7 +58,7 @@ void Mirror::Index() const {
 
 Identified Mirror::Who(const Ike& ike, const Child& child, bool inbound) const {
   if (!ike.sa.authenticated() || !Plain(ike.sa.peer_id())) return Identified::Nobody();
-  if (!ike.auth) return Identified::Pending();
+  if (!ike.auth) return Identified::Pending(ike.sa.peer_id(), ike.sa.local_id);
   Verified verified{
       {ike.sa.peer_id(), ike.sa.local_id, *ike.auth}, false, ike.sa.peering(), child.traffic};
   if (inbound) {

@@ -32,8 +32,8 @@ namespace latchkey::broker::vici {
 
 class Mirror {
  public:
-  // Who is behind `sa`: SPI, protocol, reqid and both addresses must be those of a child. kPending
-  // while the way its peer proved itself is not known (SetConns() settles that); ambiguous-peer
+  // Who is behind `sa`: SPI, protocol, reqid and both addresses must be those of a child. kPending,
+  // with the ids, while the way its peer proved itself is not known (SetConns() settles that); ambiguous-peer
   // where children of different peers fit; km-lost where charon came back without it. Nothing: no
   // child is like it.
   std::optional<Identified> Look(const Sa& sa, bool inbound) const;

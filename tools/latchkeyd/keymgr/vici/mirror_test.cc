@@ -105,6 +105,8 @@ TEST_CASE_METHOD(Fixture, "What comes up while a list is under way is not swept 
   mirror.BeginList();
   mirror.Heard(Ike(1, 0x100));
   CHECK(Who(0x100) == "pending");  // until the configurations are there
+  CHECK(mirror.Look(Inbound(0x100), true)->OthersThan({"mallory", "me", "pubkey"}));
+  CHECK_FALSE(mirror.Look(Inbound(0x100), true)->OthersThan(Identity{"alice", "me", ""}));
   CHECK(mirror.unsettled());
   CHECK(mirror.EndList());
   CHECK(mirror.SetConns({Conn()}));

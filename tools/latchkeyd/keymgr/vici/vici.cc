@@ -251,11 +251,7 @@ Identified ViciKeyManager::Identify(const Sa& sa, bool inbound) {
 
 Result<uint64_t> ViciKeyManager::Acquire(const AcquireRequest& request) {
   if (link_ == Link::kDown) return Fail(LostReason(), "acquire SA", problem_);
-  vici::Wanted wanted{request.flow, request.child, {}, request.demand.mode};
-  wanted.unique = request.demand.unique;
-  wanted.algorithms = request.demand.algorithms;
-  wanted.esn = request.demand.esn;
-  for (const PeerSpec* peer : request.demand.peers) wanted.peers.push_back(*peer);
+  vici::Wanted wanted = vici::WantedFor(request.flow, request.child, request.demand);
   const uint64_t ticket = next_ticket_++;
   if (first_list_over_ && conns_at_) {
     Result<uint64_t> begun = Begin(wanted, ticket, /*named=*/false);

@@ -1,0 +1,435 @@
+#include "shim/testing/probe_roads.h"
+
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "shim/testing/probe_tools.h"
+
+// Exported by libc, in no header.
+extern "C" {
+int __connect(int fd, const sockaddr* address, socklen_t length);
+int __close(int fd);
+int __dup2(int from, int to);
+}
+
+namespace latchkey::testing {
+namespace {
+
+constexpr int kHighest = 1100;  // above any number the shim may use for itself
+
+sockaddr_in Blackhole() {
+  sockaddr_in address = Loopback(9);
+  address.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, for documentation (RFC 5737)
+  return address;
+}
+
+int ConnectTo(int fd, const sockaddr_in& address) {
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+}
+
+void OtherNames() {
+  const sockaddr_in address = Loopback(port);
+  Outcome("connect",
+          __connect(Tcp(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+  for (int fd = 3; fd < kHighest; ++fd) __close(fd);
+  Print("same", __dup2(0, 0));
+  Outcome("connect", Connect(Tcp()));
+}
+
+void Mptcp() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+  int protocol = -1;
+  socklen_t length = sizeof(protocol);
+  getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
+  Print("protocol", fd < 0 ? -errno : protocol);
+  Outcome("connect", Connect(fd));
+}
+
+int Listen(uint16_t& at) {
+  const int fd = Tcp();
+  sockaddr_in address = Loopback(0);
+  socklen_t length = sizeof(address);
+  bind(fd, reinterpret_cast<sockaddr*>(&address), length);
+  if (listen(fd, 16) < 0) return -1;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  at = ntohs(address.sin_port);
+  return fd;
+}
+
+// accept() with pointers as the manual has them and as it has not.
+void AcceptOdd() {
+  uint16_t at = 0;
+  const int listener = Listen(at);
+  auto* const bad = reinterpret_cast<socklen_t*>(uintptr_t{64});
+  auto* const constant =
+      static_cast<sockaddr*>(mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  sockaddr_in peer{};
+  auto* const name = reinterpret_cast<sockaddr*>(&peer);
+  socklen_t fair = sizeof(peer);
+  socklen_t negative = ~0U;
+  socklen_t brief = 4;
+  struct Call {
+    const char* what;
+    sockaddr* address;
+    socklen_t* length;
+  };
+  const int before = OpenCount();
+  for (const Call& call : {Call{"none", nullptr, nullptr}, Call{"no address", nullptr, bad},
+                           Call{"no length", name, nullptr}, Call{"bad length", name, bad},
+                           Call{"negative", name, &negative}, Call{"constant", constant, &fair},
+                           Call{"brief", name, &brief}}) {
+    const int client = Tcp();
+    Connect(client, at);
+    const int child = accept(listener, call.address, call.length);
+    Outcome(call.what, child);
+    if (child >= 0) close(child);
+    close(client);
+  }
+  Print("length", static_cast<long>(brief));
+  Print("port", peer.sin_port == 0);
+  Print("family", peer.sin_family);
+  Print("more", OpenCount() - before);
+}
+
+// Children that share the parent's memory ask, too.
+void VforkConnect() {
+  Connect(Tcp());
+  const int before = OpenCount();
+  for (int i = 0; i < 3; ++i) {
+    const pid_t child = vfork();
+    if (child == 0) _exit(Connect(Tcp()) == 0 ? 0 : errno);
+    int status = 0;
+    waitpid(child, &status, 0);
+    Print("child", WEXITSTATUS(status));
+  }
+  const int last = Tcp();
+  Outcome("connect", Connect(last));
+  close(last);
+  Print("more", OpenCount() - before);
+}
+
+// A child that libc's handlers know nothing of, made while a thread was at it.
+void ForkPastLibc() {
+  Connect(Tcp());
+  std::fflush(stdout);
+  const pid_t child = _Fork();
+  if (child == 0) {
+    int error = 0;
+    for (int i = 0; i < 3; ++i) {
+      const int fd = Tcp();
+      if (Connect(fd) != 0) error = errno;
+      close(fd);
+    }
+    _exit(error);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Print("child", WEXITSTATUS(status));
+  Outcome("connect", Connect(Tcp()));
+}
+
+// Each child of a child has one connection to the broker, its own.
+void Generations() {
+  std::fflush(stdout);
+  const int first = OpenCount();
+  for (int i = 0; i < 5; ++i) {
+    const int fd = Tcp();
+    if (Connect(fd) != 0) std::exit(3);
+    close(fd);
+    const pid_t child = fork();
+    if (child == 0) continue;
+    int status = 0;
+    waitpid(child, &status, 0);
+    std::exit(WEXITSTATUS(status));
+  }
+  const int fd = Tcp();
+  Outcome("connect", Connect(fd));
+  close(fd);
+  Print("more", OpenCount() - first);
+}
+
+// Father and child have the same number, each in a PID namespace of its own.
+void SameNumber() {
+  std::fflush(stdout);
+  for (int i = 0; i < 2; ++i) {
+    if (unshare(i == 0 ? CLONE_NEWUSER | CLONE_NEWPID : CLONE_NEWPID) != 0) {
+      std::perror("unshare");
+      std::exit(4);
+    }
+    const pid_t child = fork();
+    if (child > 0) {
+      int status = 0;
+      waitpid(child, &status, 0);
+      std::exit(WEXITSTATUS(status));
+    }
+    Print("number", getpid());
+    Outcome("connect", Connect(Tcp()));
+    std::fflush(stdout);
+  }
+}
+
+// As a daemon does: a child of its own locks itself up, and works there with several threads.
+void LockedUp() {
+  std::fflush(stdout);
+  if (unshare(CLONE_NEWUSER) != 0) std::exit(4);
+  const pid_t child = fork();
+  if (child == 0) {
+    Outcome("chroot", chroot("/dev"));
+    std::atomic<int> good{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&good] {
+        for (int n = 0; n < 20; ++n) {
+          const int fd = Tcp();
+          if (Connect(fd) == 0) ++good;
+          close(fd);
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    Print("good", good);
+    std::exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Print("status", WEXITSTATUS(status));
+}
+
+// dup2() and dup3() that fail onto every descriptor there is.
+void DupFails() {
+  int failed = 0;
+  int others = 0;
+  for (int fd = 3; fd < kHighest; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) continue;
+    ++others;
+    if (dup2(-1, fd) < 0 && errno == EBADF && dup3(-1, fd, O_CLOEXEC) < 0 && errno == EBADF) {
+      ++failed;
+    }
+  }
+  Print("all", failed == others && others > 0);
+  const int before = OpenCount();
+  const int fd = Tcp();
+  Outcome("connect", Connect(fd));
+  close(fd);
+  Print("more", OpenCount() - before);
+}
+
+void Pass(int over, int fd) {
+  char octet = 0;
+  iovec part{&octet, 1};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof(room);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  if (sendmsg(over, &message, 0) != 1) std::exit(3);
+}
+
+int Receive(int over) {
+  char octet = 0;
+  iovec part{&octet, 1};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof(room);
+  if (recvmsg(over, &message, 0) != 1 || CMSG_FIRSTHDR(&message) == nullptr) std::exit(3);
+  int fd = -1;
+  std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+  return fd;
+}
+
+// Sockets go to another process and come from it: whoever connects them asks.
+void Passed() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) std::exit(3);
+  std::fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    Outcome("received", Connect(Receive(pair[1])));
+    std::fflush(stdout);
+    Pass(pair[1], Tcp());
+    Pass(pair[1], Tcp());
+    _exit(0);
+  }
+  Pass(pair[0], Tcp());
+  Outcome("came", Connect(Receive(pair[0])));
+  Outcome("black", ConnectTo(Receive(pair[0]), Blackhole()));
+  waitpid(child, nullptr, 0);
+}
+
+void Closed() {
+  const int fd = Tcp();
+  Outcome("connect", Connect(fd));
+  FILE* const stream = fdopen(fd, "r+");
+  Outcome("fclose", std::fclose(stream));
+  Print("reused", Tcp() == fd);
+  Outcome("connect", Connect(fd));
+  Outcome("close", syscall(SYS_close, fd));
+  Print("reused", Tcp() == fd);
+  Outcome("connect", Connect(fd));
+  Outcome("close_range", close_range(static_cast<unsigned>(fd), static_cast<unsigned>(fd), 0));
+  Outcome("close", close(fd));
+}
+
+void FastOpenConnect() {
+  const int fd = Tcp();
+  const int one = 1;
+  Outcome("option", setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof(one)));
+  Outcome("connect", Connect(fd));
+}
+
+// A listener that was there before the shim was: of a service manager, say.
+void Inherited() {
+  const auto past_us = [](long number, long a, long b, long c) {
+    long result = number;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return result;
+  };
+  const int fd = Tcp();
+  sockaddr_in address = Loopback(0);
+  socklen_t length = sizeof(address);
+  bind(fd, reinterpret_cast<sockaddr*>(&address), length);
+  past_us(SYS_listen, fd, 8, 0);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  const int client = Tcp();
+  past_us(SYS_connect, client, reinterpret_cast<long>(&address), sizeof(address));
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  Outcome("accept", accept(fd, nullptr, nullptr));
+}
+
+std::atomic<int> handled{0};
+std::atomic<int> bad{0};
+
+// Connects from a handler, a thousand times a second, on top of connects and everything else.
+void Signals() {
+  struct sigaction action {};
+  action.sa_flags = SA_RESTART;
+  action.sa_handler = [](int) {
+    const int before = errno;
+    const int fd = Tcp();
+    if (Connect(fd) != 0 && errno != EADDRNOTAVAIL) ++bad;
+    if (dup2(fd, fd) != fd) ++bad;
+    close(fd);
+    errno = before;
+    ++handled;
+  };
+  sigaction(SIGALRM, &action, nullptr);
+  timer_t timer{};
+  timer_create(CLOCK_MONOTONIC, nullptr, &timer);
+  const itimerspec times{{0, 1'000'000}, {0, 1'000'000}};
+  timer_settime(timer, 0, &times, nullptr);
+  const int before = OpenCount();
+  for (int i = 0; handled < 100; ++i) {
+    const int fd = Tcp();
+    errno = 77;
+    if (Connect(fd) != 0) {
+      ++bad;
+    } else if (errno != 77) {
+      ++bad;
+    }
+    close(fd);
+    if (i % 16 != 0) continue;
+    const pid_t child = fork();
+    if (child == 0) _exit(Connect(Tcp()) == 0 ? 0 : 1);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (status != 0) ++bad;
+  }
+  const itimerspec none{};
+  timer_settime(timer, 0, &none, nullptr);
+  Print("bad", bad);
+  Print("few more", OpenCount() - before <= 2);
+}
+
+// What was done before any constructor, the shim's too, had run.
+struct Early {
+  bool done;
+  int closed;
+  int local;
+  int away;
+  int listened;
+  int duplicate;
+  int streams;
+};
+Early early;
+
+void AtOnce(int argc, char** argv, char** /*environment*/) {
+  if (argc < 3 || std::strcmp(argv[1], "road-early") != 0) return;
+  const auto outcome = [](long result) { return result < 0 ? errno : 0; };
+  early.done = true;
+  early.closed = outcome(close(-1));
+  const int fd = Tcp();
+  early.local = outcome(Connect(fd, static_cast<uint16_t>(std::atoi(argv[2]))));
+  early.away = outcome(ConnectTo(Tcp(SOCK_NONBLOCK), Blackhole()));
+  early.listened = outcome(listen(Tcp(), 1));
+  early.duplicate =
+      outcome(dup2(fd, fd + 20)) + outcome(close(fd)) + outcome(syscall(SYS_close, fd + 20));
+  early.streams = outcome(std::fclose(fdopen(Tcp(), "r")));
+}
+// preinit: not even the constructors of shared objects have run.
+__attribute__((section(".preinit_array"), used)) void (*const at_once)(int, char**,
+                                                                       char**) = AtOnce;
+
+void PrintEarly() {
+  Print("done", early.done);
+  Print("close", early.closed);
+  Print("here", early.local);
+  Print("away", early.away);
+  Print("listen", early.listened);
+  Print("dup", early.duplicate);
+  Print("fclose", early.streams);
+  Outcome("connect", Connect(Tcp()));
+}
+
+bool say_goodbye = false;
+
+void Late() { say_goodbye = true; }
+
+// As late as a program can be.
+__attribute__((destructor(101))) void Goodbye() {
+  if (!say_goodbye) return;
+  const int fd = Tcp();
+  Outcome("connect", Connect(fd));
+  Outcome("close", close(fd));
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+std::map<std::string, std::function<void()>> RoadProbes() {
+  return {
+      {"road-names", OtherNames},       {"road-mptcp", Mptcp},
+      {"road-accept", AcceptOdd},       {"road-vfork", VforkConnect},
+      {"road-fork", ForkPastLibc},      {"road-generations", Generations},
+      {"road-same-number", SameNumber}, {"road-chroot", LockedUp},
+      {"road-dup", DupFails},           {"road-passed", Passed},
+      {"road-closed", Closed},          {"road-fast-open", FastOpenConnect},
+      {"road-inherited", Inherited},    {"road-signals", Signals},
+      {"road-early", PrintEarly},       {"road-late", Late},
+  };
+}
+
+}  // namespace latchkey::testing

@@ -1,0 +1,146 @@
+# Where a held UDP socket's datagrams come from and go: within the host as TCP does, from another address of its own, by another route, under SAs that run out while the program sends.
+set -u
+# shellcheck source=../programs/product.sh
+. "$(dirname "$0")/../programs/product.sh"
+
+link() { "${python[@]}" "$programs/wire.py" "$@" || fail "wire.py $*"; }
+policy_in "$LAB/in.toml" '"8080-8089"' alice
+policy_out "$LAB/out.toml" '"8080-8089"' bob
+sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/in.toml" "$LAB/out.toml"
+sed '/^remote_port/d' "$LAB/out.toml" >"$LAB/all.toml"
+manual_sa a b 7 alice bob
+start_broker a
+start_broker b
+capture wire
+latched b srv "$LAB/in.toml" 'udp-bind :: 8080' 'timeout 3'
+expect srv ok
+expect srv ok
+
+# --- within the host ---
+# A resolver of a's own, in clear; and one port of its rules, and one of no rule.
+for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086' '::1 8087' 'fd00::1 8088'; do
+  sock a "own-${place#* }" "udp-bind $place"
+  expect "own-${place#* }" ok
+done
+for policy in out all; do
+  latched a "cli-$policy" "$LAB/$policy.toml" 'udp-new 10.9.0.2' 'timeout 3'
+  expect "cli-$policy" ok
+  expect "cli-$policy" ok
+  want "cli-$policy" 'sendto 10.9.0.2 8080 canary-first' ok
+  want srv udp-answer canary-first
+  want "cli-$policy" recv canary-first
+  for place in '127.0.0.53 8085' '127.0.0.53 53' '10.9.0.1 8086'; do
+    want "cli-$policy" "sendto $place clear-own-${place#* }" ok
+    want "own-${place#* }" udp-answer "clear-own-${place#* }"
+    want "cli-$policy" recv "clear-own-${place#* }"
+  done
+  # The same addresses from the link are none of ours; from our own programs they are.
+  port=$(on a ss -Hlun "sport > :30000" | awk -F: 'NR == 1 { print $2 + 0 }')
+  for source in 127.0.0.53 10.9.0.1; do link udp $source 10.9.0.1 8085 "$port" clear-made-up; done
+  once a "udp-from 127.0.0.1 $port 9500 clear-local" >/dev/null
+  want "cli-$policy" recv clear-local
+  end "cli-$policy"
+done
+latched a six "$LAB/all.toml" 'udp-new fd00::2' 'timeout 3'
+expect six ok
+expect six ok
+want six 'sendto fd00::2 8080 canary-six' ok
+want srv udp-answer canary-six
+want six recv canary-six
+port=$(on a ss -Hlun "sport > :30000" | awk -F: 'NR == 1 { print $NF + 0 }')
+for place in 'fd00::1 8088' '::1 8087' '::ffff:127.0.0.53 8085'; do
+  link udp fd00::1 fd00::1 8088 "${port%% *}" clear-made-up
+  want six "sendto $place clear-own-six" ok
+  want "own-${place#* }" udp-answer clear-own-six
+  want six recv clear-own-six
+done
+# A server is not for its own host, as one of TCP's is not, unless a rule says so.
+once b 'udp-from 127.0.0.1 8080 9000 clear-own' >/dev/null
+once b 'udp-from 10.9.0.2 8080 9000 clear-own' >/dev/null
+once b 'udp-from ::1 8080 9000 clear-own' >/dev/null
+want srv recvfrom timeout
+expect_eq "nothing of that is on the link" "$(clear_octets wire clear-own)" 0
+
+# --- another address of ours, by IP_PKTINFO and by the route ---
+second_sas() { # second_sas ADD-OR-DELETE: between 10.9.0.1 and 10.9.0.22, alice's and bob's
+  local host line
+  for line in '10.9.0.1 10.9.0.22 0x2201' '10.9.0.22 10.9.0.1 0x2202'; do
+    for host in a b; do
+      # shellcheck disable=SC2086
+      set -- "$1" $line
+      if [ "$1" = add ]; then
+        ip -n $host xfrm state add src "$2" dst "$3" proto esp spi "$4" reqid 7 mode transport replay-window 32 \
+          aead 'rfc4106(gcm(aes))' "0x$(printf %064x%08d 1 "${4#0x}")" 128 || fail "no SA at $host"
+      else
+        ip -n $host xfrm state delete src "$2" dst "$3" proto esp spi "$4" || fail "it stays at $host"
+      fi
+    done
+  done
+}
+latched b multi "$LAB/in.toml" 'udp-bind 0.0.0.0 8081' 'timeout 3'
+expect multi ok
+expect multi ok
+latched a cli "$LAB/all.toml" 'udp-new 10.9.0.2' 'timeout 3'
+expect cli ok
+expect cli ok
+ip -n b address add 10.9.0.22/24 dev eth0 && printf '[[sa]]\nreqid = 7\nremote = ["10.9.0.22"]\nid = "bob"\nlocal_id = "alice"\nauth = "manual"\n' |
+  on a tee -a /etc/latchkey/pad.toml >/dev/null || fail "no second address"
+# (Who has no such port would say so in clear, and quote what came.)
+sock a sink 'udp-bind 0.0.0.0 9999'
+expect sink ok
+asks() { want cli "sendto 10.9.0.2 8081 $1" ok; }
+elsewhere() { packets wire 'host 10.9.0.22 and not arp'; }
+asks canary-pktinfo
+ask multi 'udp-answer-from 10.9.0.22'
+check "it may not leave from there without SAs: $REPLY" [ "${REPLY#*: }" != canary-pktinfo ]
+expect_eq "and does not" "$(elsewhere)" 0
+second_sas add
+answered() {
+  asks canary-second
+  ask multi 'udp-answer-from 10.9.0.22'
+  [ "${REPLY#*: }" = canary-second ]
+}
+check "it leaves from there when there are" retry 10 answered
+check "as ESP" [ "$(packets wire 'src host 10.9.0.22 and ip proto 50')" -ge 1 ]
+# What the kernel chooses by itself: by one route, then another, then one from where there are no SAs any more.
+route() { ip -n b route replace 10.9.0.1/32 dev eth0 src "$1" || fail "no route"; }
+sends() { ask multi "sendto 10.9.0.1 9999 $1"; }
+sends canary-route
+expect_eq "by its first address" "${REPLY#*: }" ok
+before=$(packets wire 'src host 10.9.0.22 and ip proto 50')
+route 10.9.0.22
+sends canary-route
+expect_eq "by its second" "${REPLY#*: }" ok
+expect_eq "as ESP" "$(packets wire 'src host 10.9.0.22 and ip proto 50')" $((before + 1))
+second_sas delete
+sends canary-route
+check "not without SAs: $REPLY" [ "${REPLY#*: }" != ok ]
+route 10.9.0.2
+sends canary-route
+expect_eq "and by the first again" "${REPLY#*: }" ok
+expect_eq "nothing but ESP from the second" "$(packets wire 'host 10.9.0.22 and not arp and not ip proto 50')" 0
+
+# --- SAs that run out while the program sends ---
+sa_delete a b 7
+manual_sa a b 7 alice bob
+limited() { # limited HOST: what HOST sends to its peer may be 60 packets
+  local line
+  line=$(ip -n a xfrm state list src 10.9.0.1 dst 10.9.0.2 | sed -n 's/.*aead /aead /p')
+  spi=$(awk '$1 == "10.9.0.1" && $2 == "10.9.0.2" { spi = $3 } END { print spi }' "$LAB/sa.7")
+  # shellcheck disable=SC2086
+  ip -n a xfrm state update src 10.9.0.1 dst 10.9.0.2 proto esp spi "$spi" reqid 7 mode transport replay-window 32 $line limit packet-hard 60 ||
+    fail "no limit"
+}
+keyed() { ask cli 'sendto 10.9.0.2 8081 canary-keyed' && [ "${REPLY#*: }" = ok ]; }
+check "new SAs" retry 10 keyed
+limited
+want cli 'udp-until-refused 10.9.0.2 8081 canary-stream' ENOKEY
+under() { packets wire "ip proto 50 and ip[20:4] = $spi"; }
+expect_eq "so many left under it, and no more" "$(under)" 60
+sa_delete a b 7 2>/dev/null
+manual_sa a b 7 alice bob
+check "and sends on with new ones" retry 10 keyed
+ask cli 'udp-stream 10.9.0.2 8081 200 canary-stream'
+expect_eq "all of them" "${REPLY#*: }" "ok: 200"
+expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
+expect_eq "nothing but ESP between a and b" "$(packets wire 'host 10.9.0.1 and host 10.9.0.2 and udp')" 0
