@@ -219,11 +219,14 @@ class Compiler {
 }  // namespace
 
 bool HoldsIncoming(const Policy& policy) {
-  return policy.otherwise == Action::kDiscard ||
-         std::ranges::any_of(policy.rules, [](const Rule& rule) {
-           return rule.direction != Direction::kOut && rule.action != Action::kBypass &&
-                  (rule.protocol == 0 || rule.protocol == kProtocolUdp);
-         });
+  return policy.otherwise == Action::kDiscard || RulesIncoming(policy);
+}
+
+bool RulesIncoming(const Policy& policy) {
+  return std::ranges::any_of(policy.rules, [](const Rule& rule) {
+    return rule.direction != Direction::kOut && rule.action != Action::kBypass &&
+           (rule.protocol == 0 || rule.protocol == kProtocolUdp);
+  });
 }
 
 void CompileInto(const Policy& policy, const System* system, wire::Page& page) {

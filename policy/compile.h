@@ -21,6 +21,9 @@ void CompileInto(const Policy& policy, const System* system, wire::Page& page);
 // on.
 bool HoldsIncoming(const Policy& policy);
 
+// True when a rule stands in the way of some of them, whatever the default does with the rest.
+bool RulesIncoming(const Policy& policy);
+
 }  // namespace latchkey::policy
 
 #endif  // POLICY_COMPILE_H_

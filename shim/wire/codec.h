@@ -40,6 +40,7 @@ constexpr uint32_t SizeOf(Type type) {
     case Type::kBreak:
     case Type::kResume:
     case Type::kWatch:
+    case Type::kFence:
       return sizeof(Query);
     case Type::kOpened:
       return sizeof(Opened);
@@ -59,6 +60,8 @@ constexpr uint32_t SizeOf(Type type) {
       return sizeof(Done);
     case Type::kEvent:
       return sizeof(EventRecord);
+    case Type::kFenced:
+      return sizeof(FenceRecord);
     case Type::kBound:
       return sizeof(Bound);
   }

@@ -47,6 +47,7 @@ enum class Type : uint16_t {
   kBreak = 21,        // break the latch with this id. fds: none
   kResume = 22,       // end a suspension that kBreak began. fds: none
   kWatch = 23,        // from now on a kEvent for every change of a latch. fds: none
+  kFence = 24,        // the first session whose id is greater than `id`. fds: none
   // Replies.
   kOpened = 65,
   kAttached = 66,  // fds: the session's page, read-only
@@ -57,6 +58,7 @@ enum class Type : uint16_t {
   kIncident = 71,  // answer to kWhy
   kDone = 72,      // answer to kBreak, kResume and kWatch
   kEvent = 73,     // to who asked kWatch, with that request's serial
+  kFenced = 74,    // answer to kFence
   kBound = 77,     // answer to kBinding
 };
 
@@ -81,6 +83,9 @@ static_assert(sizeof(Endpoint) == 24);
 inline constexpr uint32_t kOpenLauncher = 1;  // kill the process if its shim does not check in
 inline constexpr uint32_t kOpenNoPolicy = 2;  // no policy descriptor follows
 inline constexpr uint32_t kOpenSigned = 4;    // its signature file follows the policy
+inline constexpr uint32_t kOpenFence = 8;     // with kOpenLauncher: a fence around the process
+// With kOpenFence: its shim will not check in, so without the fence there is to be no session.
+inline constexpr uint32_t kOpenUnlatched = 16;
 
 struct Open {
   Header header;
@@ -93,10 +98,11 @@ static_assert(sizeof(Open) == 24 + 2 * kPathSize);
 
 struct Opened {
   Header header;
-  Reason reason;  // kNone: a session was made
-  uint16_t reserved[3];
+  Reason reason;    // kNone: a session was made
+  uint16_t fenced;  // 1: a fence stands around the process
+  uint16_t reserved[2];
   uint8_t token[kTokenSize];
-  char text[kTextSize];  // why not, in words
+  char text[kTextSize];  // why there is no session, or no fence, in words
 };
 static_assert(sizeof(Opened) == 24 + kTokenSize + kTextSize);
 
@@ -319,6 +325,30 @@ struct IncidentRecord {
 };
 static_assert(sizeof(IncidentRecord) ==
               16 + 24 + 16 + 48 + kPathSize + kNameSize + kIdSize + kCauseSize);
+
+enum class FenceState : uint8_t {
+  kUnasked = 0,  // nobody asked for one: --no-fence, or a program started by hand
+  kStands = 1,
+  kLacking = 2,  // there can be none: `why`
+  kOver = 3,     // all that was in it has ended
+};
+
+// A session, and whether its programs are fenced. `id` 0 means: there is none; `state` and `why`
+// say then whether the broker can put up fences (kUnasked: it can).
+struct FenceRecord {
+  Header header;
+  uint64_t id;
+  uint32_t uid;
+  FenceState state;
+  uint8_t launched;   // 1: by `latchkey run`
+  uint8_t unlatched;  // 1: its shim cannot be loaded
+  uint8_t reserved;
+  char program[kPathSize];
+  char policy[kPathSize];  // its file's name
+  char why[kIdSize];
+};
+static_assert(sizeof(FenceRecord) == 16 + 16 + 3 * kPathSize);
+static_assert(sizeof(FenceRecord) <= kMaxMessage);
 
 // Answer to kBreak, kResume and kWatch: kNone when it was done.
 struct Done {

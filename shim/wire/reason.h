@@ -47,7 +47,8 @@ namespace latchkey::wire {
   X(kNoChild, "no-child", ENOKEY)                       /* IKE has no child that fits */       \
   X(kAuthFailed, "auth-failed", EKEYREJECTED)           /* the key exchange's own verdict */   \
   X(kNoProposal, "no-proposal", EPROTO)                 /* the peer takes none of ours */      \
-  X(kOffloadUntagged, "offload-untagged", EPROTO)       /* a card hides the SA */
+  X(kOffloadUntagged, "offload-untagged", EPROTO)       /* a card hides the SA */              \
+  X(kFenced, "fenced", EPERM)                           /* never decided: the fence */
 
 enum class Reason : uint16_t {
 #define LATCHKEY_X(name, word, err) name,

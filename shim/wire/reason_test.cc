@@ -52,6 +52,7 @@ TEST_CASE("Words, numbers and errno values stay as they are") {
       {"auth-failed", EKEYREJECTED},
       {"no-proposal", EPROTO},
       {"offload-untagged", EPROTO},
+      {"fenced", EPERM},
   };
   // New reasons go at the end, and into this table.
   REQUIRE(kReasonCount == rows.size());

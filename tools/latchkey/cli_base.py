@@ -30,8 +30,13 @@ class Base(unittest.TestCase):
         os.chmod(self.path(name), mode)
         return self.path(name)
 
+    def stop_broker(self):
+        self.broker.kill()
+        self.broker.wait()
+        os.unlink(self.socket)
+
     def start_broker(self):
-        broker = subprocess.Popen([BROKER, "--socket", self.socket])
+        broker = self.broker = subprocess.Popen([BROKER, "--socket", self.socket])
         self.addCleanup(broker.wait)
         self.addCleanup(broker.kill)
         deadline = time.monotonic() + 10

@@ -56,11 +56,40 @@ class Programs(Base):
         static = self.path("static")
         for options in (["-static"], ["-static-pie"]):
             subprocess.run(["gcc", *options, "-o", static, source], check=True)
-            self.check(static, 126,
-                       static + ": statically linked: the shim cannot be loaded into it")
+            alone = static + ": statically linked: the shim cannot be loaded into it"
             script = self.write("script", "#!" + static + "\n")
-            self.check(script, 126, f"{script}: its interpreter {static}: statically linked: the "
-                       "shim cannot be loaded into it")
+            inner = f"{script}: its interpreter {alone}"
+            for program, why in ((static, alone), (script, inner)):
+                self.start_broker()
+                self.refused(self.run_latched(program), 126, why)
+                result = self.run_latched(program, options=["--fence"])
+                self.assertEqual((result.returncode, result.stdout, result.stderr),
+                                 (0, "", f"latchkey: {why}: fenced, not latched\n"))
+                self.write("broker.sock.unfenced", "")
+                self.refused(self.run_latched(program, options=["--fence"]), 126,
+                             why + "; and no fence: no cgroups (unsupported)")
+                os.unlink(self.path("broker.sock.unfenced"))
+                self.stop_broker()
+
+    def test_fence(self):
+        self.start_broker()
+        for options in ([], ["--fence"]):
+            result = self.run_latched("true", options=options)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.write("broker.sock.unfenced", "")
+        result = self.run_latched("true", options=["--fence"])
+        self.assertEqual((result.returncode, result.stderr),
+                         (0, "latchkey: not fenced: no cgroups: what gets past the shim goes by "
+                          "the SPD\n"))
+        self.assertEqual(self.run_latched("true").stderr, "")
+
+    def test_list_says_who_is_not_fenced(self):
+        self.start_broker()
+        self.write("broker.sock.fences", "")
+        result = self.call("list", "--socket", self.socket)
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(result.stderr, "latchkey: fenced, not latched: /usr/bin/app2\n"
+                         "latchkey: not fenced: /usr/bin/app4: no cgroups\n")
 
     def test_neither(self):
         file = self.write("text", "echo hello\n")

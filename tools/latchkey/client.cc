@@ -56,9 +56,10 @@ std::expected<Client, int> Client::Connect(const std::string& path) {
   return Client(std::move(fd));
 }
 
-std::expected<Token, std::string> Client::Open(const std::string& program,
-                                               const std::vector<int>& policy_files,
-                                               const std::string& policy_name) {
+std::expected<Client::Session, std::string> Client::Open(const std::string& program,
+                                                         const std::vector<int>& policy_files,
+                                                         const std::string& policy_name,
+                                                         Fence fence) {
   const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));  // close-on-exec
   if (!self) return std::unexpected(std::string("pidfd_open: ") + std::strerror(errno));
   wire::Open open{};
@@ -66,6 +67,8 @@ std::expected<Token, std::string> Client::Open(const std::string& program,
   open.flags = wire::kOpenLauncher;
   if (policy_files.empty()) open.flags |= wire::kOpenNoPolicy;
   if (policy_files.size() > 1) open.flags |= wire::kOpenSigned;
+  if (fence != Fence::kNone) open.flags |= wire::kOpenFence;
+  if (fence == Fence::kNeeded) open.flags |= wire::kOpenUnlatched;
   // A cut program name would be another program's: the policy's list is held against it.
   if (program.size() >= sizeof(open.program)) {
     return std::unexpected(program + ": path longer than " +
@@ -81,19 +84,22 @@ std::expected<Token, std::string> Client::Open(const std::string& program,
       !why.empty()) {
     return std::unexpected(why);
   }
+  const std::string text(opened.text, strnlen(opened.text, sizeof(opened.text)));
   if (opened.reason != wire::Reason::kNone) {
-    const size_t length = strnlen(opened.text, sizeof(opened.text));
-    std::string text(opened.text, length);
     const std::string word = wire::ReasonWord(opened.reason);
     if (text.empty()) return std::unexpected("the broker refused a session (" + word + ")");
     return std::unexpected(text.find(word) == std::string::npos ? text + " (" + word + ")" : text);
   }
-  Token token;
+  Session session;
+  Token& token = session.token;
   std::copy(std::begin(opened.token), std::end(opened.token), token.begin());
   if (std::all_of(token.begin(), token.end(), [](uint8_t octet) { return octet == 0; })) {
     return std::unexpected("the broker gave no token");
   }
-  return token;
+  session.fenced = opened.fenced == 1;
+  if (fence == Fence::kNeeded && !session.fenced) return std::unexpected("the broker has no fence");
+  if (!session.fenced) session.not_fenced = text;
+  return session;
 }
 
 std::expected<std::optional<Latch>, std::string> Client::Ask(wire::Type type, uint64_t id) {
@@ -167,6 +173,26 @@ std::expected<std::vector<broker::Incident>, std::string> Client::Incidents() {
     if (before == 1) break;
   }
   return incidents;
+}
+
+std::expected<std::vector<wire::FenceRecord>, std::string> Client::Fences() {
+  std::vector<wire::FenceRecord> records;
+  uint64_t last = 0;
+  while (records.size() < kMostRecords) {
+    const auto record = Fetch<wire::FenceRecord>(wire::Type::kFence, last, wire::Type::kFenced);
+    if (!record) return std::unexpected(record.error());
+    const auto ends = [](const auto& field) {
+      return std::memchr(field, '\0', sizeof(field)) != nullptr;
+    };
+    if ((record->id != 0 && record->id <= last) || !ends(record->program) ||
+        !ends(record->policy) || !ends(record->why)) {
+      return std::unexpected("the broker's answer is damaged");
+    }
+    records.push_back(*record);
+    if (record->id == 0) break;
+    last = record->id;
+  }
+  return records;
 }
 
 std::expected<std::optional<Latch>, std::string> Client::Next(uint64_t after) {

@@ -27,12 +27,24 @@ class Client {
   // Connects; the error is an errno. Later answers are waited for at most 10 s each.
   static std::expected<Client, int> Connect(const std::string& path);
 
+  // A session, and whether the fence stands around this process.
+  struct Session {
+    Token token{};
+    bool fenced = false;
+    std::string not_fenced;  // why not, where one was asked for
+  };
+  enum class Fence : uint8_t {
+    kNone,    // none is asked for
+    kWanted,  // as far as there can be one
+    kNeeded,  // no session without it: the shim will not be heard of
+  };
+
   // Asks for a session for this process. `policy_files` (the caller's): the policy's descriptor,
   // and its signature's where it has one; none for a session without policy. The error is the
   // broker's refusal, or what failed, in words.
-  std::expected<Token, std::string> Open(const std::string& program,
-                                         const std::vector<int>& policy_files,
-                                         const std::string& policy_name);
+  std::expected<Session, std::string> Open(const std::string& program,
+                                           const std::vector<int>& policy_files,
+                                           const std::string& policy_name, Fence fence);
 
   // Returns the latch with the lowest id above `after`, or the one with this id; nothing when there
   // is none that we may see. The error says what failed, in words.
@@ -44,6 +56,9 @@ class Client {
   std::expected<std::vector<broker::KnownSa>, std::string> Sad();
   // The newest first.
   std::expected<std::vector<broker::Incident>, std::string> Incidents();
+  // The sessions we may see, and which of them are fenced; and at the end one of id 0, by which the
+  // broker says whether it can put up fences (`state`, `why`).
+  std::expected<std::vector<wire::FenceRecord>, std::string> Fences();
 
   // Has the latch broken, or its suspension ended: kNone when that was done, else why not.
   std::expected<wire::Reason, std::string> Break(uint64_t id);

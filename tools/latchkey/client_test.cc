@@ -144,10 +144,12 @@ TEST_CASE("Opens a session: names, flags and descriptors") {
   CHECK(client->ServesThisNamespace() == true);
   const UniqueFd policy(memfd_create("policy", MFD_CLOEXEC));
   REQUIRE(write(policy.get(), "rules", 5) == 5);
-  const auto token = client->Open("/usr/bin/curl", {policy.get()}, "app.toml");
+  const auto token =
+      client->Open("/usr/bin/curl", {policy.get()}, "app.toml", Client::Fence::kNone);
   REQUIRE(token);
-  CHECK((*token)[0] == 1);
-  CHECK((*token)[31] == 32);
+  CHECK(token->token[0] == 1);
+  CHECK(token->token[31] == 32);
+  CHECK_FALSE(token->fenced);
   CHECK(seen.flags == wire::kOpenLauncher);
   CHECK(std::string(seen.program) == "/usr/bin/curl");
   CHECK(std::string(seen.policy) == "app.toml");
@@ -167,7 +169,7 @@ TEST_CASE("Without policy it says so and sends its pidfd alone") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", {}, "").has_value());
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kNone).has_value());
   CHECK(flags == (wire::kOpenLauncher | wire::kOpenNoPolicy));
   CHECK(descriptors == 1);
 }
@@ -182,7 +184,8 @@ TEST_CASE("A refusal carries the broker's words and its reason") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", {}, "").error() == "too many sessions (limit)");
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kNone).error() ==
+        "too many sessions (limit)");
 }
 
 TEST_CASE("An opened session without a token is none") {
@@ -191,14 +194,39 @@ TEST_CASE("An opened session without a token is none") {
   });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  CHECK(client->Open("/bin/true", {}, "").error() == "the broker gave no token");
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kNone).error() ==
+        "the broker gave no token");
+}
+
+TEST_CASE("A fence that is needed and does not stand is no session") {
+  uint16_t fenced = 1;
+  uint32_t flags = 0;
+  FakeBroker broker([&](const Request& request) {
+    flags = As<wire::Open>(request).flags;
+    auto reply = Reply<wire::Opened>(request, wire::Type::kOpened);
+    reply.token[0] = 1;
+    reply.fenced = fenced;
+    if (fenced == 0) std::strcpy(reply.text, "no cgroups");
+    return Octets(reply);
+  });
+  auto client = Client::Connect(broker.path());
+  REQUIRE(client);
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kWanted)->fenced);
+  CHECK(flags == (wire::kOpenLauncher | wire::kOpenNoPolicy | wire::kOpenFence));
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kNeeded)->fenced);
+  CHECK((flags & wire::kOpenUnlatched) != 0);
+  fenced = 0;
+  CHECK(client->Open("/bin/true", {}, "", Client::Fence::kWanted)->not_fenced == "no cgroups");
+  // Of a broker that knows nothing of fences.
+  CHECK_FALSE(client->Open("/bin/true", {}, "", Client::Fence::kNeeded));
 }
 
 TEST_CASE("A program's path is never cut") {
   FakeBroker broker([](const Request&) { return std::vector<std::byte>(); });
   auto client = Client::Connect(broker.path());
   REQUIRE(client);
-  const auto token = client->Open("/" + std::string(wire::kPathSize, 'x'), {}, "");
+  const auto token =
+      client->Open("/" + std::string(wire::kPathSize, 'x'), {}, "", Client::Fence::kNone);
   REQUIRE_FALSE(token);
   CHECK(token.error().find("longer than 255 octets") != std::string::npos);
 }

@@ -16,11 +16,14 @@ Findings ProgramFindings(const std::string& name, const char* search_path,
                          const std::string& policies) {
   const auto program = FindProgram(name, search_path);
   if (!program) return {Bad(program.error().text, "name a program that can be run")};
-  if (const auto loadable = CheckLoadable(program->path, search_path); !loadable) {
+  const auto loadable = CheckLoadable(program->path, search_path);
+  if (!loadable) {
     return {Bad(loadable.error().text,
                 "use a dynamic x86-64 build, without set-id bits and file capabilities")};
   }
-  Findings findings{Ok(program->absolute + " can be run under Latchkey")};
+  Findings findings{loadable->empty()
+                        ? Ok(program->absolute + " can be run under Latchkey")
+                        : Note(*loadable + "; with --fence it can be run, unlatched")};
   const auto policy = FindPolicy(policies, *program);
   if (!policy) {
     findings.push_back(Bad(policy.error().text, "until that is put right it needs -p"));

@@ -132,6 +132,16 @@ std::string CheckProgram(const ReadAt& read) {
   return CheckInterpreter(read, *interp);
 }
 
+bool IsStatic(const ReadAt& read) {
+  std::string why;
+  const auto header = ReadHeader(read, why);
+  if (!header || (header->e_type != ET_EXEC && header->e_type != ET_DYN)) return false;
+  const auto segments = ReadSegments(read, *header, why);
+  return segments && std::ranges::none_of(*segments, [](const Elf64_Phdr& segment) {
+           return segment.p_type == PT_INTERP;
+         });
+}
+
 std::string CheckSharedObject(const ReadAt& read) {
   std::string why;
   const auto header = ReadHeader(read, why);

@@ -27,6 +27,9 @@ ReadAt MemoryReader(std::span<const std::byte> octets);
 // LD_PRELOAD takes effect; else why not, as the second half of a message ("statically linked: …").
 std::string CheckProgram(const ReadAt& read);
 
+// True for an x86-64 program without a loader: it runs, and the shim is not in it.
+bool IsStatic(const ReadAt& read);
+
 // Returns "" when the file is an x86-64 shared object, as the shim must be; else why not.
 std::string CheckSharedObject(const ReadAt& read);
 

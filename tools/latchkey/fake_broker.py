@@ -15,9 +15,9 @@ import struct
 
 HEADER = struct.Struct("=IHHII")
 MAGIC = 0x3159454B
-OPEN, LIST, SHOW, BREAK, RESUME, WATCH = 1, 16, 17, 21, 22, 23
-OPENED, LATCH, DONE, EVENT = 65, 68, 72, 73
-LIMIT, BAD_REQUEST = 21, 24
+OPEN, LIST, SHOW, BREAK, RESUME, WATCH, FENCE = 1, 16, 17, 21, 22, 23, 24
+OPENED, LATCH, DONE, EVENT, FENCED = 65, 68, 72, 73, 74
+LIMIT, UNSUPPORTED, BAD_REQUEST = 21, 23, 24
 ENDPOINT = struct.Struct("=HHI16s")
 RECORD = struct.Struct("=Q6BH24s24s24s24s5IHBBQ256s256s64s64s64s64s64s256s2Q")
 
@@ -70,7 +70,12 @@ def answer(kind, body, descriptors, path):
             seen.write(f"{flags} {program.decode()} {pid[0]} {policy.decode()}\n")
         if program.endswith(b"refused"):
             return OPENED, struct.pack("=H6x32s1024s", 1, b"", b"not today")
-        return OPENED, struct.pack("=H6x32s1024s", 0, bytes(range(1, 33)), b"")
+        # PATH.unfenced: there can be no fence.
+        fenced = flags & 8 != 0 and not os.path.exists(path + ".unfenced")
+        if flags & 16 and not fenced:
+            return OPENED, struct.pack("=H6x32s1024s", UNSUPPORTED, b"", b"no cgroups")
+        return OPENED, struct.pack("=HH4x32s1024s", 0, fenced, bytes(range(1, 33)),
+                                   b"" if fenced else b"no cgroups")
     wanted = struct.unpack_from("=Q", body)[0]
     if kind == BREAK:
         return DONE, struct.pack("=H6x", 0 if wanted == 8 else BAD_REQUEST)
@@ -78,6 +83,12 @@ def answer(kind, body, descriptors, path):
         return DONE, struct.pack("=H6x", BAD_REQUEST)
     if kind == WATCH:
         return DONE, struct.pack("=H6x", LIMIT if os.path.exists(path + ".limit") else 0)
+    if kind == FENCE:
+        # PATH.fences: session 1 is fenced, 2 is behind a fence alone, 3 has none, 4 can have none.
+        session = wanted + 1 if wanted < 4 and os.path.exists(path + ".fences") else 0
+        return FENCED, struct.pack("=QIBBBx256s256s256s", session, 0, (0, 1, 1, 0, 2)[session], 1,
+                                   session == 2, b"/usr/bin/app%d" % session, b"app.toml",
+                                   b"no cgroups" if session == 4 else b"")
     if kind == LIST:
         return LATCH, record(next((i for i in (3, 8) if i > wanted), 0))
     return LATCH, record(wanted if wanted in (3, 8) else 0)

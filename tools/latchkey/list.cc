@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <string>
+
 #include "tools/latchkey/client.h"
 #include "tools/latchkey/latch_json.h"
 #include "tools/latchkey/latch_table.h"
@@ -7,6 +9,22 @@
 #include "tools/latchkey/verbs.h"
 
 namespace latchkey::tool {
+namespace {
+
+// Programs behind no fence, though one was asked for; and those behind one alone.
+void TellFences(const std::vector<wire::FenceRecord>& fences) {
+  for (const wire::FenceRecord& fence : fences) {
+    if (fence.id == 0) continue;
+    const std::string program = Printable(fence.program);
+    if (fence.state == wire::FenceState::kLacking) {
+      Report({kExitYes, "not fenced: " + program + ": " + Printable(fence.why)});
+    } else if (fence.state == wire::FenceState::kStands && fence.unlatched != 0) {
+      Report({kExitYes, "fenced, not latched: " + program});
+    }
+  }
+}
+
+}  // namespace
 
 int List(const QueryOptions& options) {
   std::vector<std::string> problems;
@@ -25,6 +43,11 @@ int List(const QueryOptions& options) {
       if (!*latch) break;
       last = (*latch)->id;
       latches.push_back(std::move(**latch));
+    }
+    if (const auto fences = broker.client.Fences(); fences) {
+      TellFences(*fences);
+    } else {
+      return Report({kExitNoBroker, broker.path + ": " + fences.error()});
     }
     if (!options.spd) continue;
     if (geteuid() != 0) return Report({kExitNo, "the SPD is root's to see: run as root"});

@@ -13,6 +13,7 @@
 #include <optional>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 #include "tools/latchkey/elf_check.h"
 #include "tools/unique_fd.h"
@@ -103,10 +104,14 @@ class Checker {
         break;
     }
     std::string why = CheckProgram(read);
+    if (!why.empty() && IsStatic(read)) alone_ = context + path + ": " + std::exchange(why, {});
     if (why.empty()) why = CheckPrivileges(fd.get(), status);
     if (!why.empty()) return refuse(kExitCannotRun, why);
     return {};
   }
+
+  // Why the shim is not in what was checked, though it runs; "" when it is.
+  const std::string& alone() const { return alone_; }
 
  private:
   Outcome<void> CheckScript(const std::string& path, const Script& script,
@@ -150,6 +155,7 @@ class Checker {
   }
 
   const char* search_path_;
+  std::string alone_;
 };
 
 }  // namespace
@@ -186,8 +192,10 @@ Outcome<Program> FindProgram(const std::string& name, const char* search_path) {
   return Refuse(kExitNotFound, name + ": no such program in PATH");
 }
 
-Outcome<void> CheckLoadable(const std::string& path, const char* search_path) {
-  return Checker(search_path).Check(path, "", 0);
+Outcome<std::string> CheckLoadable(const std::string& path, const char* search_path) {
+  Checker checker(search_path);
+  if (auto checked = checker.Check(path, "", 0); !checked) return std::unexpected(checked.error());
+  return checker.alone();
 }
 
 }  // namespace latchkey::tool

@@ -1,4 +1,4 @@
-// Finds the program to run, and refuses those the shim could not be loaded into.
+// Finds the program to run, and tells those the shim could not be loaded into.
 //
 // The checks are made before exec for the sake of a clear message; they are not the boundary. What
 // changes between check and exec is caught by the broker, which kills a program whose shim does not
@@ -26,8 +26,9 @@ Outcome<Program> FindProgram(const std::string& name, const char* search_path);
 // for a script, its interpreter (and theirs, up to 4 deep), and what `env` in a `#!` line looks up
 // in `search_path`. Each must be a dynamic x86-64 program of the C library, without set-id bits or
 // file capabilities, since the loader ignores LD_PRELOAD for those (ld.so(8), secure-execution
-// mode). Refuses with 126, or 127 where exec would say ENOENT.
-Outcome<void> CheckLoadable(const std::string& path, const char* search_path);
+// mode). Refuses with 126, or 127 where exec would say ENOENT. A static one is no refusal: returned
+// is why nothing can be loaded into it, else "".
+Outcome<std::string> CheckLoadable(const std::string& path, const char* search_path);
 
 }  // namespace latchkey::tool
 

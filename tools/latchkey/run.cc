@@ -90,6 +90,19 @@ Outcome<Session> FindBrokerFor(const RunOptions& options) {
                                    (chosen ? " there" : ", or run as root"));
 }
 
+// What was asked for and cannot be is said aloud, and so is that a fence is all there is.
+void SayFence(const RunOptions& options, const std::string& alone, const Client::Session& session) {
+  if (!options.fence) return;
+  if (!session.fenced) {
+    Report({kExitLauncher,
+            "not fenced: " +
+                (session.not_fenced.empty() ? "the broker has none" : session.not_fenced) +
+                ": what gets past the shim goes by the SPD"});
+  } else if (!alone.empty()) {
+    Report({kExitLauncher, alone + ": fenced, not latched"});
+  }
+}
+
 // Becomes the program. Returns only on failure.
 Refusal Execute(const std::string& path, const std::vector<std::string>& command,
                 const std::vector<std::string>& environment) {
@@ -116,6 +129,7 @@ int Run(const RunOptions& options) {
   if (!program) return Report(program.error());
   const auto loadable = CheckLoadable(program->path, search_path);
   if (!loadable) return Report(loadable.error());
+  if (!loadable->empty() && !options.fence) return Report({kExitCannotRun, *loadable});
   const auto shim = FindShim();
   if (!shim) return Report(shim.error());
 
@@ -130,9 +144,16 @@ int Run(const RunOptions& options) {
   std::vector<int> files;
   if (choice->policy) files.push_back(choice->policy->fd.get());
   if (choice->policy && choice->policy->signature) files.push_back(choice->policy->signature.get());
-  const auto token =
-      session->client.Open(choice->program, files, choice->policy ? choice->policy->name : "");
-  if (!token) return Report({kExitLauncher, token.error()});
+  const auto fence = !options.fence      ? Client::Fence::kNone
+                     : loadable->empty() ? Client::Fence::kWanted
+                                         : Client::Fence::kNeeded;
+  const auto opened = session->client.Open(choice->program, files,
+                                           choice->policy ? choice->policy->name : "", fence);
+  if (!opened && fence == Client::Fence::kNeeded) {
+    return Report({kExitCannotRun, *loadable + "; and no fence: " + opened.error()});
+  }
+  if (!opened) return Report({kExitLauncher, opened.error()});
+  SayFence(options, *loadable, *opened);
 
   if (!options.keep_net_caps) {
     const auto dropped = DropNetworkCapabilities();
@@ -149,7 +170,7 @@ int Run(const RunOptions& options) {
     }
   }
   return Report(Execute(program->path, options.command,
-                        LatchedEnvironment(environ, *shim, session->socket, *token)));
+                        LatchedEnvironment(environ, *shim, session->socket, opened->token)));
 }
 
 }  // namespace latchkey::tool

@@ -16,6 +16,7 @@ struct RunOptions {
   std::string socket;  // "": LATCHKEY_SOCKET, else the default one or a private broker
   bool keep_net_caps = false;
   bool private_broker = false;
+  bool fence = false;
   bool verbose = false;
   std::vector<std::string> command;  // the program and its arguments, not empty
 };

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "tools/latchkeyd/kernel/fence.h"
 #include "tools/latchkeyd/kernel/real_kernel.h"
 #include "tools/latchkeyd/keymgr/keyring.h"
 #include "tools/latchkeyd/latch/engine.h"
@@ -155,6 +156,18 @@ class Broker {
     const std::string complaint = (*kernel)->DatagramComplaint();
     if (!complaint.empty() && !arguments_.is_private) Log("error: " + complaint);
     if (const std::string& why = (*kernel)->HoldComplaint(); !why.empty()) Log("warning: " + why);
+    // Of a private broker, it stands for its program's life.
+    Fence fence(arguments_.is_private ? "" : kFilterPins);
+    if (const std::string lacking = fence.Lacking(); !lacking.empty()) {
+      Log("warning: no fences: " + lacking);
+    } else if (const std::string unfound = fence.Complaint(); !unfound.empty()) {
+      Log("error: " + unfound);
+    }
+    // The policy that was decided is in force by then.
+    (*kernel)->BeforeConnect([&fence](int fd, const SocketAddress& remote) {
+      // What cannot be noted is stopped.
+      static_cast<void>(fence.Decide(fd, {FenceDecision::Kind::kFlow, remote}));
+    });
     JournalState old;
     Result<Journal> journal = Journal::Open(arguments_.run_dir + "/journal", old);
     if (!journal) return Fatal(journal.error());
@@ -183,6 +196,7 @@ class Broker {
     Legacy legacy = TakeOver(old, sessions, (*kernel)->NowMs(), Log);
     server.RestoreWishes(old);
     server.RestoreTold();
+    server.Use(fence);
     if (legacy.incomplete && OtherBrokers(arguments_.run_dir)) {
       Log("error: what the journal lacks may be another broker's, and is left alone");
       legacy.incomplete = false;

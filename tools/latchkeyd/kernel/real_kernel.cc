@@ -222,6 +222,7 @@ void RealKernel::PushOut(int fd) { PushOutDatagrams(fd); }
 
 void RealKernel::ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
                                   uint32_t scope) {
+  if (before_connect_) before_connect_(fd, remote);
   ConnectAndDrain(fd, facts.v6_socket, remote, scope);
 }
 

@@ -5,10 +5,12 @@
 #ifndef TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_
 #define TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "tools/latchkeyd/kernel/abort_probe.h"
@@ -50,6 +52,10 @@ class RealKernel : public KernelPort {
   std::string DatagramComplaint() const { return filter_.Complaint(); }
   // Why packets cannot be held back (HoldPackets); else empty.
   const std::string& HoldComplaint() const { return larval_hold_.Complaint(); }
+  // What is done before ConnectDatagrams(): a fence stops who was not decided, us too.
+  void BeforeConnect(std::function<void(int fd, const SocketAddress& remote)> act) {
+    before_connect_ = std::move(act);
+  }
 
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
@@ -109,6 +115,7 @@ class RealKernel : public KernelPort {
   PromptClose prompt_close_;
   LarvalHold larval_hold_;
   DatagramFilter filter_;
+  std::function<void(int fd, const SocketAddress& remote)> before_connect_;
 };
 
 }  // namespace latchkey::broker

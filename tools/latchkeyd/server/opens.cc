@@ -88,7 +88,12 @@ bool Server::HandleOpen(Connection& connection, wire::Received& request) {
   const bool launcher = (open.flags & wire::kOpenLauncher) != 0;
   const bool has_signature = (open.flags & wire::kOpenSigned) != 0;
   const int expected = (record.has_policy ? 1 : 0) + (has_signature ? 1 : 0) + (launcher ? 1 : 0);
-  constexpr uint32_t kKnown = wire::kOpenLauncher | wire::kOpenNoPolicy | wire::kOpenSigned;
+  constexpr uint32_t kKnown = wire::kOpenLauncher | wire::kOpenNoPolicy | wire::kOpenSigned |
+                              wire::kOpenFence | wire::kOpenUnlatched;
+  opening.fence = (open.flags & wire::kOpenFence) != 0;
+  opening.unlatched = (open.flags & wire::kOpenUnlatched) != 0;
+  // Each makes no sense without what comes before it.
+  if ((opening.fence && !launcher) || (opening.unlatched && !opening.fence)) return false;
   if ((open.flags & ~kKnown) != 0 || open.reserved != 0 || (has_signature && !record.has_policy) ||
       request.descriptor_count != expected || !Text(open.program, record.program) ||
       !Text(open.policy, record.policy_name)) {
@@ -176,7 +181,20 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
     connection.session = (*session)->record.id;
     connection.launcher = static_cast<bool>(opening.launched);
     ++(*session)->connections;
-    (*session)->launched = std::move(opening.launched);
+    (*session)->by_launcher = connection.launcher;
+    (*session)->unlatched = opening.unlatched;
+    if (opening.fence) Enclose(**session, opening.pid);
+    reply.fenced = IsFenced(**session) ? 1 : 0;
+    const std::string& why = (*session)->not_fenced;
+    std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
+    if (opening.unlatched && reply.fenced == 0) {
+      reply.reason = Reason::kUnsupported;
+      std::memset(reply.token, 0, sizeof(reply.token));
+      connection.session = 0;
+      sessions_.Remove((*session)->record.id);
+      return Reply(connection, &reply, sizeof(reply));
+    }
+    if (!opening.unlatched) (*session)->launched = std::move(opening.launched);
     journal_.Add((*session)->record);
   }
   return Reply(connection, &reply, sizeof(reply));

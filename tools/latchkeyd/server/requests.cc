@@ -44,6 +44,7 @@ const RequestTable::Row* RequestTable::Find(wire::Type type) {
       {wire::Type::kBreak, kFresh | kControl, 0, 0, &Server::HandleControl},
       {wire::Type::kResume, kFresh | kControl, 0, 0, &Server::HandleControl},
       {wire::Type::kWatch, kFresh | kControl, 0, 0, &Server::HandleWatch},
+      {wire::Type::kFence, kFresh | kControl, 0, 0, &Server::HandleFence},
   };
   const Row* row = std::ranges::find(kRows, type, &Row::type);
   return row == std::end(kRows) ? nullptr : row;
@@ -136,11 +137,12 @@ bool Server::HandleSocket(Connection& connection, wire::Received& request) {
   }
   if (answer.verdict == wire::Verdict::kWait) {
     // The descriptor stays with us until OnAnswer().
-    connection.undecided =
-        Undecided{answer.ticket, asked.header.serial, UniqueFd(fd), kernel_.NowMs()};
+    connection.undecided = Undecided{answer.ticket,          asked.header.serial, asked.header.type,
+                                     FromWire(asked.remote), UniqueFd(fd),        kernel_.NowMs()};
     request.descriptor_count = 0;
     return TellToWait(connection);
   }
+  TellFence(asked.header.type, fd, FromWire(asked.remote), answer);
   const wire::Decision reply = DecisionOf(answer, asked.header.serial);
   // Ours goes before the program goes on: it may close its own, or bind anew, at once.
   if (prompt_close_.Close(fd)) request.descriptor_count = 0;
@@ -173,6 +175,7 @@ bool Server::HandleFacts(Connection& connection, wire::Received& request) {
   connection.phase = Phase::kControl;
   const uint32_t serial = query.header.serial;
   if (query.header.type == wire::Type::kWhy) {
+    if (query.id == 0) ReadFences();
     wire::IncidentRecord reply{};
     if (const Incident* incident = history_.Before(query.id, request.uid)) {
       reply = ToRecord(*incident);

@@ -18,12 +18,12 @@
 namespace latchkey::broker {
 
 inline constexpr wire::Type kRequests[] = {
-    wire::Type::kOpen,       wire::Type::kAttach,  wire::Type::kConnect, wire::Type::kListen,
-    wire::Type::kAccept,     wire::Type::kRelease, wire::Type::kList,    wire::Type::kShow,
-    wire::Type::kSpd,        wire::Type::kSa,      wire::Type::kWhy,     wire::Type::kBreak,
-    wire::Type::kResume,     wire::Type::kWatch,   wire::Type::kInquire, wire::Type::kWish,
-    wire::Type::kBinding,    wire::Type::kHold,    wire::Type::kPeer,    wire::Type::kLatches,
-    wire::Type::kInquirePeer};
+    wire::Type::kOpen,        wire::Type::kAttach,  wire::Type::kConnect, wire::Type::kListen,
+    wire::Type::kAccept,      wire::Type::kRelease, wire::Type::kList,    wire::Type::kShow,
+    wire::Type::kSpd,         wire::Type::kSa,      wire::Type::kWhy,     wire::Type::kBreak,
+    wire::Type::kResume,      wire::Type::kWatch,   wire::Type::kInquire, wire::Type::kWish,
+    wire::Type::kBinding,     wire::Type::kHold,    wire::Type::kPeer,    wire::Type::kLatches,
+    wire::Type::kInquirePeer, wire::Type::kFence};
 inline constexpr wire::Type kReplies[] = {
     wire::Type::kOpened,   wire::Type::kAttached, wire::Type::kDecision, wire::Type::kLatch,
     wire::Type::kSpdEntry, wire::Type::kSaEntry,  wire::Type::kIncident, wire::Type::kDone,

@@ -132,6 +132,7 @@ void Server::End(int fd, const char* why) {
 
 void Server::Tick() {
   const int64_t now = kernel_.NowMs();
+  TickFences();
   std::vector<uint64_t> over;
   for (auto& [id, session] : sessions_.all()) {
     if (session.launched && Exited(session.launched.get())) session.launched.Reset();
@@ -142,7 +143,7 @@ void Server::Tick() {
       session.launched.Reset();
     }
     if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms &&
-        !HasLatch(id)) {
+        !HasLatch(id) && !IsFenced(session)) {
       over.push_back(id);
     }
   }
@@ -173,9 +174,10 @@ void Server::EndSession(uint64_t id) {
 }
 
 void Server::EndIdleSessions() {
+  TickFences();
   std::vector<uint64_t> over;
   for (const auto& [id, session] : sessions_.all()) {
-    if (session.connections == 0 && !HasLatch(id)) over.push_back(id);
+    if (session.connections == 0 && !HasLatch(id) && !IsFenced(session)) over.push_back(id);
   }
   for (const uint64_t id : over) EndSession(id);
 }
@@ -271,6 +273,7 @@ void Server::OnAnswer(uint64_t ticket, const Answer& answer) {
   Connection& connection = waits->second;
   Undecided undecided = std::move(*connection.undecided);
   connection.undecided.reset();
+  TellFence(undecided.type, undecided.socket.get(), undecided.remote, answer);
   const wire::Decision reply = DecisionOf(answer, undecided.serial);
   // Ours goes before the program goes on: it may close its own, or bind anew, at once.
   const int socket = undecided.socket.Release();
@@ -319,7 +322,10 @@ void Server::OnRefusal(const Client& client, const Flow& flow, wire::Reason reas
        std::to_string(client.pid));
 }
 
-void Server::OnSystem() { sessions_.UseSpd(engine_->system().spd); }
+void Server::OnSystem() {
+  sessions_.UseSpd(engine_->system().spd);
+  for (auto& [id, session] : sessions_.all()) PushRules(session);
+}
 
 void Server::OnWarning(const std::string& text) { log_("warning: " + text); }
 

@@ -16,6 +16,7 @@
 #include "shim/wire/codec.h"
 #include "tools/latchkeyd/kernel/prompt_close.h"
 #include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/fence_port.h"
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/server/history.h"
 #include "tools/latchkeyd/server/journal.h"
@@ -33,6 +34,8 @@ enum class Phase : uint8_t { kFresh = 1, kControl = 2, kAttached = 4, kWatching 
 struct Undecided {
   uint64_t ticket = 0;  // the engine's
   uint32_t serial = 0;
+  wire::Type type = wire::Type::kConnect;
+  SocketAddress remote;
   UniqueFd socket;      // the program's: stays open until it is decided
   int64_t told_at = 0;  // NowMs() when the client last heard that it must wait
 };
@@ -63,6 +66,8 @@ struct Opening {
   SessionRecord record;
   int32_t pid = 0;  // who asks
   UniqueFd launched;
+  bool fence = false;      // one is asked for
+  bool unlatched = false;  // and without it there is to be no session
   uint32_t serial = 0;
 };
 
@@ -112,6 +117,9 @@ class Server : public Observer {
 
   // The engine calls us and we call it: it is handed over once both exist.
   void Use(Engine& engine) { engine_ = &engine; }
+  // Before anything is served; without it no session is fenced. Sessions that are there already,
+  // and fences that a broker before us left around their programs, find each other.
+  void Use(FencePort& fence);
 
   // Takes over a connection (SO_PASSCRED set). False when there are too many, in all or of one
   // user: it is closed. Descriptors of clients are closed beside (offload.h).
@@ -189,6 +197,18 @@ class Server : public Observer {
   bool HandleControl(Connection& connection, wire::Received& request);
   bool HandleWatch(Connection& connection, wire::Received& request);
 
+  // fences.cc.
+  bool HandleFence(Connection& connection, wire::Received& request);
+  // Puts the fence around a session's program, or writes down why there is none.
+  void Enclose(Session& session, int32_t pid);
+  void PushRules(Session& session);
+  // Notes an answer on its socket, where the fence looks for it.
+  void TellFence(wire::Type type, int fd, const SocketAddress& remote, const Answer& answer);
+  // What the fences have stopped becomes known; those that nothing is left in go.
+  void ReadFences();
+  void TickFences();
+  bool IsFenced(const Session& session) const;
+
   // Tells the watchers of `entry` what happened to it; `stalled` as in wire::EventRecord. One that
   // does not take its events is ended: what it was not told it knows to have missed.
   void Tell(const Entry& entry, State from, uint8_t stalled);
@@ -222,6 +242,8 @@ class Server : public Observer {
   const ServerOptions options_;
   const std::function<void(const std::string&)> log_;
   Engine* engine_ = nullptr;
+  FencePort* fence_ = nullptr;
+  bool fence_told_ = false;  // that decisions cannot be noted
   std::map<int, Connection> connections_;
   std::map<int, Watcher> watchers_;  // by connection
   std::set<Guard> guards_;

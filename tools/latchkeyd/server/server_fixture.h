@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/fake_fence.h"
 #include "tools/latchkeyd/latch/fake_kernel.h"
 #include "tools/latchkeyd/latch/fake_key_manager.h"
 #include "tools/latchkeyd/server/requests.h"
@@ -117,6 +118,7 @@ struct Rig {
   std::string directory;
   CookieKernel kernel;
   FakeKeyManager keys;
+  FakeFence fence;
   ServerOptions options;
   std::vector<std::string> log;
   std::unique_ptr<SessionTable> sessions;
@@ -150,6 +152,7 @@ struct Rig {
     engine = std::make_unique<Engine>(kernel, keys, *server, Options{});
     server->Use(*engine);
     Legacy legacy = TakeOver(old, *sessions, kernel.now, say);
+    server->Use(fence);
     server->RestoreWishes(old);
     server->RestoreTold();
     REQUIRE(engine->Start(std::move(legacy)));

@@ -1,0 +1,72 @@
+#include "tools/latchkeyd/kernel/cgroups.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+namespace latchkey::broker {
+namespace {
+
+std::string PathOf(int32_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/cgroup");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return ReadCgroupPath(text).value();
+}
+
+TEST_CASE("the path is version 2's, and one that we can reach") {
+  CHECK(ReadCgroupPath("0::/\n") == "");
+  CHECK(ReadCgroupPath("9:cpu:/a\n0::/user.slice/user-1000.slice\n") ==
+        "user.slice/user-1000.slice");
+  CHECK_FALSE(ReadCgroupPath("9:cpu:/a\n"));
+  CHECK_FALSE(ReadCgroupPath(""));
+  CHECK_FALSE(ReadCgroupPath("0::/../b\n"));
+  CHECK_FALSE(ReadCgroupPath("0::/..\n"));
+  CHECK_FALSE(ReadCgroupPath("0::/a (deleted)\n"));
+}
+
+TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
+  const Result<Cgroups> cgroups = Cgroups::Open();
+  REQUIRE(cgroups);
+  int hold[2];
+  REQUIRE(pipe(hold) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char octet;
+    close(hold[1]);
+    _exit(static_cast<int>(read(hold[0], &octet, 1)));
+  }
+  close(hold[0]);
+  const std::string before = PathOf(child);
+  const std::string first = cgroups->MakeFor(child).value();
+  CHECK(first.starts_with(before.empty() ? "latchkey-" : before + "/latchkey-"));
+  REQUIRE(cgroups->Move(first, child));
+  CHECK(PathOf(child) == first);
+  CHECK_FALSE(cgroups->Remove(first));
+
+  const std::string second = cgroups->MakeFor(child).value();
+  CHECK(second.starts_with(first + "/latchkey-"));
+  // Who may write to the one could leave what is beneath it.
+  const UniqueFd folder = cgroups->OpenFolder(first).value();
+  REQUIRE(fchown(folder.get(), 1000, 1000) == 0);
+  const std::string third = cgroups->MakeFor(child).value();
+  CHECK(third.starts_with(before.empty() ? "latchkey-" : before + "/latchkey-"));
+  REQUIRE(cgroups->Move(third, child));
+  CHECK(PathOf(child) == third);
+
+  close(hold[1]);
+  waitpid(child, nullptr, 0);
+  CHECK(cgroups->Remove(second));
+  CHECK(cgroups->Remove(first));
+  CHECK(cgroups->Remove(third));
+  CHECK(cgroups->Remove(third));  // gone already
+  CHECK_FALSE(cgroups->OpenFolder(third));
+  CHECK_FALSE(cgroups->Move(third, getpid()));
+}
+
+}  // namespace
+}  // namespace latchkey::broker
