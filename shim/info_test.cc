@@ -41,7 +41,7 @@ latchkey_info InfoOf(const Latch& latch) {
 }
 
 TEST_CASE("the structure is the one that is documented: fields never move") {
-  CHECK(sizeof(latchkey_info) == 1016);
+  CHECK(sizeof(latchkey_info) == 1024);
   CHECK(offsetof(latchkey_info, id) == 8);
   CHECK(offsetof(latchkey_info, state) == 24);
   CHECK(offsetof(latchkey_info, key_bits) == 48);
@@ -51,6 +51,7 @@ TEST_CASE("the structure is the one that is documented: fields never move") {
   CHECK(offsetof(latchkey_info, local_id) == 408);
   CHECK(offsetof(latchkey_info, auth) == 664);
   CHECK(offsetof(latchkey_info, reason) == 984);
+  CHECK(offsetof(latchkey_info, dropped) == 1016);
 }
 
 TEST_CASE("everything that is latched is told") {

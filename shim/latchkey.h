@@ -83,8 +83,8 @@ struct latchkey_endpoint {
 };
 
 /* Flags of an info. */
-#define LATCHKEY_IMPLICIT 1u /* the system asked for it, not the application */
-#define LATCHKEY_IN_CLEAR 2u /* unprotected */
+#define LATCHKEY_IMPLICIT 1u   /* the system asked for it, not the application */
+#define LATCHKEY_IN_CLEAR 2u   /* unprotected */
 #define LATCHKEY_NAT_LOCAL 16u /* a NAT before us, or before the peer */
 #define LATCHKEY_NAT_REMOTE 32u
 #define LATCHKEY_OFFLOAD_CRYPTO \

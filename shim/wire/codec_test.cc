@@ -80,7 +80,7 @@ TEST_CASE("whatever is not exactly a message is refused, and leaks no descriptor
   int count = 1;
   SECTION("another magic") { request.header.magic ^= 1; }
   SECTION("another version") { request.header.version = 2; }
-  SECTION("an unknown type") { request.header.type = static_cast<Type>(9); }
+  SECTION("an unknown type") { request.header.type = static_cast<Type>(10); }
   SECTION("another type's size") {
     request.header.type = Type::kAttach;
     request.header.size = 49;

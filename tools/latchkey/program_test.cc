@@ -41,7 +41,10 @@ class Folder {
   std::string path_;
 };
 
-std::string Text(const Outcome<void>& outcome) { return outcome ? "fine" : outcome.error().text; }
+std::string Text(const Outcome<std::string>& outcome) {
+  if (!outcome) return outcome.error().text;
+  return outcome->empty() ? "fine" : *outcome;
+}
 
 TEST_CASE("Searches PATH as execvp does") {
   Folder first, second;

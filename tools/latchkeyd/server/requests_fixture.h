@@ -27,7 +27,7 @@ inline constexpr wire::Type kRequests[] = {
 inline constexpr wire::Type kReplies[] = {
     wire::Type::kOpened,   wire::Type::kAttached, wire::Type::kDecision, wire::Type::kLatch,
     wire::Type::kSpdEntry, wire::Type::kSaEntry,  wire::Type::kIncident, wire::Type::kDone,
-    wire::Type::kEvent,    wire::Type::kBound};
+    wire::Type::kEvent,    wire::Type::kFenced,   wire::Type::kBound};
 
 // Once the server has closed what it is to close.
 inline size_t OpenDescriptors(const Rig& rig) {

@@ -33,9 +33,9 @@ namespace latchkey::broker::vici {
 class Mirror {
  public:
   // Who is behind `sa`: SPI, protocol, reqid and both addresses must be those of a child. kPending,
-  // with the ids, while the way its peer proved itself is not known (SetConns() settles that); ambiguous-peer
-  // where children of different peers fit; km-lost where charon came back without it. Nothing: no
-  // child is like it.
+  // with the ids, while the way its peer proved itself is not known (SetConns() settles that);
+  // ambiguous-peer where children of different peers fit; km-lost where charon came back without
+  // it. Nothing: no child is like it.
   std::optional<Identified> Look(const Sa& sa, bool inbound) const;
 
   // charon is connected, and may be another one: from now on unique ids are its, and reqids have no
