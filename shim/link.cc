@@ -319,14 +319,20 @@ void AttachAll() {
   for (Slot& slot : slots) {
     if (slot.busy.exchange(true, std::memory_order_acquire)) continue;
     Connection connection = Live(slot);
-    if (connection.fd < 0 && Connect(connection) == 0) {
-      if (AttachOn(connection, Limits{}) == 0) {
-        Keep(&slot, connection);
-      } else {
-        Drop(nullptr, connection);
+    bool failed = false;
+    if (connection.fd < 0) {
+      failed = Connect(connection) != 0;
+      if (!failed) {
+        failed = AttachOn(connection, Limits{}) != 0;
+        if (failed) {
+          Drop(nullptr, connection);
+        } else {
+          Keep(&slot, connection);
+        }
       }
     }
     GiveBack(&slot);
+    if (failed) return;  // a broker that hangs is waited for once
   }
 }
 

@@ -31,5 +31,5 @@ start_broker a
 start_broker b
 spd_save b
 capture wire
-kill_steps 8 sendmsg,setsockopt,write,bpf
+kill_steps 6 sendmsg,setsockopt,write,bpf
 wire_protected wire a b canary

@@ -4,6 +4,7 @@ set -u
 . "$(dirname "$0")/../programs/killed.sh"
 
 killed_host=a
+shown='^BROKEN .* suspect-gap$'
 charon_b() { kill "-$1" "$(cat "$LAB/charon-b.pid")"; }
 larval() { [ "$(ip -n a xfrm policy | grep -cE 'reqid 42949[0-9]{5}')" -gt 0 ] || over cli || broker_gone; }
 work() {

@@ -89,6 +89,15 @@ DatagramFilter::DatagramFilter(const DatagramOptions& options)
     : tag_mask_(options.tag_mask), maps_(LoadDatagramMaps(options.pins)) {
   if (!maps_) return;
   const uint32_t zero = 0;
+  latchkey_settings before{};
+  if (maps_->inherited && (bpf_map_lookup_elem(maps_->settings.get(), &zero, &before) != 0 ||
+                           before.tag_mask != tag_mask_)) {
+    // By another mask a mark may be the tag of another SA.
+    for (const auto& key :
+         KeysOf<latchkey_admitted_key>(maps_->admitted, LATCHKEY_MOST_ADMISSIONS)) {
+      bpf_map_delete_elem(maps_->admitted.get(), &key);
+    }
+  }
   const latchkey_settings settings{tag_mask_};
   if (bpf_map_update_elem(maps_->settings.get(), &zero, &settings, BPF_ANY) != 0) {
     maps_ = Refused("say which marks are tags");

@@ -141,12 +141,12 @@ void EraseLine(LatchTable& table, const LatchLine& line) {
 }
 
 void EraseLinesOf(LatchTable& table, uint64_t cookie, bool keep) {
-  const Change change(table);
   for (uint32_t place = 0; place < wire::kLatchSlots;) {
     const LatchSlot& slot = table.slots[place];
     const bool kept = keep && wire::KindOf(slot.what.load(kRelaxed)) == LatchSlotKind::kSocket;
     if (slot.cookie.load(kRelaxed) == cookie && !kept) {
-      Free(table, place);  // and look at what came there
+      const Change change(table);  // short: readers wait for its end
+      Free(table, place);          // and look at what came there
     } else {
       ++place;
     }

@@ -183,7 +183,13 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
     ++(*session)->connections;
     (*session)->by_launcher = connection.launcher;
     (*session)->unlatched = opening.unlatched;
-    if (opening.fence) Enclose(**session, opening.pid);
+    // While its policy was read its number may have become another process's.
+    if (opening.fence && ProcessOf(opening.launched.get()) == opening.pid) {
+      Enclose(**session, opening.pid);
+    } else if (opening.fence) {
+      (*session)->fence = wire::FenceState::kLacking;
+      (*session)->not_fenced = "its process is no more";
+    }
     reply.fenced = IsFenced(**session) ? 1 : 0;
     const std::string& why = (*session)->not_fenced;
     std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
