@@ -78,12 +78,11 @@ kill_steps() {
   echo "good: killed at $killed steps, nothing is left"
 }
 
-# as_idle PATTERN: no latch but those that match $shown (broken ones are listed for half a minute), and but for entries that match PATTERN (those of TIME_WAIT) the SPD is as
+# as_idle PATTERN: no latch, and but for entries that match PATTERN (those of TIME_WAIT) the SPD is as
 # spd_save found it. What is not so stands in $LAB/unclean.
 as_idle() {
   {
-    latches "$killed_host" | grep -v "${shown:-^$}"
-    spd "$killed_host" | grep -v "$1" | diff "$LAB/spd-$killed_host" -
+    latches "$killed_host" && spd "$killed_host" | grep -v "$1" | diff "$LAB/spd-$killed_host" -
     [ "$(on "$killed_host" cat /proc/sys/net/core/xfrm_larval_drop)" = 1 ] || echo "larval_drop is 0"
   } >"$LAB/unclean" 2>&1
   [ ! -s "$LAB/unclean" ]

@@ -42,8 +42,10 @@ Engine::Standing Engine::Stand(const Entry& entry) const {
           if (!known->who.pending()) standing.forgotten = true;
         }
         if (admitted && !known->vouched) standing.strange = true;
-      } else if (known->who.pending() && known->who.OthersThan(latch.identity)) {
-        standing.conflict = true;  // what is still asked would not change it
+      } else if (known->who.pending() && known->who.OthersThan(latch.identity) &&
+                 known->sa.protection.mode == Mode::kTransport) {
+        // What is still asked would not change it. (Of a tunnel: what it is for is asked too.)
+        standing.conflict = true;
       } else if (known->who.pending()) {
         standing.pending = true;
         const bool late = kernel_.NowMs() - known->pending_since >= options_.name_ms;
