@@ -32,8 +32,8 @@ _kinds() {
     call == "sendmsg" && kind == "" { kind = "answer" }
     call == "setsockopt" { split($0, part, ", "); kind = part[2] " " part[3] }
     call == "write" { match($0, /"[^,]*/); kind = substr($0, RSTART, RLENGTH); if (kind ~ /"latchkeyd/) kind = "log" }
-    call == "bpf" || call == "pwrite64" { split($0, part, /[(,]/); kind = part[2] (call == "pwrite64" ? part[3] : "") }
-    call == "unlink" || call == "connect" { kind = call }
+    call == "bpf" { split($0, part, /[(,]/); kind = part[2] }
+    call == "connect" { kind = call }
     kind ~ /_GET|_LOOKUP_|SOCK_DIAG|SO_PASSCRED/ { next } # it only looks
     { key = call " " kind; if (!(key in first)) { first[key] = n; order[++keys] = key } last[key] = n }
     END { for (i = 1; i <= keys; i++) { key = order[i]; split(key, part, " "); what = substr(key, length(part[1]) + 2)
