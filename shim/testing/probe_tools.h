@@ -23,6 +23,13 @@ inline sockaddr_in Loopback(uint16_t to) {
   return address;
 }
 
+// Where nobody answers: 192.0.2.1, for documentation (RFC 5737).
+inline sockaddr_in Blackhole() {
+  sockaddr_in address = Loopback(9);
+  address.sin_addr.s_addr = htonl(0xc0000201);
+  return address;
+}
+
 inline void Print(const char* what, long value) { std::printf("%s %ld\n", what, value); }
 
 // Prints 0 or the errno.
@@ -30,10 +37,11 @@ inline void Outcome(const char* what, long result) { Print(what, result < 0 ? er
 
 inline int Tcp(int flags = 0) { return socket(AF_INET, SOCK_STREAM | flags, 0); }
 
-inline int Connect(int fd, uint16_t to = port) {
-  const sockaddr_in address = Loopback(to);
+inline int ConnectTo(int fd, const sockaddr_in& address) {
   return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
 }
+
+inline int Connect(int fd, uint16_t to = port) { return ConnectTo(fd, Loopback(to)); }
 
 inline int OpenCount() {
   int count = 0;
