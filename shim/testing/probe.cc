@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +18,6 @@
 #include <functional>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "shim/testing/probe_datagrams.h"
@@ -193,21 +191,7 @@ void Vfork() {
   Outcome("parent", Connect(Tcp()));
 }
 
-void Threads() {
-  std::atomic<int> good{0};
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 16; ++i) {
-    threads.emplace_back([&good] {
-      for (int n = 0; n < 20; ++n) {
-        const int fd = Tcp();
-        if (Connect(fd) == 0) ++good;
-        close(fd);
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  Print("good", good);
-}
+void Threads() { Print("good", ConnectInThreads(16, 20)); }
 
 void Count() {
   const int before = OpenCount();

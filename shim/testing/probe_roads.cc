@@ -12,8 +12,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
-#include <vector>
 
 #include "shim/testing/probe_tools.h"
 
@@ -177,19 +175,7 @@ void LockedUp() {
   const pid_t child = fork();
   if (child == 0) {
     Outcome("chroot", chroot("/dev"));
-    std::atomic<int> good{0};
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 4; ++i) {
-      threads.emplace_back([&good] {
-        for (int n = 0; n < 20; ++n) {
-          const int fd = Tcp();
-          if (Connect(fd) == 0) ++good;
-          close(fd);
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    Print("good", good);
+    Print("good", ConnectInThreads(4, 20));
     std::exit(0);
   }
   int status = 0;

@@ -4,12 +4,16 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 namespace latchkey::testing {
 
@@ -42,6 +46,23 @@ inline int ConnectTo(int fd, const sockaddr_in& address) {
 }
 
 inline int Connect(int fd, uint16_t to = port) { return ConnectTo(fd, Loopback(to)); }
+
+// Connects and closes `times` times in each of `count` threads; returns how often it went well.
+inline int ConnectInThreads(int count, int times) {
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) {
+    threads.emplace_back([&good, times] {
+      for (int n = 0; n < times; ++n) {
+        const int fd = Tcp();
+        if (Connect(fd) == 0) ++good;
+        close(fd);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return good;
+}
 
 inline int OpenCount() {
   int count = 0;
