@@ -12,7 +12,9 @@ before() {
   latched a cli "$LAB/out.toml" 'timeout 8'
   expect cli ok
 }
-larval() { ip -n a xfrm policy | grep -qE 'reqid 42949[0-9]{5}' || over cli || broker_gone; }
+# Its SYN waits: the kernel has begun an SA for it.
+waits() { ip -n a xfrm state | grep -qE 'spi 0x00000000 reqid 42949[0-9]{5}'; }
+larval() { waits || over cli || broker_gone; }
 work() {
   tell cli $'nconnect 10.9.0.2 8080\necho canary-step\nended'
   retry 15 larval || fail "it does not wait for keys: $(cat "$LAB/cli.log" "$LAB/broker-a.log")"
@@ -38,10 +40,21 @@ clean() {
 key_policies 'acquire_timeout = "60s"'
 export IKE_CHARON='retransmit_tries = 6' # about 30 s
 ike a b
+# What the kernel began stays until somebody drops it.
+echo 3600 | on a tee /proc/sys/net/core/xfrm_acq_expires >/dev/null
 start_broker a
 start_broker b
 spd_save a
 serve b srv "$LAB/in.toml" :: 8080
 capture wire
+# Between two steps, and surely before there are keys.
+before
+tell cli 'nconnect 10.9.0.2 8080'
+retry 15 waits || fail "it does not wait for keys: $(cat "$LAB/cli.log" "$LAB/broker-a.log")"
+kill_broker a
+end cli
+charon_b CONT
+start_broker a
+retry 30 clean || fail "killed while it waits: left behind: $(cat "$LAB/unclean")"
 kill_steps 9 sendmsg,write,pwrite64,unlink
 wire_protected wire a b canary
