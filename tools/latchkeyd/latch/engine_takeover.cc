@@ -57,8 +57,9 @@ Result<void> Engine::Start(Legacy legacy) {
 }
 
 // What the kernel began for want of an SA under entries of ours bears their mark. With the last of
-// them gone nobody waits for it, and it would stay until the kernel gives it up (with charon after
-// 165 s). Of another broker here, whose entries stand, it is begun anew with the next packet.
+// them gone nobody waits for it, and it would stay until the kernel gives it up (with charon's
+// defaults after 165 s). Of another broker here, whose entries stand, it is begun anew with the
+// next packet.
 Result<void> Engine::DropLeftLarvals() {
   const Result<std::vector<Sa>> sad = kernel_.DumpSad();
   if (!sad) return std::unexpected(sad.error());
