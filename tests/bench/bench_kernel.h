@@ -44,6 +44,7 @@ class BenchKernel : public KernelPort {
                   uint32_t mark) override {
     real_->DropLarval(local, remote, protocol, reqid, mark);
   }
+  void DropLarval(const Sa& larval) override { real_->DropLarval(larval); }
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override {
     return real_->BanFragments(bans);
   }

@@ -6,6 +6,8 @@
 #   end_work ends whatever `work` has begun, whether it still runs or not
 #   clean    true when host $killed_host is as with an idle broker
 #   before   where it is defined: makes ready what the broker is not watched at
+#   choose   where it is defined: lets through the steps to kill at, of lines "CALL NUMBER KIND"
+#   $shown   latches that match are none left behind (broken ones are listed for half a minute)
 # and calls kill_steps.
 # shellcheck source=keys.sh
 . "${BASH_SOURCE[0]%/*}/keys.sh"
@@ -51,6 +53,7 @@ kill_steps() {
   end_work
   retry 30 clean || fail "not clean without any kill: $(cat "$LAB/unclean")"
   steps=$(_kinds)
+  ! declare -F choose >/dev/null || steps=$(choose <<<"$steps")
   [ -n "$steps" ] || fail "no steps: $(head -n 50 "$LAB/steps")"
   echo "$steps"
   while read -r call number kind; do
@@ -78,11 +81,12 @@ kill_steps() {
   echo "good: killed at $killed steps, nothing is left"
 }
 
-# as_idle PATTERN: no latch, and but for entries that match PATTERN (those of TIME_WAIT) the SPD is as
-# spd_save found it. What is not so stands in $LAB/unclean.
+# as_idle PATTERN: no latch but those of $shown, and but for entries that match PATTERN (those of
+# TIME_WAIT) the SPD is as spd_save found it. What is not so stands in $LAB/unclean.
 as_idle() {
   {
-    latches "$killed_host" && spd "$killed_host" | grep -v "$1" | diff "$LAB/spd-$killed_host" -
+    latches "$killed_host" | grep -v "${shown:-^$}"
+    spd "$killed_host" | grep -v "$1" | diff "$LAB/spd-$killed_host" -
     [ "$(on "$killed_host" cat /proc/sys/net/core/xfrm_larval_drop)" = 1 ] || echo "larval_drop is 0"
   } >"$LAB/unclean" 2>&1
   [ ! -s "$LAB/unclean" ]

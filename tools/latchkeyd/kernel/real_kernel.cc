@@ -192,6 +192,15 @@ void RealKernel::DropLarval(const Address& local, const Address& remote, SaProto
   static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key, mark)));
 }
 
+void RealKernel::DropLarval(const Sa& larval) {
+  if (larval.key.spi == 0) {
+    DropLarval(larval.source, larval.key.destination, larval.key.protocol, larval.reqid,
+               larval.mark);
+    return;
+  }
+  static_cast<void>(xfrm_.Request(BuildDeleteSa(larval.key, larval.mark)));
+}
+
 Result<void> RealKernel::BanFragments(const std::vector<FragmentBan>& bans) {
   if (fragments_dropped_) return {};
   return fragment_bans_.Set(bans);

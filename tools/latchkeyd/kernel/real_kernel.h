@@ -72,6 +72,7 @@ class RealKernel : public KernelPort {
   void HoldPackets(bool on) override { larval_hold_.Set(on); }
   void DropLarval(const Address& local, const Address& remote, SaProtocol protocol, uint32_t reqid,
                   uint32_t mark) override;
+  void DropLarval(const Sa& larval) override;
   Result<void> BanFragments(const std::vector<FragmentBan>& bans) override;
   bool FragmentsBanned() override;
   bool IsLocalAddress(const Address& address) override;

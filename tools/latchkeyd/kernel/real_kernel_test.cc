@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "tools/latchkeyd/kernel/test_netns.h"
+#include "tools/latchkeyd/kernel/xfrm_build.h"
 
 namespace latchkey::broker {
 namespace {
@@ -207,6 +208,43 @@ TEST_CASE("An empty SAD can be dumped") {
   const Result<std::vector<Sa>> sad = kernel->DumpSad();
   REQUIRE(sad);
   CHECK(sad->empty());
+}
+
+// Has the kernel make an SA that has no keys yet, with this SPI. Where another has that already,
+// ours is left without one, as the kernel makes them by itself for want of an SA.
+void Begin(uint32_t reqid, uint32_t mark, uint32_t spi) {
+  std::vector<uint8_t> message = BuildAllocSpi(
+      *Address::Parse("10.9.0.1"), *Address::Parse("10.9.0.2"), SaProtocol::kEsp, reqid, mark);
+  xfrm_userspi_info asked;
+  std::memcpy(&asked, message.data() + NLMSG_HDRLEN, sizeof(asked));
+  asked.min = asked.max = spi;
+  std::memcpy(message.data() + NLMSG_HDRLEN, &asked, sizeof(asked));
+  Result<NetlinkSocket> socket = NetlinkSocket::Open(NETLINK_XFRM);
+  REQUIRE(socket);
+  static_cast<void>(socket->Get(message, [](std::span<const uint8_t>) { return true; }));
+}
+
+TEST_CASE("An SA that was only begun is dropped as a dump shows it, with an SPI or without") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  Begin(7, kMark, 0x2000);
+  Begin(8, kMark, 0x2000);
+  Begin(9, 0, 0x2000);
+  Result<std::vector<Sa>> sad = kernel->DumpSad();
+  REQUIRE(sad);
+  REQUIRE(sad->size() == 3);
+  for (const Sa& begun : *sad) {
+    CHECK(begun.larval);
+    CHECK(begun.mark == (begun.reqid == 9 ? 0 : kMark));
+    CHECK(begun.mark_mask == begun.mark);
+    if (begun.reqid == 7) CHECK(begun.key.spi == 0x2000);
+    if (begun.reqid == 8) CHECK(begun.key.spi == 0);
+    if (begun.mark == kMark) kernel->DropLarval(begun);
+  }
+  sad = kernel->DumpSad();
+  REQUIRE(sad);
+  REQUIRE(sad->size() == 1);
+  CHECK(sad->front().reqid == 9);
 }
 
 TEST_CASE("The kernel's own default shows as the last entry") {

@@ -337,6 +337,7 @@ class Engine {
 
   // engine_takeover.cc: what a broker before us left.
   int RemoveUnknownGuards();
+  Result<void> DropLeftLarvals();
   int CutOffUnknown(const std::vector<LiveSocket>& live);
   void Adopt(Entry entry, const std::vector<LiveSocket>& live,
              const std::unordered_set<uint64_t>& held);

@@ -235,5 +235,36 @@ TEST_CASE("a broker that stops, or is killed, leaves no LARVAL socket to send in
   CHECK(broker.observer.journal.size() == kStanding);
 }
 
+TEST_CASE("what the kernel began for want of an SA under a killed broker's entries goes too") {
+  Larval broker;
+  const uint32_t ours = Options{}.guard_mark;
+  const std::vector<Sa> pair = broker.kernel.AddPair(7, "10.9.0.2");
+  Sa begun = pair.front();
+  begun.key.spi = 0;
+  begun.larval = true;
+  begun.reqid = kPlaceholder;
+  begun.mark = begun.mark_mask = ours;
+  Sa named = begun;  // killed on the way to forget it
+  named.key.spi = 0x2000;
+  // Another's: of an entry without our mark, or whose mark only looks like it; and what is no SA of
+  // ESP or AH at all.
+  Sa unmarked = begun, masked = begun, other = begun;
+  unmarked.mark = unmarked.mark_mask = 0;
+  masked.mark_mask = 0xffff'ffff;
+  other.key.protocol = SaProtocol::kNone;
+  Sa whole = pair.front();  // has its keys, whatever its mark
+  whole.key.spi = 0x3000;
+  whole.mark = whole.mark_mask = ours;
+  broker.kernel.sad = {begun, named, unmarked, masked, other, whole};
+  // Not before the entries are gone: a SYN that comes again would have it begun anew.
+  const int fd = broker.Socket();
+  broker.Start(fd);
+  broker.kernel.guards_at_drop = 0;
+  broker.Crash();
+  REQUIRE(broker.started);
+  CHECK(broker.kernel.sad == std::vector<Sa>{unmarked, masked, other, whole});
+  CHECK(broker.kernel.guards_at_drop == kStanding);
+}
+
 }  // namespace
 }  // namespace latchkey::broker

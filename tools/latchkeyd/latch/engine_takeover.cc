@@ -48,10 +48,26 @@ Result<void> Engine::Start(Legacy legacy) {
     }
   }
   guards_.Sweep();
+  if (Result<void> done = DropLeftLarvals(); !done) return done;
   if (Result<void> done = ReadSpd(); !done) return done;
   observer_.OnSystem();
   CheckSystem();
   CheckAll();
+  return {};
+}
+
+// What the kernel began for want of an SA under entries of ours bears their mark. With the last of
+// them gone nobody waits for it, and it would stay until the kernel gives it up (with charon's
+// defaults after 165 s). Of another broker here, whose entries stand, it is begun anew with the
+// next packet.
+Result<void> Engine::DropLeftLarvals() {
+  const Result<std::vector<Sa>> sad = kernel_.DumpSad();
+  if (!sad) return std::unexpected(sad.error());
+  for (const Sa& sa : *sad) {
+    const bool marked = sa.mark == options_.guard_mark && sa.mark_mask == options_.guard_mark;
+    const bool begun = sa.larval && sa.key.protocol != SaProtocol::kNone;
+    if (begun && marked && sa.if_id == 0) kernel_.DropLarval(sa);
+  }
   return {};
 }
 

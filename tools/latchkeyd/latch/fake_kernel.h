@@ -43,6 +43,10 @@ class FakeKernel : public KernelPort {
                   uint32_t mark) override {
     larvals_dropped.emplace_back(local, mark);
   }
+  void DropLarval(const Sa& larval) override {
+    std::erase(sad, larval);
+    guards_at_drop = guards.size();
+  }
   Result<void> BanFragments(const std::vector<FragmentBan>& wanted) override;
   bool FragmentsBanned() override { return bans_stand; }
   bool IsLocalAddress(const Address& address) override;
@@ -92,6 +96,7 @@ class FakeKernel : public KernelPort {
   uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
+  size_t guards_at_drop = 0;   // when one that the SAD showed was dropped
   std::vector<Guard> renewed;  // in order
   bool filters_possible = true;
   bool bans_possible = true;

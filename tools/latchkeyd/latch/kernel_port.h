@@ -184,6 +184,8 @@ class KernelPort {
   // guard with this mark.
   virtual void DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
                           uint32_t reqid, uint32_t mark) = 0;
+  // The same for one that a dump shows (`larval`), whether or not it has got an SPI.
+  virtual void DropLarval(const Sa& larval) = 0;
   // Makes these the bans that hold, all at once. kUnsupported where the kernel cannot.
   virtual Result<void> BanFragments(const std::vector<FragmentBan>& bans) = 0;
   // False when somebody took away what BanFragments() made.
