@@ -121,7 +121,8 @@ TEST_CASE("a key manager that came back is asked for new SAs, and again: it may 
 }
 
 TEST_CASE("where new SAs stand nobody is asked for more, be the old ones there for ever") {
-  Latched broker(GENERATE(Pin::kSpi, Pin::kReqid));
+  const Pin pin = GENERATE(Pin::kSpi, Pin::kReqid);
+  Latched broker(pin);
   broker.keys.negotiates = true;
   broker.Lose();
   REQUIRE(broker.keys.asked == 1);
@@ -136,7 +137,8 @@ TEST_CASE("where new SAs stand nobody is asked for more, be the old ones there f
   CHECK(broker.keys.tickets.empty());
   SECTION("until they are gone too") {
     broker.Gone(fresh);
-    CHECK(broker.keys.asked == 2);
+    // Pinned by SPI the old ones are nothing to it: whoever ended the new ones meant it.
+    CHECK(broker.keys.asked == (pin == Pin::kReqid ? 2 : 1));
   }
 }
 
