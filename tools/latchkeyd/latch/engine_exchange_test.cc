@@ -244,18 +244,18 @@ struct Case {
 };
 
 constexpr Case kCases[] = {
-    {Pin::kSpi, policy::OnBreak::kReset, kAlice, 78'168, 179'479},
-    {Pin::kSpi, policy::OnBreak::kSuspend, kAlice, 85'842, 201'158},
-    {Pin::kReqid, policy::OnBreak::kReset, kAlice, 76'723, 177'077},
-    {Pin::kReqid, policy::OnBreak::kSuspend, kAlice, 84'551, 199'032},
-    {Pin::kSpi, policy::OnBreak::kSuspend, kBob, 87'241, 203'559},
-    {Pin::kReqid, policy::OnBreak::kReset, kBob, 78'372, 179'616},
-    {Pin::kReqid, policy::OnBreak::kSuspend, kBob, 85'967, 201'454},
-    {Pin::kSpi, policy::OnBreak::kReset, kBob, 79'800, 181'999},
-    {Pin::kReqid, policy::OnBreak::kReset, kBoth, 85'233, 196'859},
-    {Pin::kReqid, policy::OnBreak::kSuspend, kBoth, 92'106, 215'011},
-    {Pin::kSpi, policy::OnBreak::kReset, kBoth, 85'601, 197'317},
-    {Pin::kSpi, policy::OnBreak::kSuspend, kBoth, 92'457, 215'440},
+    {Pin::kSpi, policy::OnBreak::kReset, kAlice, 78'078, 179'377},
+    {Pin::kSpi, policy::OnBreak::kSuspend, kAlice, 85'747, 201'055},
+    {Pin::kReqid, policy::OnBreak::kReset, kAlice, 76'787, 177'167},
+    {Pin::kReqid, policy::OnBreak::kSuspend, kAlice, 84'617, 199'124},
+    {Pin::kSpi, policy::OnBreak::kSuspend, kBob, 87'147, 203'456},
+    {Pin::kReqid, policy::OnBreak::kReset, kBob, 78'436, 179'706},
+    {Pin::kReqid, policy::OnBreak::kSuspend, kBob, 86'033, 201'546},
+    {Pin::kSpi, policy::OnBreak::kReset, kBob, 79'711, 181'897},
+    {Pin::kReqid, policy::OnBreak::kReset, kBoth, 85'251, 196'873},
+    {Pin::kReqid, policy::OnBreak::kSuspend, kBoth, 92'124, 215'025},
+    {Pin::kSpi, policy::OnBreak::kReset, kBoth, 85'581, 197'303},
+    {Pin::kSpi, policy::OnBreak::kSuspend, kBoth, 92'437, 215'426},
 };
 
 TEST_CASE("whatever happens next, no latch serves another peer, and nothing is left behind") {

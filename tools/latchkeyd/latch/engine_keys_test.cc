@@ -120,6 +120,28 @@ TEST_CASE("a key manager that came back is asked for new SAs, and again: it may 
   CHECK(broker.keys.tickets.size() == 1);
 }
 
+TEST_CASE("where new SAs stand nobody is asked for more, be the old ones there for ever") {
+  const Pin pin = GENERATE(Pin::kSpi, Pin::kReqid);
+  Latched broker(pin);
+  broker.keys.negotiates = true;
+  broker.Lose();
+  REQUIRE(broker.keys.asked == 1);
+  const std::vector<Sa> fresh = broker.kernel.AddPair(7, "10.9.0.2");
+  for (const Sa& sa : fresh) broker.keys.by_spi[sa.key.spi] = Latched::Bob();
+  broker.Hear(fresh);
+  REQUIRE(broker.latch().spi_out == fresh[0].key.spi);
+  // Each answer is a reason to look again: asking then would be a loop.
+  for (int i = 0; i < 3; ++i) broker.Negotiated("10.9.0.2");
+  broker.Pass(60'000);
+  CHECK(broker.keys.asked == 1);
+  CHECK(broker.keys.tickets.empty());
+  SECTION("until they are gone too") {
+    broker.Gone(fresh);
+    // Pinned by SPI the old ones are nothing to it: whoever ended the new ones meant it.
+    CHECK(broker.keys.asked == (pin == Pin::kReqid ? 2 : 1));
+  }
+}
+
 TEST_CASE("asked about, and gone meanwhile: that is no-sa") {
   Latched broker(GENERATE(Pin::kSpi, Pin::kReqid));
   broker.keys.unknown = Identified::Pending();

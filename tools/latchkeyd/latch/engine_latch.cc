@@ -124,8 +124,9 @@ void Engine::CheckLatch(Entry& entry) {
   } else if (entry.doubt_since == 0) {
     entry.doubt_since = now;
   }
-  // Once begun it goes on while there is none, be the old ones forgotten or gone.
-  const bool wanted = standing.forgotten || (entry.rekindled_at != 0 && !standing.whole());
+  // Once begun it goes on while there is none, be the old ones forgotten or gone. (Forgotten ones
+  // beside a pair that is vouched for stay for as long as the kernel keeps them.)
+  const bool wanted = !standing.whole() && (standing.forgotten || entry.rekindled_at != 0);
   if (wanted && (entry.rekindled_at == 0 || now - entry.rekindled_at >= kRekindleMs)) {
     entry.rekindled_at = now;
     Rekindle(entry);

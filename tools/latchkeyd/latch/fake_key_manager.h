@@ -25,6 +25,7 @@ class FakeKeyManager : public KeyManager {
   }
 
   Result<uint64_t> Acquire(const AcquireRequest& request) override {
+    ++asked;
     if (!negotiates) return Fail(Reason::kNoSa, "acquire SA", "manual keys");
     if (request.demand.unique) acquired.push_back(request.flow);
     const Address remote = request.flow.remote.address;
@@ -76,6 +77,7 @@ class FakeKeyManager : public KeyManager {
   std::map<uint32_t, Identified> by_spi;
   Identified unknown = Identified::Nobody();
   bool negotiates = false;
+  int asked = 0;  // for SAs, so often
   std::map<Address, uint64_t> tickets;  // negotiations under way
   std::map<uint64_t, int> waiting;      // how many wait for each
   uint64_t next_ticket = 1;
