@@ -266,7 +266,7 @@ class Engine {
   Result<void> OpenFilter(bool was_held, int fd, const SocketFacts& facts);
   Answer Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
               const Error& why);
-  void AdoptHeld(Entry& entry);
+  void AdoptHeld(Entry& entry, bool suspect);
   void Replan(Entry& entry);
   void Shut(Entry& entry);
 
@@ -297,10 +297,14 @@ class Engine {
   std::vector<SaKey> ServeBySas(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way,
                                 PeerLook& look, std::optional<Guard>& guard) const;
   // engine_held_latches.cc: their latches.
+  Entry PeerEntry(const Entry& entry) const;
   Entry* MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look);
   void NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look);
   void EndPeerLatch(HeldPeer& peer, Reason reason);
   bool LookAtPeerOf(const Entry& latch);
+  void NoteAdminBreak(const Entry& latch, bool broken);
+  void BindBrokenPeers(Entry& entry);
+  void RestoreBrokenPeers(const Entry& entry);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
@@ -335,7 +339,7 @@ class Engine {
   int RemoveUnknownGuards();
   int CutOffUnknown(const std::vector<LiveSocket>& live);
   void Adopt(Entry entry, const std::vector<LiveSocket>& live,
-             const std::unordered_set<uint64_t>& held);
+             const std::unordered_set<uint64_t>& held, bool suspect);
 
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
