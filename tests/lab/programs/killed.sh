@@ -20,7 +20,7 @@ _trace() {
   ! declare -F before >/dev/null || before
   rm -f "$LAB/steps"
   bg "$killed_host" strace strace -qq -s 60 -p "$pid" -o "$LAB/steps" "$@"
-  retry 15 _traced "$pid" || fail "strace does not attach: $(cat "$LAB/strace.log" "$LAB/broker-$killed_host.log")"
+  retry 60 _traced "$pid" || fail "strace does not attach: $(cat "$LAB/strace.log" "$LAB/broker-$killed_host.log")"
 }
 
 # _kinds: of the calls in $LAB/steps, "CALL NUMBER KIND" for the first and the last of each kind. The

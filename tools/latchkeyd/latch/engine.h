@@ -43,8 +43,9 @@ struct Options {
   int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
   // The filter's maps are the whole host's: of each one user, root excepted, gets a quarter.
-  size_t filter_share = 16'384;
-  bool shared_guards = false;  // another broker's standing guards may serve us too
+  size_t filter_share = 16'384;     // of regions, and of peers that are asked about
+  size_t admission_share = 65'536;  // of what is admitted under SAs
+  bool shared_guards = false;       // another broker's standing guards may serve us too
   // What system.toml says.
   std::shared_ptr<const policy::SystemPolicy> system =
       std::make_shared<const policy::SystemPolicy>();
@@ -170,6 +171,12 @@ class Engine {
     std::optional<Flow> asked = {};  // for which SAs of its own were asked for
   };
 
+  // What a user's unconnected UDP sockets have of the filter.
+  struct Share {
+    size_t admitted = 0;
+    bool exhausted = false;  // somebody was turned away since there was room
+  };
+
   // What the SAs that can carry a latch's flow say of it.
   struct Standing {
     bool conflict = false;
@@ -275,7 +282,6 @@ class Engine {
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   bool AgeOut(Entry& entry);
-  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
                               bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
@@ -310,6 +316,13 @@ class Engine {
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
   void CheckHeldInTime();
   void LetGoOfPeers(Entry& entry);
+
+  // engine_held_share.cc: one user's share of the filter.
+  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
+  bool MayAdmit(uint32_t uid);
+  void Exhaust(uint32_t uid);
+  void Ration(const Entry& entry, HeldPeer& peer, PeerLook& look);
+  void RenewShares();
 
   // engine_tags.cc: by what the kernel tells under which SA a datagram came.
   uint32_t TagOf(const SaKey& key);
@@ -380,7 +393,8 @@ class Engine {
   std::set<SaKey> tagged_;                    // of them, by us
   std::set<SaKey> untagged_;                  // of them, such as cannot be
   uint32_t last_tag_ = 0;
-  std::vector<Voucher> departed_;  // of a broker before us, whose SAs went while nobody watched
+  std::map<uint32_t, Share> shares_;  // by user
+  std::vector<Voucher> departed_;     // of a broker before us, whose SAs went while nobody watched
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
   std::set<Address> unserved_;
   // A listener was found closed: at the next Tick() those who wait are decided anew (whoever found
