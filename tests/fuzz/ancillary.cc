@@ -96,12 +96,13 @@ void Send(std::string_view octets) {
     return Check(error == EINVAL, "what is malformed, or names none or two, is refused");
   }
   const msghdr& after = unnamed.message();
-  if (error != 0) {
-    const bool alone = latch == before.begin() || latch == before.end() - 1;
-    const bool fits = octets.size() - kLatchLength <= Unnamed::kMostControl;
-    return Check(error == ENOBUFS && !fits && (!alone || octets.size() % alignof(cmsghdr) != 0),
-                 "nothing else is refused but what does not fit");
+  size_t at = 0;
+  for (auto each = before.begin(); each != latch; ++each) at += CMSG_SPACE(each->data.size());
+  const bool split = at != 0 && octets.size() > at + kLatchLength;
+  if (split && octets.size() - kLatchLength > Unnamed::kMostControl) {
+    return Check(error == ENOBUFS, "what is too long to put together is refused");
   }
+  Check(error == 0, "nothing else is");
   Check(unnamed.latch() == ValueOf(*latch), "the latch is what was named");
   Check(after.msg_controllen == octets.size() - kLatchLength, "that much is gone");
   Check((after.msg_control != nullptr) == (after.msg_controllen != 0), "and nothing is no data");

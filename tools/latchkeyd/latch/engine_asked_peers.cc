@@ -193,6 +193,11 @@ Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flo
     }
     (*peer)->guards.push_back(each);
   }
+  if (verdict.outcome == policy::Outcome::kClear) {
+    observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                        " passes the SPD in clear, to " + flow.remote.ToString() + ": " +
+                        DescribeRule(verdict.rule));
+  }
   return {};
 }
 

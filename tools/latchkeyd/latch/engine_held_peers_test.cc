@@ -319,6 +319,40 @@ TEST_CASE("What the rules leave in clear is let pass to the one that was asked a
   CHECK(broker.Peer(fd, "224.0.0.251", 53).reason == Reason::kUnsupported);
 }
 
+TEST_CASE("Whoever is let pass in clear against the SPD is told of, once, and seen as its entry") {
+  HoldBroker broker(
+      MakePolicy({UdpRule("past", Direction::kOut, policy::Action::kBypass, {}, 123),
+                  UdpRule("ask", Direction::kOut, policy::Action::kProtect, {}, 53)}));
+  broker.client.requester.grants = policy::Grants::All();
+  const int fd = broker.Held(40'000);
+  const uint64_t latch = broker.Hold(fd).latch;
+  REQUIRE(broker.Peer(fd, "10.9.0.2", 123).verdict == Verdict::kLatched);
+  CHECK(broker.observer.warnings == 0);  // nothing asks for more
+  SpdEntry asks;
+  asks.bare = false;
+  asks.protocol = SaProtocol::kEsp;
+  asks.dir = 1;
+  asks.selector.family = Family::kV4;
+  asks.selector.source = asks.selector.destination = *Prefix::Parse("0.0.0.0/0");
+  broker.kernel.spd.push_back(asks);
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(broker.Peer(fd, "10.9.0.2", 123).verdict == Verdict::kLatched);
+    CHECK(broker.observer.warnings == 1);
+    const std::string told = "warning: latch " + std::to_string(latch) +
+                             " passes the SPD in clear, to 10.9.0.2:123: rule past";
+    CHECK(broker.observer.log.back() == told);
+  }
+  const std::vector<SpdEntry> spd = *broker.kernel.DumpSpd();
+  const auto its = std::ranges::find_if(spd, [](const SpdEntry& each) {
+    return each.dir == 1 && each.selector.destination_port == 123;
+  });
+  REQUIRE(its != spd.end());
+  uint64_t owner = 0;
+  CHECK(broker.engine->OwnerOf(*its, owner) == wire::Owner::kLatch);
+  CHECK(owner == latch);
+}
+
 TEST_CASE("A peer without SAs waits for keys, as a connect does") {
   HoldBroker broker(ClientPolicy());
   broker.keys.negotiates = true;
