@@ -219,13 +219,17 @@ class Engine {
   Result<Choice> ChooseSa(const Flow& flow, const policy::Demand& demand);
   bool Suspends(const policy::Verdict& verdict) const;
 
-  // engine_wait.cc: what waits for keys.
+  // engine_wait.cc: requests that wait for keys.
   Answer Begin(Request request);
   bool MayWait(const Waiting* waiting) const;
   Result<void> Wait(Waiting& waiting, const Flow& flow, const policy::Verdict& verdict,
                     bool pending);
   void Deliver(uint64_t ticket, const Error* failure);
   void RetryWaiting();
+
+  // engine_larval.cc: latches that do.
+  Result<SocketAddress> HoldBack(const Request& request, const SocketFacts& facts,
+                                 const Guard& guard, bool was_held);
   void GoLarval(uint64_t ticket);
   void TryLarval(Entry& entry, const Error* failure);
   void EndLarval(Entry& entry, std::optional<uint32_t> placeholder);

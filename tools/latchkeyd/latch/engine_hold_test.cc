@@ -319,5 +319,19 @@ TEST_CASE("A connect that is refused leaves it held; one that is bypassed opens 
   CHECK(broker.TakesIn(fd, "10.9.0.3", 4000));
 }
 
+TEST_CASE("A filter that cannot be opened as it goes LARVAL leaves no entry behind") {
+  HoldBroker broker(MakePolicy({UdpRule("all", Direction::kBoth, policy::Action::kProtect)}));
+  broker.keys.negotiates = true;
+  const int fd = broker.Held();
+  const Answer waits = broker.Begin(fd, /*nonblocking=*/true, "10.9.0.2", 4000);
+  REQUIRE(waits.verdict == Verdict::kWait);
+  broker.kernel.filters_possible = false;
+  broker.Pass(broker.options.inline_ms);
+  CHECK(broker.RefusalOf(waits.ticket) == Reason::kUnsupported);
+  CHECK_FALSE(broker.kernel.HasGuard(
+      LarvalGuard(At("10.9.0.2", 4000), kProtocolUdp, 0xffff'fff0, broker.options.guard_mark)));
+  CHECK_FALSE(broker.kernel.holding);
+}
+
 }  // namespace
 }  // namespace latchkey::broker
