@@ -62,6 +62,12 @@ want cli-a 'sendto 10.9.0.2 8080 canary-broken' ok
 want srv recv-latch timeout
 check "what was not taken in is counted: $(on b latchkey show 1 | grep ^dropped)" \
   [ "$(on b latchkey show 1 | sed -n 's/^dropped: //p')" -gt 0 ]
+# So it is under the next broker, by the same id; the others have latches anew.
+kill_broker b
+start_broker b
+expect_eq "it is listed still" "$(list_of b | head -n 1)" "$latch_a BROKEN alice admin"
+latch_c=$(list_of b | sed -n 's/ ESTABLISHED carol.*//p')
+want cli-a 'sendto 10.9.0.2 8080 canary-broken' ok
 want cli-c 'sendto 10.9.0.2 8080 canary-c' ok
 want srv recv-latch "canary-c latch $latch_c"
 on b latchkey resume "$latch_a" || fail "it is not resumed"

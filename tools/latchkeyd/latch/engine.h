@@ -43,8 +43,9 @@ struct Options {
   int64_t overlap_ms = 1'000;    // how long an incoming pin waits for the peer to move
   size_t latches_per_uid = 65'536;
   // The filter's maps are the whole host's: of each one user, root excepted, gets a quarter.
-  size_t filter_share = 16'384;
-  bool shared_guards = false;  // another broker's standing guards may serve us too
+  size_t filter_share = 16'384;     // of regions, and of peers that are asked about
+  size_t admission_share = 65'536;  // of what is admitted under SAs
+  bool shared_guards = false;       // another broker's standing guards may serve us too
   // What system.toml says.
   std::shared_ptr<const policy::SystemPolicy> system =
       std::make_shared<const policy::SystemPolicy>();
@@ -170,6 +171,12 @@ class Engine {
     std::optional<Flow> asked = {};  // for which SAs of its own were asked for
   };
 
+  // What a user's unconnected UDP sockets have of the filter.
+  struct Share {
+    size_t admitted = 0;
+    bool exhausted = false;  // somebody was turned away since there was room
+  };
+
   // What the SAs that can carry a latch's flow say of it.
   struct Standing {
     bool conflict = false;
@@ -270,7 +277,7 @@ class Engine {
   Result<void> OpenFilter(bool was_held, int fd, const SocketFacts& facts);
   Answer Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
               const Error& why);
-  void AdoptHeld(Entry& entry);
+  void AdoptHeld(Entry& entry, bool suspect);
   void Replan(Entry& entry);
   void Shut(Entry& entry);
 
@@ -279,7 +286,6 @@ class Engine {
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   bool AgeOut(Entry& entry);
-  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
                               bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
@@ -301,15 +307,26 @@ class Engine {
   std::vector<SaKey> ServeBySas(const Entry& entry, HeldPeer& peer, const PeerLook::Way& way,
                                 PeerLook& look, std::optional<Guard>& guard) const;
   // engine_held_latches.cc: their latches.
+  Entry PeerEntry(const Entry& entry) const;
   Entry* MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look);
   void NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look);
   void EndPeerLatch(HeldPeer& peer, Reason reason);
   bool LookAtPeerOf(const Entry& latch);
+  void NoteAdminBreak(const Entry& latch, bool broken);
+  void BindBrokenPeers(Entry& entry);
+  void RestoreBrokenPeers(const Entry& entry);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
   void CheckHeldInTime();
   void LetGoOfPeers(Entry& entry);
+
+  // engine_held_share.cc: one user's share of the filter.
+  bool HasShare(uint32_t uid, size_t regions, size_t asked) const;
+  bool MayAdmit(uint32_t uid);
+  void Exhaust(uint32_t uid);
+  void Ration(const Entry& entry, HeldPeer& peer, PeerLook& look);
+  void RenewShares();
 
   // engine_tags.cc: by what the kernel tells under which SA a datagram came.
   uint32_t TagOf(const SaKey& key);
@@ -340,7 +357,7 @@ class Engine {
   Result<void> DropLeftLarvals();
   int CutOffUnknown(const std::vector<LiveSocket>& live);
   void Adopt(Entry entry, const std::vector<LiveSocket>& live,
-             const std::unordered_set<uint64_t>& held);
+             const std::unordered_set<uint64_t>& held, bool suspect);
 
   // engine_latch.cc: one latch, as its SAs come and go.
   void CheckLatch(Entry& entry);
@@ -381,7 +398,8 @@ class Engine {
   std::set<SaKey> tagged_;                    // of them, by us
   std::set<SaKey> untagged_;                  // of them, such as cannot be
   uint32_t last_tag_ = 0;
-  std::vector<Voucher> departed_;  // of a broker before us, whose SAs went while nobody watched
+  std::map<uint32_t, Share> shares_;  // by user
+  std::vector<Voucher> departed_;     // of a broker before us, whose SAs went while nobody watched
   // Peers of entries that are gone: a listener may have leaned on them for its own. Until Tick().
   std::set<Address> unserved_;
   // A listener was found closed: at the next Tick() those who wait are decided anew (whoever found

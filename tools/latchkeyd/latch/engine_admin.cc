@@ -11,6 +11,7 @@ Reason Engine::AdminBreak(uint64_t id) {
   if (entry->latch.listener != 0) {
     if (state != State::kEstablished && state != State::kBroken) return Reason::kBadRequest;
     entry->admin_broken = true;
+    NoteAdminBreak(*entry, /*broken=*/true);
     return LookAtPeerOf(*entry) ? Reason::kNone : Reason::kBadRequest;
   }
   if (state == State::kBroken && entry->latch.suspends) {
@@ -32,7 +33,12 @@ Reason Engine::AdminResume(uint64_t id) {
   }
   entry->admin_broken = false;
   if (entry->latch.listener != 0) {
-    return LookAtPeerOf(*entry) ? Reason::kNone : Reason::kBadRequest;
+    NoteAdminBreak(*entry, /*broken=*/false);
+    if (!LookAtPeerOf(*entry)) return Reason::kBadRequest;
+    const bool lacks =
+        entry->latch.state == State::kBroken && entry->latch.reason == Reason::kAdmin;
+    if (lacks) Restate(*entry, Reason::kNoSa);
+    return Reason::kNone;
   }
   CheckLatch(*entry);
   if (entry->latch.state == State::kBroken) Restate(*entry, Obstacle(*entry, Stand(*entry)));

@@ -16,11 +16,6 @@ constexpr size_t kMostAsked = 1024;
 // Those let pass in clear that were not asked about for so long make way for others then.
 constexpr int64_t kIdleMs = 60'000;
 
-size_t CountAsked(const Held& held) {
-  return static_cast<size_t>(
-      std::ranges::count_if(held.peers, [](const auto& each) { return each.second.asked; }));
-}
-
 }  // namespace
 
 Answer Engine::Peer(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
@@ -169,18 +164,6 @@ bool Engine::AgeOut(Entry& entry) {
   return true;
 }
 
-// True where a user may have so many regions, and peers that are asked about, more.
-bool Engine::HasShare(uint32_t uid, size_t regions, size_t asked) const {
-  for (const uint64_t id : database_.listeners()) {
-    const Entry& each = *database_.Find(id);
-    if (!each.held || each.latch.uid != uid) continue;
-    regions += each.held->regions.size();
-    asked += CountAsked(*each.held);
-  }
-  if (asked > options_.latches_per_uid) return false;
-  return uid == 0 || std::max(regions, asked) <= options_.filter_share;
-}
-
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,
                                  const policy::Verdict& verdict) {
   Result<HeldPeer*> peer = AskedPeer(request, entry, request.remote, /*clear=*/true,
@@ -209,6 +192,11 @@ Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flo
       return done;
     }
     (*peer)->guards.push_back(each);
+  }
+  if (verdict.outcome == policy::Outcome::kClear) {
+    observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
+                        " passes the SPD in clear, to " + flow.remote.ToString() + ": " +
+                        DescribeRule(verdict.rule));
   }
   return {};
 }

@@ -26,7 +26,8 @@ bool Follow(Latch& latch, const PeerLook& look) {
 
 }  // namespace
 
-Entry* Engine::MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look) {
+// What every latch of a peer has from its socket's.
+Entry Engine::PeerEntry(const Entry& entry) const {
   Entry made;
   made.session = entry.session;
   made.policy = entry.policy;
@@ -34,18 +35,23 @@ Entry* Engine::MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook&
   made.hint = entry.hint;
   made.v6_socket = entry.v6_socket;
   made.created = kernel_.NowMs();
+  made.latch = entry.latch;
+  made.latch.id = 0;
+  made.latch.listener = entry.latch.id;
+  made.latch.suspends = true;
+  return made;
+}
+
+Entry* Engine::MakePeerLatch(const Entry& entry, HeldPeer& peer, const PeerLook& look) {
+  Entry made = PeerEntry(entry);
   made.rule = look.way->verdict.rule;
   Latch& latch = made.latch;
-  latch = entry.latch;
-  latch.id = 0;
-  latch.listener = entry.latch.id;
   latch.state = State::kEstablished;
   latch.flow = look.way->flow;
   if (peer.asked) latch.flow.direction = Direction::kOut;
   latch.identity = *peer.identity;
   latch.protection = peer.protection;
   latch.implicit = look.way->verdict.implicit;
-  latch.suspends = true;
   if (made.rule != nullptr) latch.rule = made.rule->name;
   latch.since = kernel_.WallSeconds();
   Follow(latch, look);
@@ -95,6 +101,59 @@ void Engine::NotePeer(const Entry& entry, HeldPeer& peer, const PeerLook& look) 
 // Nothing of it moves any more, or whoever comes next begins anew.
 void Engine::EndPeerLatch(HeldPeer& peer, Reason reason) {
   if (peer.latch != 0) database_.Remove(std::exchange(peer.latch, 0), reason);
+}
+
+// Has the next broker know of a peer that the administrator broke, or gave back.
+void Engine::NoteAdminBreak(const Entry& latch, bool broken) {
+  Entry* entry = database_.Find(latch.latch.listener);
+  if (entry == nullptr) return;
+  const SocketAddress& remote = latch.latch.flow.remote;
+  if (broken) {
+    entry->broken_peers[remote] = latch.latch;
+  } else {
+    entry->broken_peers.erase(remote);
+  }
+  observer_.OnMove(*entry);
+}
+
+// One that the administrator broke under a broker before us is bound as it was, for its latch to
+// stay broken.
+void Engine::BindBrokenPeers(Entry& entry) {
+  for (const auto& [remote, latch] : entry.broken_peers) {
+    HeldPeer& peer = entry.held->peers[remote];
+    peer.asked = latch.flow.direction == Direction::kOut;
+    peer.asked_at = kernel_.NowMs();
+    peer.identity = latch.identity;
+    peer.protection = latch.protection;
+    peer.latch = latch.id;
+  }
+}
+
+void Engine::RestoreBrokenPeers(const Entry& entry) {
+  for (const auto& [remote, latch] : entry.broken_peers) {
+    Entry made = PeerEntry(entry);
+    const auto& rules = entry.policy->rules;
+    const auto rule = std::ranges::find(rules, latch.rule, &policy::Rule::name);
+    if (rule != rules.end()) made.rule = &*rule;
+    made.latch.id = latch.id;
+    made.latch.state = State::kBroken;
+    made.latch.reason = Reason::kAdmin;
+    made.latch.flow = latch.flow;
+    made.latch.identity = latch.identity;
+    made.latch.protection = latch.protection;
+    made.latch.peering = latch.peering;
+    made.latch.reqid = latch.reqid;
+    made.latch.spi_in = latch.spi_in;
+    made.latch.spi_out = latch.spi_out;
+    made.latch.implicit = latch.implicit;
+    made.latch.rule = latch.rule;
+    made.latch.since = latch.since;
+    made.broken_since = kernel_.NowMs();
+    made.admin_broken = true;
+    if (database_.Restore(std::move(made)) == nullptr) {
+      observer_.OnWarning("the latch of a peer could not be taken over");
+    }
+  }
 }
 
 // Looks at the peer whose latch this is. False when it is gone.

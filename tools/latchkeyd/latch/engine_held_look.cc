@@ -76,20 +76,24 @@ void Engine::Unbind(HeldPeer& peer, const PeerLook& look) {
   if (now - peer.lost_at < kPeerMs) return LookAgain(peer, peer.lost_at + kPeerMs);
   peer.identity.reset();
   peer.lost_at = 0;
+  if (const Entry* latch = database_.Find(peer.latch); latch != nullptr && latch->admin_broken) {
+    NoteAdminBreak(*latch, /*broken=*/false);
+  }
   EndPeerLatch(peer, Reason::kNoSa);
 }
 
 // Whether the SAs contradict what the peer is bound to, or each other.
 void Engine::JudgePeer(const Entry& entry, const SocketAddress& remote, HeldPeer& peer,
                        PeerLook& look) const {
-  if (look.why.reason != Reason::kNone) return;
   const Entry* latch = database_.Find(peer.latch);
-  const bool another = std::ranges::any_of(
-      look.identities, [&peer](const auto& each) { return each != peer.identity; });
   if (peer.identity && latch != nullptr && latch->admin_broken) {
     look.why.reason = Reason::kAdmin;
     look.why.value = "its latch was broken by the administrator";
-  } else if (peer.identity && another) {
+  }
+  if (look.why.reason != Reason::kNone) return;
+  const bool another = std::ranges::any_of(
+      look.identities, [&peer](const auto& each) { return each != peer.identity; });
+  if (peer.identity && another) {
     look.why.reason = Reason::kConflictSa;
     look.why.value =
         "it is latched to \"" + peer.identity->peer_id + "\", and others have SAs for it";

@@ -28,6 +28,7 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
   std::erase_if(peer.admissions, [&](const DatagramAdmission& each) {
     if (admissions.contains(each)) return false;
     kernel_.Dismiss(each);
+    --shares_[entry.latch.uid].admitted;
     observer_.OnAdmission(each, peer.latch, /*adding=*/false);
     return true;
   });
@@ -46,6 +47,7 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
       continue;
     }
     peer.admissions.insert(each);
+    ++shares_[entry.latch.uid].admitted;
   }
   for (const Guard& each : guards) {
     if (std::ranges::find(peer.guards, each) != peer.guards.end()) continue;
@@ -88,6 +90,7 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
   for (const PeerLook::Way& way : look.ways) {
     if (serves) ServePeer(entry, peer, way, look);
   }
+  Ration(entry, peer, look);
   NotePeer(entry, peer, look);
   Provide(entry, peer, look.guards, look.admissions);
   const Reason why = look.why.reason;
@@ -116,9 +119,12 @@ void Engine::RefreshHeld(Entry& entry, const std::set<Address>* peers) {
     });
     const bool rules = NeedAt(*entry.held, address) == DatagramRegion::Need::kTag;
     if (!fits || !rules) continue;
-    entry.held->peers.try_emplace(SocketAddress{address, 0});
-    for (const uint16_t port : sas_.FlowPortsOf(address, kProtocolUdp, bound.port)) {
-      entry.held->peers.try_emplace(SocketAddress{address, port});
+    std::set<uint16_t> ports = sas_.FlowPortsOf(address, kProtocolUdp, bound.port);
+    ports.insert(0);
+    for (const uint16_t port : ports) {
+      const SocketAddress remote{address, port};
+      if (entry.held->peers.contains(remote) || !MayAdmit(entry.latch.uid)) continue;
+      entry.held->peers.try_emplace(remote);
     }
   }
   for (auto it = entry.held->peers.begin(); it != entry.held->peers.end();) {
@@ -151,6 +157,7 @@ void Engine::CheckHeldInTime() {
 void Engine::LetGoOfPeers(Entry& entry) {
   if (!entry.held) return;
   for (auto& [remote, peer] : entry.held->peers) {
+    shares_[entry.latch.uid].admitted -= peer.admissions.size();
     for (const auto& each : peer.admissions) observer_.OnAdmission(each, peer.latch, false);
     EndPeerLatch(peer, Reason::kClosed);
     for (const Guard& guard : peer.guards) guards_.Drop(guard);

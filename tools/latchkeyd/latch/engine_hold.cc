@@ -55,7 +55,7 @@ Result<void> Engine::Conflicting(const Entry& entry, const HoldPlan& plan) const
 // Where that fails, what it held is in `entry` for the caller to let go.
 Result<void> Engine::HoldSocket(Entry& entry, int fd, const SocketFacts& facts,
                                 const HoldPlan& plan) {
-  entry.held.emplace();
+  if (!entry.held) entry.held.emplace();
   entry.held->regions = plan.regions;
   entry.held->asked = plan.asked;
   entry.held->families = FamiliesOf(facts);
@@ -67,7 +67,9 @@ Result<void> Engine::HoldSocket(Entry& entry, int fd, const SocketFacts& facts,
       !done) {
     return done;
   }
-  if (Result<void> done = kernel_.FilterDatagrams(fd, facts, plan.regions); !done) return done;
+  if (Result<void> done = kernel_.FilterDatagrams(fd, facts, RegionsOf(*entry.held)); !done) {
+    return done;
+  }
   SocketPolicy clear;  // what an earlier latch left
   clear.kind = SocketPolicy::Kind::kClear;
   clear.family = facts.local.address.family;
@@ -187,20 +189,22 @@ void Engine::Shut(Entry& entry) {
   LetGoOfPeers(entry);
 }
 
-// One that a broker before us held. It takes in nothing until it is held anew.
-void Engine::AdoptHeld(Entry& entry) {
+// One that a broker before us held. It takes in nothing until it is held anew; of a `suspect` one
+// the administrator may have broken peers that we do not know.
+void Engine::AdoptHeld(Entry& entry, bool suspect) {
   kernel_.ForgetDatagrams(entry.hint.cookie);
   entry.guards.clear();
   entry.held.emplace();
+  BindBrokenPeers(entry);
   const std::optional<int> fd = kernel_.Borrow(entry.hint);
   Result<void> done = Fail(Reason::kKernelRefused, "hold socket", "it is out of reach");
   if (fd) {
     const Result<SocketFacts> facts = kernel_.Inspect(*fd);
     if (!facts) done = std::unexpected(facts.error());
     if (facts) {
-      const Result<HoldPlan> plan =
-          PlanHold(*entry.policy, system(), facts->local, FamiliesOf(*facts), options_.guard_mark,
-                   entry.requester.grants);
+      Result<HoldPlan> plan = PlanHold(*entry.policy, system(), facts->local, FamiliesOf(*facts),
+                                       options_.guard_mark, entry.requester.grants);
+      if (suspect) plan = Fail(Reason::kSuspectGap, "hold socket", "its record is garbled");
       done = plan ? HoldSocket(entry, *fd, *facts, *plan)
                   : Result<void>(std::unexpected(plan.error()));
       if (!done) Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);

@@ -150,5 +150,151 @@ TEST_CASE("What a clean stop cannot block by a socket's own policy the standing 
   CHECK(broker.Sends(fd, "10.9.0.2", 1, 7));
 }
 
+struct BrokenPeer : HoldBroker {
+  explicit BrokenPeer(std::shared_ptr<const policy::Policy> policy, uint16_t port = 53)
+      : HoldBroker(std::move(policy)), bob(Keyed(7, "bob", "10.9.0.2")), fd(Held(port)) {
+    (void)Peer(fd);
+    id = OfPeer()->latch.id;
+    const int moves = observer.moves;
+    CHECK(engine->AdminBreak(id) == Reason::kNone);
+    CHECK(observer.moves == moves + 1);  // the socket's line is written anew
+  }
+  // The only peer's latch.
+  const Entry* OfPeer() const {
+    const Entry* found = nullptr;
+    for (const auto& [each, entry] : engine->database().entries()) {
+      if (entry.latch.listener == 0) continue;
+      REQUIRE(found == nullptr);
+      found = &entry;
+    }
+    return found;
+  }
+  void CheckBroken() {
+    REQUIRE(OfPeer() != nullptr);
+    const Latch& latch = OfPeer()->latch;
+    CHECK(latch.id == id);
+    CHECK(latch.state == State::kBroken);
+    CHECK(latch.reason == Reason::kAdmin);
+    CHECK_FALSE(TakesIn(fd, "10.9.0.2", 53, &bob[1]));
+    CHECK(SendsNothing(fd, "10.9.0.2", 53));
+    CHECK(Peer(fd).reason == Reason::kAdmin);
+  }
+  void CheckServed() {
+    CHECK(OfPeer()->latch.state == State::kEstablished);
+    CHECK(TakesIn(fd, "10.9.0.2", 53, &bob[1]));
+    CHECK(Sends(fd, "10.9.0.2", 53, 7));
+  }
+
+  std::vector<Sa> bob;
+  int fd;
+  uint64_t id = 0;
+};
+
+TEST_CASE(
+    "A peer that the administrator broke stays broken under the next brokers, until resumed") {
+  const bool asked = GENERATE(false, true);
+  BrokenPeer broker(asked ? ClientPolicy() : ServerPolicy(), asked ? 40'000 : 53);
+  const Latch before = broker.OfPeer()->latch;
+  for (int i = 0; i < 2; ++i) {
+    broker.kernel.admitted = 0;
+    broker.Crash();
+    REQUIRE(broker.started);
+    CHECK(broker.kernel.admitted == 0);  // not for a moment
+    broker.CheckBroken();
+  }
+  const Latch& latch = broker.OfPeer()->latch;
+  CHECK(latch.flow == before.flow);
+  CHECK(latch.identity == before.identity);
+  CHECK(latch.protection == before.protection);
+  CHECK(latch.rule == before.rule);
+  CHECK(latch.since == before.since);
+  CHECK(latch.listener == broker.engine->LatchOf(broker.fd)->id);
+  CHECK(broker.OfPeer()->rule == &broker.client.policy->rules[0]);
+  SECTION("resumed") {
+    const int moves = broker.observer.moves;
+    REQUIRE(broker.engine->AdminResume(broker.id) == Reason::kNone);
+    CHECK(broker.observer.moves > moves);
+    broker.CheckServed();
+    broker.Crash();
+    broker.Peer(broker.fd);
+    broker.CheckServed();
+  }
+  SECTION("new SAs of the same do not give it back, nor does time") {
+    const std::vector<Sa> rekeyed = broker.Keyed(7, "bob", "10.9.0.2");
+    broker.Gone(broker.bob);
+    broker.bob = rekeyed;
+    broker.Pass(2 * kPeerMs);
+    broker.CheckBroken();
+  }
+  SECTION("without any SA it may begin anew after so long, under the next broker, too") {
+    broker.Unkeyed(broker.bob);
+    broker.Pass(0);
+    broker.Pass(kPeerMs);
+    CHECK(broker.OfPeer() == nullptr);
+    broker.bob = broker.Keyed(7, "bob", "10.9.0.2");
+    broker.Crash();
+    broker.Peer(broker.fd);
+    broker.CheckServed();
+  }
+}
+
+TEST_CASE("One that is broken while its latch is broken already stays so under the next broker") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  const uint64_t id = broker.Hold(fd).latch + 1;
+  const std::vector<Sa> mallory = broker.Keyed(9, "mallory", "10.9.0.2");
+  REQUIRE(broker.LatchOf(id).reason == Reason::kConflictSa);
+  SECTION("by a conflict") {}
+  SECTION("since the SAs cannot be read") {
+    broker.kernel.blind = true;
+    broker.engine->OnEvents({{KernelEvent::Kind::kOverrun, {}}});
+    REQUIRE(broker.LatchOf(id).reason == Reason::kSuspectGap);
+  }
+  REQUIRE(broker.engine->AdminBreak(id) == Reason::kNone);
+  CHECK(broker.LatchOf(id).reason == Reason::kAdmin);
+  broker.kernel.blind = false;
+  broker.Unkeyed(mallory);
+  broker.Crash();
+  CHECK(broker.LatchOf(id).reason == Reason::kAdmin);
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+}
+
+TEST_CASE("Given back while it has no SA, it is so for the next broker, and says what it lacks") {
+  BrokenPeer broker(ServerPolicy());
+  broker.Unkeyed(broker.bob);
+  REQUIRE(broker.engine->AdminResume(broker.id) == Reason::kNone);
+  CHECK(broker.OfPeer()->latch.state == State::kBroken);
+  CHECK(broker.OfPeer()->latch.reason == Reason::kNoSa);
+  CHECK(broker.engine->AdminResume(broker.id) == Reason::kBadRequest);
+  broker.Crash();
+  CHECK(broker.OfPeer() == nullptr);
+}
+
+TEST_CASE("A clean stop keeps what the administrator broke") {
+  BrokenPeer broker(ServerPolicy());
+  broker.engine->Stop();
+  broker.Crash();
+  REQUIRE(broker.started);
+  broker.CheckBroken();
+}
+
+TEST_CASE(
+    "A held socket of which a later line is garbled moves nothing: a peer may be broken in it") {
+  BrokenPeer broker(ServerPolicy());
+  broker.Keyed(8, "carol", "10.9.0.3");
+  Legacy left = broker.Left();
+  left.incomplete = true;
+  left.suspects = {broker.engine->LatchOf(broker.fd)->id};
+  broker.Restart(std::move(left));
+  REQUIRE(broker.started);
+  CHECK(broker.SocketOf(broker.fd).policy->kind == SocketPolicy::Kind::kBlock);
+  CHECK(broker.kernel.admissions.empty());
+  CHECK(broker.LatchOf(broker.id).reason == Reason::kAdmin);
+  broker.CloseSocket(broker.fd);
+  broker.Pass(broker.options.reap_ms);
+  CHECK(broker.engine->database().entries().empty());
+}
+
 }  // namespace
 }  // namespace latchkey::broker

@@ -32,7 +32,8 @@ Result<void> Engine::Start(Legacy legacy) {
     if (!held) return std::unexpected(held.error());
     // Of two that one socket had, the later is its own.
     for (Entry& entry : std::views::reverse(legacy.latches)) {
-      Adopt(std::move(entry), *live, *held);
+      const bool suspect = legacy.suspects.contains(entry.latch.id);
+      Adopt(std::move(entry), *live, *held, suspect);
     }
     for (const uint64_t id : legacy.suspects) {
       Entry* suspect = database_.Find(id);
@@ -123,7 +124,7 @@ int Engine::CutOffUnknown(const std::vector<LiveSocket>& live) {
 }
 
 void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
-                   const std::unordered_set<uint64_t>& held) {
+                   const std::unordered_set<uint64_t>& held, bool suspect) {
   if (database_.FindByCookie(entry.hint.cookie) != nullptr) return;  // it has a later one
   const auto socket = std::ranges::find(live, entry.hint.cookie, &LiveSocket::cookie);
   // What SAs it has, and whether one was made for it alone, only the SAs tell: the very one that it
@@ -152,7 +153,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
   bool open = false;  // to fragments in clear
   entry.sa_guards.clear();
   if (holds) {
-    AdoptHeld(entry);
+    AdoptHeld(entry, suspect);
   } else if (entry.latch.state == State::kListener && entry.seen) {
     entry.suspect_children = socket->queued;
     for (const Guard& guard : wanted) {
@@ -178,6 +179,7 @@ void Engine::Adopt(Entry entry, const std::vector<LiveSocket>& live,
     return;
   }
   if (stored->held) {
+    RestoreBrokenPeers(*stored);
     RefreshHeld(*stored);
   } else if (stored->latch.state == State::kListener) {
     RefreshListener(*stored);

@@ -256,6 +256,7 @@ void Engine::Tick(bool reap_now) {
     if (now - since >= options_.identify_ms) unserved_.insert(guard.selector.destination.base);
   }
   CheckHeldInTime();
+  RenewShares();
   const std::set<Address> peers = std::exchange(unserved_, {});
   if (!peers.empty()) CheckListeners(&peers);
   const bool accepting =

@@ -111,6 +111,8 @@ struct Entry {
   // UDP, connected: it was held before that (or, where a broker before us made it, may have been).
   bool was_held = false;
   std::optional<Held> held;  // a listener that is an unconnected UDP socket
+  // Of its peers, the latches that the administrator broke: all that is written down of such ones.
+  std::map<SocketAddress, Latch> broken_peers;
 };
 
 // Calls it with every SPD entry that is held for a latch (const or not).

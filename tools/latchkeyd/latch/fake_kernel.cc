@@ -175,6 +175,7 @@ Result<void> FakeKernel::FilterDatagrams(int fd, const SocketFacts& facts,
 Result<void> FakeKernel::Admit(const DatagramAdmission& admission) {
   if (Faulty()) return Fail(Reason::kKernelRefused, "admit datagrams", "injected");
   admissions.insert(admission);
+  ++admitted;
   return {};
 }
 

@@ -93,6 +93,7 @@ class FakeKernel : public KernelPort {
   std::vector<FragmentBan> bans;
   std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
   std::set<DatagramAdmission> admissions;
+  int admitted = 0;  // ever
   uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;

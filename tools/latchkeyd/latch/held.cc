@@ -39,6 +39,11 @@ bool PortsMatter(const Held& held, const Address& address) {
                              [&](const Prefix& prefix) { return prefix.Contains(address); });
 }
 
+size_t CountAsked(const Held& held) {
+  return static_cast<size_t>(
+      std::ranges::count_if(held.peers, [](const auto& each) { return each.second.asked; }));
+}
+
 std::vector<DatagramRegion> RegionsOf(const Held& held) {
   using Need = DatagramRegion::Need;
   std::vector<DatagramRegion> regions = held.regions;

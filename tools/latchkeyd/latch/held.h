@@ -27,6 +27,9 @@ DatagramRegion::Need NeedAt(const Held& held, const Address& address);
 // True where what becomes of a datagram depends on the other end's port.
 bool PortsMatter(const Held& held, const Address& address);
 
+// How many peers its program asked about.
+size_t CountAsked(const Held& held);
+
 // What the filter is to let in by where it comes from: by the rules, and from whom the program was
 // let send to.
 std::vector<DatagramRegion> RegionsOf(const Held& held);

@@ -133,14 +133,9 @@ Guard GuardFrom(const Json& json) {
   return guard;
 }
 
-Entry EntryFrom(const Json& json) {
-  Entry entry;
-  Latch& latch = entry.latch;
-  latch.id = NumberFrom<uint64_t>(json.at("id"));
-  latch.state = EnumFrom(json.at("state"), State::kBroken);
-  latch.reason = EnumFrom(json.at("reason"), static_cast<Reason>(wire::kReasonCount - 1));
+// Between whom a latch is, and by what.
+void TermsFrom(const Json& json, Latch& latch) {
   latch.flow.direction = EnumFrom(json.at("direction"), Direction::kBoth);
-  latch.flow.protocol = NumberFrom<uint8_t>(json.at("protocol"));
   latch.flow.local = AddressFrom(json.at("local"));
   latch.flow.remote = AddressFrom(json.at("remote"));
   // Journals of brokers before had no word for these.
@@ -154,12 +149,23 @@ Entry EntryFrom(const Json& json) {
   latch.reqid = NumberFrom<uint32_t>(json.at("reqid"));
   latch.spi_in = NumberFrom<uint32_t>(json.at("spi").at(0));
   latch.spi_out = NumberFrom<uint32_t>(json.at("spi").at(1));
+  latch.rule = StringFrom(json.at("rule"));
+  latch.implicit = json.at("implicit").get<bool>();
+  latch.since = NumberFrom<uint64_t>(json.at("since"));
+}
+
+Entry EntryFrom(const Json& json) {
+  Entry entry;
+  Latch& latch = entry.latch;
+  latch.id = NumberFrom<uint64_t>(json.at("id"));
+  latch.state = EnumFrom(json.at("state"), State::kBroken);
+  latch.reason = EnumFrom(json.at("reason"), static_cast<Reason>(wire::kReasonCount - 1));
+  latch.flow.protocol = NumberFrom<uint8_t>(json.at("protocol"));
+  TermsFrom(json, latch);
   latch.program = StringFrom(json.at("program"));
   latch.pid = NumberFrom<uint32_t>(json.at("pid"));
   latch.uid = NumberFrom<uint32_t>(json.at("uid"));
   latch.policy = StringFrom(json.at("policy"));
-  latch.rule = StringFrom(json.at("rule"));
-  latch.since = NumberFrom<uint64_t>(json.at("since"));
   entry.session = NumberFrom<uint64_t>(json.at("session"));
   const Json& socket = json.at("socket");
   entry.hint = SocketHint{NumberFrom<uint64_t>(socket.at(0)), NumberFrom<uint64_t>(socket.at(1)),
@@ -167,7 +173,6 @@ Entry EntryFrom(const Json& json) {
   entry.v6_socket = json.at("v6").get<bool>();
   entry.static_reqid = json.at("static").get<bool>();
   entry.created = NumberFrom<int64_t>(json.at("created"));
-  latch.implicit = json.at("implicit").get<bool>();
   latch.clear = json.at("clear").get<bool>();
   latch.suspends = json.at("suspends").get<bool>();
   if (json.contains("refused")) entry.refused = json.at("refused").get<bool>();
@@ -177,6 +182,15 @@ Entry EntryFrom(const Json& json) {
     entry.requester.own = policy::Grants::Of(NumberFrom<uint8_t>(json.at("own")));
   }
   for (const Json& guard : json.at("guards")) entry.guards.push_back(GuardFrom(guard));
+  if (json.contains("broken_peers")) {  // left out where there are none
+    for (const Json& peer : json.at("broken_peers")) {
+      Latch broken;
+      broken.id = NumberFrom<uint64_t>(peer.at("id"));
+      broken.flow.protocol = latch.flow.protocol;
+      TermsFrom(peer, broken);
+      entry.broken_peers[broken.flow.remote] = std::move(broken);
+    }
+  }
   return entry;
 }
 
@@ -243,8 +257,8 @@ void Apply(const Json& line, JournalState& state) {
 
 // What a garbled line says is lost. That somebody vouches may have been taken back in it, so nobody
 // does. The latch that it was about may have been broken in it; where it cannot be seen which that
-// was, or that it was about none, any that only suspends may: the sockets of others are cut off for
-// good when they break.
+// was, or that it was about none, any that only suspends may, and any peer of an unconnected UDP
+// socket: the sockets of others are cut off for good when they break.
 void Suspect(std::string_view line, JournalState& state) {
   state.vouchers.clear();
   constexpr std::string_view kBegin = "{\"kind\":\"latch\",\"what\":{\"id\":";
@@ -262,7 +276,9 @@ void Suspect(std::string_view line, JournalState& state) {
     if (line.starts_with(std::string("{\"kind\":\"").append(kind))) return;
   }
   for (const auto& [id, entry] : state.latches) {
-    if (entry.latch.suspends) state.suspects.insert(id);
+    const bool held =
+        entry.latch.state == State::kListener && entry.latch.flow.protocol == kProtocolUdp;
+    if (entry.latch.suspends || held) state.suspects.insert(id);
   }
 }
 

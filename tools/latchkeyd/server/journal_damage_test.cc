@@ -13,24 +13,25 @@ TEST_CASE("After a garbled line nobody vouches, and the latch that it was about 
   resets.latch.suspends = false;
   journal->Add(resets);
   journal->Add(MakeEntry(2));
+  journal->Add(MakeHeld(5));
   journal->Add(MakeVoucher(1));
   const std::string good = directory.Text();
   const auto suspects = [&](const std::string& line) {
     const JournalState read = ReadJournal(good + line + "\n" + JournalLine(MakeVoucher(2)));
     CHECK(read.garbled == 1);
-    CHECK(read.latches.size() == 2);
+    CHECK(read.latches.size() == 3);
     CHECK(read.vouchers.size() == 1);  // what came after counts
     return read.suspects;
   };
   using Ids = std::set<uint64_t>;
   CHECK(suspects("{\"kind\":\"latch\",\"what\":{\"id\":1,\"sta#e\":4") == Ids{1});
   CHECK(suspects("{\"kind\":\"guard-end\",\"what\":#") == Ids{});
-  // One that suspends could be had back: others are cut off for good.
-  CHECK(suspects("####") == Ids{2});
-  CHECK(suspects("{\"kind\":\"latch\",\"what\":{\"id\":1") == Ids{2});
+  // One that suspends could be had back, as could a peer: others are cut off for good.
+  CHECK(suspects("####") == Ids{2, 5});
+  CHECK(suspects("{\"kind\":\"latch\",\"what\":{\"id\":1") == Ids{2, 5});
   CHECK(ReadJournal("{\"kind\":\"latch\",\"what\":{\"id\":77,#\n").last_id == 77);
-  CHECK(ReadJournal(good + "#\n" + JournalLine(MakeEntry(2))).suspects == Ids{});
-  CHECK(ReadJournal(good + "#\n" + JournalEndLine("latch", 2)).suspects == Ids{});
+  CHECK(ReadJournal(good + "#\n" + JournalLine(MakeEntry(2))).suspects == Ids{5});
+  CHECK(ReadJournal(good + "#\n" + JournalEndLine("latch", 2)).suspects == Ids{5});
 }
 
 TEST_CASE("Torn at any octet, the whole lines before it count and later ones are not hurt") {

@@ -103,6 +103,20 @@ inline Entry MakeEntry(uint64_t id) {
   return entry;
 }
 
+// An unconnected UDP socket, one peer of which the administrator broke.
+inline Entry MakeHeld(uint64_t id) {
+  Entry entry;
+  Latch& latch = entry.latch;
+  latch.id = id;
+  latch.state = State::kListener;
+  latch.flow = {Direction::kIn, kProtocolUdp, {*Address::Parse("0.0.0.0"), 53}, {}};
+  entry.requester.uid = latch.uid;
+  Latch broken = MakeEntry(id + 1).latch;
+  broken.flow.protocol = kProtocolUdp;
+  entry.broken_peers[broken.flow.remote] = broken;
+  return entry;
+}
+
 inline void CheckSame(const SessionRecord& a, const SessionRecord& b) {
   CHECK(a.id == b.id);
   CHECK(a.token == b.token);
@@ -114,27 +128,32 @@ inline void CheckSame(const SessionRecord& a, const SessionRecord& b) {
   CHECK(a.signature == b.signature);
 }
 
+// Between whom a latch is, and by what.
+inline void CheckSameTerms(const Latch& a, const Latch& b) {
+  CHECK(a.id == b.id);
+  CHECK(a.flow == b.flow);
+  CHECK(a.identity == b.identity);
+  CHECK(a.protection == b.protection);
+  CHECK(a.pin == b.pin);
+  CHECK(a.implicit == b.implicit);
+  CHECK(a.peering == b.peering);
+  CHECK(a.reqid == b.reqid);
+  CHECK(a.spi_in == b.spi_in);
+  CHECK(a.spi_out == b.spi_out);
+  CHECK(a.rule == b.rule);
+  CHECK(a.since == b.since);
+}
+
 inline void CheckSame(const Entry& a, const Entry& b) {
-  CHECK(a.latch.id == b.latch.id);
+  CheckSameTerms(a.latch, b.latch);
   CHECK(a.latch.state == b.latch.state);
   CHECK(a.latch.reason == b.latch.reason);
-  CHECK(a.latch.flow == b.latch.flow);
-  CHECK(a.latch.identity == b.latch.identity);
-  CHECK(a.latch.protection == b.latch.protection);
-  CHECK(a.latch.pin == b.latch.pin);
-  CHECK(a.latch.implicit == b.latch.implicit);
   CHECK(a.latch.clear == b.latch.clear);
   CHECK(a.latch.suspends == b.latch.suspends);
-  CHECK(a.latch.peering == b.latch.peering);
-  CHECK(a.latch.reqid == b.latch.reqid);
-  CHECK(a.latch.spi_in == b.latch.spi_in);
-  CHECK(a.latch.spi_out == b.latch.spi_out);
   CHECK(a.latch.program == b.latch.program);
   CHECK(a.latch.pid == b.latch.pid);
   CHECK(a.latch.uid == b.latch.uid);
   CHECK(a.latch.policy == b.latch.policy);
-  CHECK(a.latch.rule == b.latch.rule);
-  CHECK(a.latch.since == b.latch.since);
   CHECK(a.session == b.session);
   CHECK(a.hint.cookie == b.hint.cookie);
   CHECK(a.hint.inode == b.hint.inode);
@@ -147,6 +166,11 @@ inline void CheckSame(const Entry& a, const Entry& b) {
   CHECK(a.requester.uid == b.requester.uid);
   CHECK(a.requester.grants == b.requester.grants);
   CHECK(a.guards == b.guards);
+  REQUIRE(a.broken_peers.size() == b.broken_peers.size());
+  for (const auto& [remote, latch] : b.broken_peers) {
+    REQUIRE(a.broken_peers.contains(remote));
+    CheckSameTerms(a.broken_peers.at(remote), latch);
+  }
 }
 
 inline Voucher MakeVoucher(uint32_t spi) {

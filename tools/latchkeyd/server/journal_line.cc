@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <map>
+#include <utility>
 
 namespace latchkey::broker {
 namespace {
@@ -124,11 +126,9 @@ void PutGuard(Text& text, const Guard& guard) {
   text.push_back('}');
 }
 
-void PutEntry(Text& text, const Entry& entry) {
-  const Latch& latch = entry.latch;
-  Put(text, FMT_COMPILE("{{\"id\":{},\"state\":{},\"reason\":{},\"direction\":{},\"protocol\":{}"),
-      latch.id, Number(latch.state), Number(latch.reason), Number(latch.flow.direction),
-      latch.flow.protocol);
+// Between whom a latch is, and by what.
+void PutTerms(Text& text, const Latch& latch) {
+  Put(text, FMT_COMPILE(",\"direction\":{}"), Number(latch.flow.direction));
   PutAddress(text, "local", latch.flow.local);
   PutAddress(text, "remote", latch.flow.remote);
   PutAddress(text, "outer_local", latch.peering.local);
@@ -138,19 +138,41 @@ void PutEntry(Text& text, const Entry& entry) {
   PutProtection(text, latch.protection);
   Put(text, FMT_COMPILE(",\"pin\":{},\"reqid\":{},\"spi\":[{},{}]"), Number(latch.pin), latch.reqid,
       latch.spi_in, latch.spi_out);
+  PutNamed(text, "rule", latch.rule);
+  Put(text, FMT_COMPILE(",\"implicit\":{},\"since\":{}"), latch.implicit, latch.since);
+}
+
+// Peers' latches that the administrator broke: state, reason and owner go without saying.
+void PutBrokenPeers(Text& text, const std::map<SocketAddress, Latch>& peers) {
+  if (peers.empty()) return;
+  Put(text, FMT_COMPILE(",\"broken_peers\":["));
+  const char* separator = "";
+  for (const auto& [remote, latch] : peers) {
+    Put(text, FMT_COMPILE("{}{{\"id\":{}"), std::exchange(separator, ","), latch.id);
+    PutTerms(text, latch);
+    text.push_back('}');
+  }
+  text.push_back(']');
+}
+
+void PutEntry(Text& text, const Entry& entry) {
+  const Latch& latch = entry.latch;
+  Put(text, FMT_COMPILE("{{\"id\":{},\"state\":{},\"reason\":{},\"protocol\":{}"), latch.id,
+      Number(latch.state), Number(latch.reason), latch.flow.protocol);
+  PutTerms(text, latch);
+  PutBrokenPeers(text, entry.broken_peers);
   PutNamed(text, "program", latch.program);
   PutNamed(text, "policy", latch.policy);
-  PutNamed(text, "rule", latch.rule);
-  Put(text, FMT_COMPILE(",\"pid\":{},\"uid\":{},\"since\":{},\"session\":{}"), latch.pid, latch.uid,
-      latch.since, entry.session);
+  Put(text, FMT_COMPILE(",\"pid\":{},\"uid\":{},\"session\":{}"), latch.pid, latch.uid,
+      entry.session);
   Put(text, FMT_COMPILE(",\"socket\":[{},{},{},{}]"), entry.hint.cookie, entry.hint.inode,
       entry.hint.pid, entry.hint.fd);
   Put(text,
       FMT_COMPILE(
-          ",\"v6\":{},\"static\":{},\"created\":{},\"implicit\":{},\"clear\":{},\"suspends\":{},"
-          "\"refused\":{},\"grants\":{},\"guards\":["),
-      entry.v6_socket, entry.static_reqid, entry.created, latch.implicit, latch.clear,
-      latch.suspends, entry.refused, entry.requester.grants.Bits());
+          ",\"v6\":{},\"static\":{},\"created\":{},\"clear\":{},\"suspends\":{},\"refused\":{},"
+          "\"grants\":{},\"guards\":["),
+      entry.v6_socket, entry.static_reqid, entry.created, latch.clear, latch.suspends,
+      entry.refused, entry.requester.grants.Bits());
   for (size_t i = 0; i < entry.guards.size(); ++i) {
     if (i > 0) text.push_back(',');
     PutGuard(text, entry.guards[i]);

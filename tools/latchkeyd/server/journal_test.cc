@@ -80,6 +80,27 @@ TEST_CASE("A listener has neither remote end nor identity") {
   CheckSame(state.latches.at(1), entry);
 }
 
+TEST_CASE("Peers that the administrator broke are in the line of their socket") {
+  const Directory directory;
+  JournalState state;
+  Result<Journal> journal = Journal::Open(directory.File(), state);
+  REQUIRE(journal);
+  Entry held = MakeHeld(1);
+  Latch other = held.broken_peers.begin()->second;
+  other.id = 3;
+  other.flow.remote.port = 0;
+  held.broken_peers[other.flow.remote] = other;
+  journal->Add(held);
+  state = ReadJournal(directory.Text());
+  CHECK(state.garbled == 0);
+  CheckSame(state.latches.at(1), held);
+  REQUIRE(journal->Compact(state));
+  CheckSame(ReadJournal(directory.Text()).latches.at(1), held);
+  held.broken_peers.clear();
+  journal->Add(held);
+  CheckSame(ReadJournal(directory.Text()).latches.at(1), held);
+}
+
 TEST_CASE("What ended is gone, and the last word about a latch counts") {
   const Directory directory;
   JournalState state;
