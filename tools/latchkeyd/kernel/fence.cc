@@ -55,7 +55,11 @@ latchkey_place PlaceOf(const SocketAddress& remote) {
   if (remote.address.family == Family::kNone) return place;
   const bool v4 = remote.address.family == Family::kV4;
   place.family = v4 ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;
-  std::memcpy(place.address, remote.address.octets.data(), v4 ? 4 : 16);
+  Address address = remote.address;
+  // To "any" is to loopback; so the programs, and the packets, say it.
+  if (address == Address::AnyOf(Family::kV4)) address.octets = {127, 0, 0, 1};
+  if (address == Address::AnyOf(Family::kV6)) address.octets[15] = 1;
+  std::memcpy(place.address, address.octets.data(), v4 ? 4 : 16);
   return place;
 }
 

@@ -25,6 +25,7 @@
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define V4_MAPPED 0x0000ffff
+#define LOOPBACK_V4 0x7f000001
 
 // Which fence a cgroup's is: it is in a map of the cgroup's, where nothing is 0.
 struct {
@@ -196,9 +197,21 @@ static __always_inline int judge_send(struct bpf_sock* sk, struct question* aske
   return is_free(fence, asked) ? PASS : stop(fence, LATCHKEY_STOPPED_SEND, asked);
 }
 
+// To "any" the kernel takes as to loopback, after these hooks: of a socket bound to an address of
+// its own as to that, which its packets then say.
+static __always_inline void settle_any(struct latchkey_place* place) {
+  if ((place->address[0] | place->address[1] | place->address[2] | place->address[3]) != 0) return;
+  if (place->family == LATCHKEY_FAMILY_V4) {
+    place->address[0] = bpf_htonl(LOOPBACK_V4);
+  } else {
+    place->address[3] = bpf_htonl(1);
+  }
+}
+
 static __always_inline void read_v4(struct bpf_sock_addr* context, struct question* asked) {
   asked->place.family = LATCHKEY_FAMILY_V4;
   asked->place.address[0] = context->user_ip4;
+  settle_any(&asked->place);
   asked->place.port = bpf_ntohs(context->user_port);
   asked->protocol = context->protocol;
 }
@@ -206,6 +219,7 @@ static __always_inline void read_v4(struct bpf_sock_addr* context, struct questi
 static __always_inline void read_v6(struct bpf_sock_addr* context, struct question* asked) {
   set_v6(&asked->place, context->user_ip6[0], context->user_ip6[1], context->user_ip6[2],
          context->user_ip6[3]);
+  settle_any(&asked->place);
   asked->place.port = bpf_ntohs(context->user_port);
   asked->protocol = context->protocol;
 }

@@ -159,6 +159,31 @@ TEST_CASE_METHOD(Fixture, "what the rules bypass passes, first match first") {
   CHECK(Stopped(FenceStop::Kind::kOut) == 0);
 }
 
+TEST_CASE_METHOD(Fixture, "to \"any\" is to loopback, as the kernel takes it") {
+  const UniqueFd listener = TcpSocket(AF_INET6);
+  const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
+  const TestUdp other("127.0.0.1");
+  CHECK(ConnectTo(Tcp().get(), "0.0.0.0", port) == EPERM);
+  Rule("127.0.0.1/32", Settle::kBypass);
+  Rule("::1/128", Settle::kBypass);
+  Use();
+  const UniqueFd socket = Tcp();
+  REQUIRE(ConnectTo(socket.get(), "0.0.0.0", port) == 0);
+  CHECK(send(socket.get(), "x", 1, 0) == 1);
+  CHECK(ConnectTo(Tcp(AF_INET6).get(), "::", port, true) == 0);
+  CHECK(ConnectTo(Tcp(AF_INET6).get(), "::ffff:0.0.0.0", port, true) == 0);
+  CHECK(SendTo(Udp().get(), "0.0.0.0", other.port()) == 0);
+  CHECK(other.Take() == "x");
+  // Decided, it is the same place.
+  page->rule_count = 0;
+  Use();
+  const UniqueFd decided = Tcp();
+  REQUIRE(fence.Decide(decided.get(), {Kind::kFlow, At("0.0.0.0", port)}));
+  CHECK(ConnectTo(decided.get(), "0.0.0.0", port) == 0);
+  CHECK(send(decided.get(), "x", 1, 0) == 1);
+  CHECK(Stopped(FenceStop::Kind::kOut) == 0);
+}
+
 TEST_CASE_METHOD(Fixture, "a decided socket reaches its place and no other") {
   Use();
   const UniqueFd listener = TcpSocket(AF_INET6);
