@@ -20,8 +20,11 @@ CLI::App* AddRun(CLI::App& app, RunOptions& options) {
   run->add_flag("--keep-net-caps", options.keep_net_caps,
                 "Leave the program CAP_NET_ADMIN and CAP_NET_RAW: it can then undo its latches");
   run->add_flag("--private", options.private_broker, "Start a broker for this program alone");
-  run->add_flag("--fence", options.fence,
-                "Stop what gets past the shim (raw calls, io_uring); static programs run so");
+  CLI::Option* fence =
+      run->add_flag("--fence", options.fence, "Run it behind the fence or not at all");
+  run->add_flag("--no-fence", options.no_fence,
+                "Without the fence: what gets past the shim (raw calls, io_uring) goes by the SPD")
+      ->excludes(fence);
   run->add_flag("-v,--verbose", options.verbose, "Say which policy and broker are used");
   return run;
 }

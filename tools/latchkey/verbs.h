@@ -16,7 +16,8 @@ struct RunOptions {
   std::string socket;  // "": LATCHKEY_SOCKET, else the default one or a private broker
   bool keep_net_caps = false;
   bool private_broker = false;
-  bool fence = false;
+  bool fence = false;     // not without one
+  bool no_fence = false;  // none; neither: as far as there can be one
   bool verbose = false;
   std::vector<std::string> command;  // the program and its arguments, not empty
 };
