@@ -343,10 +343,10 @@ class Check(Base):
     def test_files(self):
         good = self.write("good.toml", POLICY)
         bad = self.write("bad.toml", POLICY + "nonsense = 1\nrubbish = 2\n")
-        result = self.call("check", good)
+        result = self.call("check", "--resolv-conf", "/dev/null", good)
         self.assertEqual((result.returncode, result.stdout, result.stderr),
                          (0, good + ": ok\n", ""))
-        result = self.call("check", bad, good, self.path("gone"))
+        result = self.call("check", "--resolv-conf", "/dev/null", bad, good, self.path("gone"))
         self.assertEqual((result.returncode, result.stdout), (1, good + ": ok\n"))
         lines = result.stderr.splitlines()
         self.assertEqual(len(lines), 3, lines)

@@ -87,6 +87,8 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
   explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
   explain->add_option("--vici", options.vici, "strongSwan's control socket")->type_name("PATH");
+  explain->add_option("--resolv-conf", options.resolv_conf, "Who is asked for names")
+      ->type_name("FILE");
   explain->add_flag("--json", options.json, "Print JSON");
 }
 
@@ -179,6 +181,8 @@ int Main(int argc, char** argv) {
   CLI::App* check = app.add_subcommand("check", "Check policy files");
   check->add_option("FILE", checking.files, "Policies to check")->required();
   check->add_option("--system", checking.system, "The system policy")->type_name("FILE");
+  check->add_option("--resolv-conf", checking.resolv_conf, "Who is asked for names")
+      ->type_name("FILE");
 
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (runs) {
