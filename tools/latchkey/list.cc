@@ -49,6 +49,7 @@ int List(const QueryOptions& options) {
   if (brokers.empty()) return kExitNoBroker;
 
   std::vector<Latch> latches;
+  std::vector<wire::FenceRecord> sessions;
   std::vector<broker::OwnedEntry> spd;
   for (Broker& broker : brokers) {
     uint64_t last = 0;
@@ -62,6 +63,7 @@ int List(const QueryOptions& options) {
     }
     if (const auto fences = broker.client.Fences(); fences) {
       TellFences(*fences);
+      sessions.insert(sessions.end(), fences->begin(), fences->end());
     } else {
       return Report({kExitNoBroker, broker.path + ": " + fences.error()});
     }
@@ -72,7 +74,7 @@ int List(const QueryOptions& options) {
     spd.insert(spd.end(), entries->begin(), entries->end());
   }
   if (options.spd) return Print(options.json ? SpdJson(spd, latches) : SpdTable(spd, latches));
-  return Print(options.json ? ListJson(latches) : ListTable(latches));
+  return Print(options.json ? ListJson(latches, sessions) : ListTable(latches));
 }
 
 }  // namespace latchkey::tool
