@@ -92,6 +92,19 @@ size_t Collect(const char* first, va_list* list, char** into) {
   }
 }
 
+// Makes the call with the arguments from `first` to the null, on the stack. The list then stands
+// behind the null.
+template <typename Call>
+int WithArguments(const char* first, va_list* list, Call call) {
+  va_list counted;
+  va_copy(counted, *list);
+  const size_t count = Collect(first, &counted, nullptr);
+  va_end(counted);
+  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
+  Collect(first, list, arguments);
+  return call(arguments);
+}
+
 }  // namespace
 
 int HookExecve(const char* path, char* const* arguments, char* const* environment) {
@@ -146,40 +159,33 @@ int HookExecl(const char* path, const char* argument, ...) LATCHKEY_HOOK(execl);
 int HookExecl(const char* path, const char* argument, ...) {
   va_list list;
   va_start(list, argument);
-  const size_t count = Collect(argument, &list, nullptr);
+  const int result = WithArguments(argument, &list, [&](char* const* arguments) {
+    return HookExecve(path, arguments, environ);
+  });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  va_start(list, argument);
-  Collect(argument, &list, arguments);
-  va_end(list);
-  return HookExecve(path, arguments, environ);
+  return result;
 }
 
 int HookExecle(const char* path, const char* argument, ...) LATCHKEY_HOOK(execle);
 int HookExecle(const char* path, const char* argument, ...) {
   va_list list;
   va_start(list, argument);
-  const size_t count = Collect(argument, &list, nullptr);
+  const int result = WithArguments(argument, &list, [&](char* const* arguments) {
+    return HookExecve(path, arguments, va_arg(list, char* const*));
+  });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  va_start(list, argument);
-  Collect(argument, &list, arguments);
-  auto* const* environment = va_arg(list, char* const*);
-  va_end(list);
-  return HookExecve(path, arguments, environment);
+  return result;
 }
 
 int HookExeclp(const char* file, const char* argument, ...) LATCHKEY_HOOK(execlp);
 int HookExeclp(const char* file, const char* argument, ...) {
   va_list list;
   va_start(list, argument);
-  const size_t count = Collect(argument, &list, nullptr);
+  const int result = WithArguments(argument, &list, [&](char* const* arguments) {
+    return HookExecvpe(file, arguments, environ);
+  });
   va_end(list);
-  auto** arguments = static_cast<char**>(alloca((count + 1) * sizeof(char*)));
-  va_start(list, argument);
-  Collect(argument, &list, arguments);
-  va_end(list);
-  return HookExecvpe(file, arguments, environ);
+  return result;
 }
 
 int HookPosixSpawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,

@@ -23,6 +23,17 @@ bool SameBits(const Address& a, const Address& b, int bits) {
   return ((a.octets.at(whole) ^ b.octets.at(whole)) & mask) == 0;
 }
 
+// As inet_ntop() writes it, which prints by way of stdio: a broker writes many for each latch.
+std::string V4ToString(const Address& address) {
+  std::array<char, INET_ADDRSTRLEN> text{};
+  char* end = text.data();
+  for (size_t i = 0; i < 4; ++i) {
+    if (i > 0) *end++ = '.';
+    end = std::to_chars(end, text.data() + text.size(), address.octets.at(i)).ptr;
+  }
+  return {text.data(), end};
+}
+
 }  // namespace
 
 bool Address::IsAny() const {
@@ -40,8 +51,7 @@ std::string Address::ToString() const {
   char text[INET6_ADDRSTRLEN] = "";
   switch (family) {
     case Family::kV4:
-      inet_ntop(AF_INET, octets.data(), text, sizeof(text));
-      return text;
+      return V4ToString(*this);
     case Family::kV6:
       inet_ntop(AF_INET6, octets.data(), text, sizeof(text));
       return text;

@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +18,6 @@
 #include <functional>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "shim/testing/probe_datagrams.h"
@@ -27,6 +25,7 @@
 #include "shim/testing/probe_held.h"
 #include "shim/testing/probe_latches.h"
 #include "shim/testing/probe_loops.h"
+#include "shim/testing/probe_moments.h"
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
 #include "shim/testing/probe_roads.h"
@@ -66,11 +65,7 @@ void ConnectTwice() {
   Outcome("second", Connect(fd));
 }
 
-void Blackhole() {
-  sockaddr_in address = Loopback(9);
-  address.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, for documentation (RFC 5737)
-  Outcome("connect", connect(Tcp(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
-}
+void ConnectAway() { Outcome("connect", ConnectTo(Tcp(), Blackhole())); }
 
 void BadPointers() {
   const int fd = Tcp();
@@ -196,21 +191,7 @@ void Vfork() {
   Outcome("parent", Connect(Tcp()));
 }
 
-void Threads() {
-  std::atomic<int> good{0};
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 16; ++i) {
-    threads.emplace_back([&good] {
-      for (int n = 0; n < 20; ++n) {
-        const int fd = Tcp();
-        if (Connect(fd) == 0) ++good;
-        close(fd);
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  Print("good", good);
-}
+void Threads() { Print("good", ConnectInThreads(16, 20)); }
 
 void Count() {
   const int before = OpenCount();
@@ -319,7 +300,7 @@ int main(int argc, char** argv) {
       {"connect", ConnectOnce},
       {"syscall", ConnectBySyscall},
       {"twice", ConnectTwice},
-      {"blackhole", Blackhole},
+      {"blackhole", ConnectAway},
       {"pointers", BadPointers},
       {"accept", Accept},
       {"accept-nb", AcceptNonblocking},
@@ -369,6 +350,7 @@ int main(int argc, char** argv) {
   all.merge(LatchProbes());
   all.merge(LoopProbes());
   all.merge(RoadProbes());
+  all.merge(MomentProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));
   all.at(argv[1])();

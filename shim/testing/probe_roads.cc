@@ -3,20 +3,15 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
-#include <vector>
 
 #include "shim/testing/probe_tools.h"
 
@@ -31,16 +26,6 @@ namespace latchkey::testing {
 namespace {
 
 constexpr int kHighest = 1100;  // above any number the shim may use for itself
-
-sockaddr_in Blackhole() {
-  sockaddr_in address = Loopback(9);
-  address.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, for documentation (RFC 5737)
-  return address;
-}
-
-int ConnectTo(int fd, const sockaddr_in& address) {
-  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-}
 
 void OtherNames() {
   const sockaddr_in address = Loopback(port);
@@ -190,19 +175,7 @@ void LockedUp() {
   const pid_t child = fork();
   if (child == 0) {
     Outcome("chroot", chroot("/dev"));
-    std::atomic<int> good{0};
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 4; ++i) {
-      threads.emplace_back([&good] {
-        for (int n = 0; n < 20; ++n) {
-          const int fd = Tcp();
-          if (Connect(fd) == 0) ++good;
-          close(fd);
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    Print("good", good);
+    Print("good", ConnectInThreads(4, 20));
     std::exit(0);
   }
   int status = 0;
@@ -320,103 +293,6 @@ void Inherited() {
   Outcome("accept", accept(fd, nullptr, nullptr));
 }
 
-std::atomic<int> handled{0};
-std::atomic<int> bad{0};
-
-// Connects from a handler, a thousand times a second, on top of connects and everything else.
-void Signals() {
-  struct sigaction action {};
-  action.sa_flags = SA_RESTART;
-  action.sa_handler = [](int) {
-    const int before = errno;
-    const int fd = Tcp();
-    if (Connect(fd) != 0 && errno != EADDRNOTAVAIL) ++bad;
-    if (dup2(fd, fd) != fd) ++bad;
-    close(fd);
-    errno = before;
-    ++handled;
-  };
-  sigaction(SIGALRM, &action, nullptr);
-  timer_t timer{};
-  timer_create(CLOCK_MONOTONIC, nullptr, &timer);
-  const itimerspec times{{0, 1'000'000}, {0, 1'000'000}};
-  timer_settime(timer, 0, &times, nullptr);
-  const int before = OpenCount();
-  for (int i = 0; handled < 100; ++i) {
-    const int fd = Tcp();
-    errno = 77;
-    if (Connect(fd) != 0) {
-      ++bad;
-    } else if (errno != 77) {
-      ++bad;
-    }
-    close(fd);
-    if (i % 16 != 0) continue;
-    const pid_t child = fork();
-    if (child == 0) _exit(Connect(Tcp()) == 0 ? 0 : 1);
-    int status = 0;
-    waitpid(child, &status, 0);
-    if (status != 0) ++bad;
-  }
-  const itimerspec none{};
-  timer_settime(timer, 0, &none, nullptr);
-  Print("bad", bad);
-  Print("few more", OpenCount() - before <= 2);
-}
-
-// What was done before any constructor, the shim's too, had run.
-struct Early {
-  bool done;
-  int closed;
-  int local;
-  int away;
-  int listened;
-  int duplicate;
-  int streams;
-};
-Early early;
-
-void AtOnce(int argc, char** argv, char** /*environment*/) {
-  if (argc < 3 || std::strcmp(argv[1], "road-early") != 0) return;
-  const auto outcome = [](long result) { return result < 0 ? errno : 0; };
-  early.done = true;
-  early.closed = outcome(close(-1));
-  const int fd = Tcp();
-  early.local = outcome(Connect(fd, static_cast<uint16_t>(std::atoi(argv[2]))));
-  early.away = outcome(ConnectTo(Tcp(SOCK_NONBLOCK), Blackhole()));
-  early.listened = outcome(listen(Tcp(), 1));
-  early.duplicate =
-      outcome(dup2(fd, fd + 20)) + outcome(close(fd)) + outcome(syscall(SYS_close, fd + 20));
-  early.streams = outcome(std::fclose(fdopen(Tcp(), "r")));
-}
-// preinit: not even the constructors of shared objects have run.
-__attribute__((section(".preinit_array"), used)) void (*const at_once)(int, char**,
-                                                                       char**) = AtOnce;
-
-void PrintEarly() {
-  Print("done", early.done);
-  Print("close", early.closed);
-  Print("here", early.local);
-  Print("away", early.away);
-  Print("listen", early.listened);
-  Print("dup", early.duplicate);
-  Print("fclose", early.streams);
-  Outcome("connect", Connect(Tcp()));
-}
-
-bool say_goodbye = false;
-
-void Late() { say_goodbye = true; }
-
-// As late as a program can be.
-__attribute__((destructor(101))) void Goodbye() {
-  if (!say_goodbye) return;
-  const int fd = Tcp();
-  Outcome("connect", Connect(fd));
-  Outcome("close", close(fd));
-  std::fflush(stdout);
-}
-
 }  // namespace
 
 std::map<std::string, std::function<void()>> RoadProbes() {
@@ -427,8 +303,8 @@ std::map<std::string, std::function<void()>> RoadProbes() {
       {"road-same-number", SameNumber}, {"road-chroot", LockedUp},
       {"road-dup", DupFails},           {"road-passed", Passed},
       {"road-closed", Closed},          {"road-fast-open", FastOpenConnect},
-      {"road-inherited", Inherited},    {"road-signals", Signals},
-      {"road-early", PrintEarly},       {"road-late", Late},
+      {"road-inherited", Inherited},
+
   };
 }
 

@@ -138,13 +138,13 @@ TEST_CASE("children of a listener that was there before are asked about") {
 TEST_CASE("handlers connect on top of connects, and errno is kept") {
   FakeBroker broker;
   Server server;
-  CHECK(Run("road-signals", broker, server) == "bad 0\nfew more 1\n");
+  CHECK(Run("moment-signals", broker, server) == "bad 0\nfew more 1\n");
 }
 
 TEST_CASE("before the constructor only this host can be reached") {
   FakeBroker broker;
   Server server;
-  CHECK(Run("road-early", broker, server) ==
+  CHECK(Run("moment-early", broker, server) ==
         "done 1\n" + Line("close", EBADF) + "here 0\n" + Line("away", EHOSTUNREACH) +
             Line("listen", EHOSTUNREACH) + "dup 0\nfclose 0\nconnect 0\n");
 }
@@ -153,7 +153,7 @@ TEST_CASE("when all but the program's last destructors have run, it is asked as 
   FakeBroker broker;
   Server server;
   broker.Set(Type::kConnect, {Verdict::kRefused, EKEYREJECTED});
-  CHECK(Run("road-late", broker, server) == Line("connect", EKEYREJECTED) + "close 0\n");
+  CHECK(Run("moment-late", broker, server) == Line("connect", EKEYREJECTED) + "close 0\n");
 }
 
 }  // namespace

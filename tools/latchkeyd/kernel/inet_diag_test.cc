@@ -75,7 +75,7 @@ TEST_CASE("UDP sockets without a peer are listed where they bear a mark") {
     const UniqueFd marked(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const UniqueFd free(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const UniqueFd unbound(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    REQUIRE(SetSocketMark(marked.get(), 0x80000000, 0xffff0000));
+    REQUIRE(SetSocketMark(marked.get(), {}, 0x80000000, 0xffff0000));
     SocketFacts facts = *InspectSocket(marked.get(), std::nullopt);
     REQUIRE(BindToAny(marked.get(), facts));
     REQUIRE(BindToAny(free.get(), *InspectSocket(free.get(), std::nullopt)));

@@ -11,12 +11,10 @@ namespace {
 constexpr long kPatienceNs = 20'000'000;
 
 bool IsPrompt(int fd) {
-  int domain = 0;
+  // The number alone: of another family it is something that the timer can end as well.
   int protocol = 0;
   linger lingering{};
-  socklen_t size = sizeof(domain);
-  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return false;
-  if (domain != AF_INET && domain != AF_INET6) return false;
+  socklen_t size = sizeof(protocol);
   if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) return false;
   if (protocol == IPPROTO_UDP) return true;  // lingers for nobody
   size = sizeof(lingering);

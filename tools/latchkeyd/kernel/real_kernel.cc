@@ -120,8 +120,8 @@ Result<void> RealKernel::SetPolicy(int fd, const SocketFacts& facts, const Socke
   return SetSocketPolicy(fd, facts, policy);
 }
 
-Result<void> RealKernel::SetMark(int fd, const SocketFacts&, uint32_t value, uint32_t mask) {
-  return SetSocketMark(fd, value, mask);
+Result<void> RealKernel::SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) {
+  return SetSocketMark(fd, facts, value, mask);
 }
 
 Result<std::vector<Sa>> RealKernel::DumpSad() {

@@ -39,13 +39,29 @@ Result<void> SetPolicyValue(int fd, bool v6_socket, const Octets& value, const c
   return {};
 }
 
-Result<void> ReadInet(int fd, SocketFacts* facts) {
-  int type = 0;
+// Tells TCP and UDP from a raw socket of the same protocol, which has no TCP_INFO.
+Result<void> ReadKind(int fd, SocketFacts* facts) {
   int protocol = 0;
-  if (!GetOption(fd, SOL_SOCKET, SO_TYPE, &type)) return Refused("getsockopt SO_TYPE");
   if (!GetOption(fd, SOL_SOCKET, SO_PROTOCOL, &protocol)) return Refused("getsockopt SO_PROTOCOL");
-  facts->stream_tcp = type == SOCK_STREAM && protocol == IPPROTO_TCP;
-  facts->datagram_udp = type == SOCK_DGRAM && protocol == IPPROTO_UDP;
+  if (protocol == IPPROTO_TCP) {
+    tcp_info info{};
+    socklen_t length = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && length > 0) {
+      facts->stream_tcp = true;
+      facts->tcp_state = info.tcpi_state;
+    } else if (errno != ENOPROTOOPT && errno != EOPNOTSUPP) {
+      return Refused("getsockopt TCP_INFO");
+    }
+  } else if (protocol == IPPROTO_UDP) {
+    int type = 0;
+    if (!GetOption(fd, SOL_SOCKET, SO_TYPE, &type)) return Refused("getsockopt SO_TYPE");
+    facts->datagram_udp = type == SOCK_DGRAM;
+  }
+  return {};
+}
+
+Result<void> ReadInet(int fd, SocketFacts* facts) {
+  if (Result<void> kind = ReadKind(fd, facts); !kind) return kind;
   if (facts->datagram_udp) {
     pollfd hung_up{fd, 0, 0};
     facts->shut_down = poll(&hung_up, 1, 0) > 0 && (hung_up.revents & POLLHUP) != 0;
@@ -55,22 +71,9 @@ Result<void> ReadInet(int fd, SocketFacts* facts) {
     if (!GetOption(fd, SOL_IPV6, IPV6_V6ONLY, &only)) return Refused("getsockopt IPV6_V6ONLY");
     facts->v6_only = only != 0;
   }
-  if (facts->stream_tcp) {
-    tcp_info info{};
-    socklen_t length = sizeof(info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || length == 0) {
-      return Refused("getsockopt TCP_INFO");
-    }
-    facts->tcp_state = info.tcpi_state;
-  }
+  if (facts->stream_tcp && facts->tcp_state == TCP_CLOSE) return {};  // nobody at the other end
   sockaddr_storage address{};
   socklen_t length = sizeof(address);
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    return Refused("getsockname");
-  }
-  facts->local = FromSockaddr(address, length);
-  if (facts->stream_tcp && facts->tcp_state == TCP_CLOSE) return {};  // nobody at the other end
-  length = sizeof(address);
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) {
     facts->remote = FromSockaddr(address, length);
   } else if (errno != ENOTCONN && errno != EINVAL) {  // EINVAL: shut down both ways
@@ -105,16 +108,22 @@ Result<SocketFacts> InspectSocket(int fd, std::optional<uint64_t> netns) {
   const std::optional<uint64_t> cookie = CookieOf(fd);
   if (!cookie) return Refused("getsockopt SO_COOKIE");
   facts.cookie = *cookie;
-  int domain = 0;
-  if (!GetOption(fd, SOL_SOCKET, SO_DOMAIN, &domain)) return Refused("getsockopt SO_DOMAIN");
-  facts.inet = domain == AF_INET || domain == AF_INET6;
-  facts.v6_socket = domain == AF_INET6;
+  // An inet socket's name is of its family, bound or not.
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) {
+    if (errno != EOPNOTSUPP) return Refused("getsockname");
+    name.ss_family = AF_UNSPEC;  // a family without names
+  }
+  facts.inet = name.ss_family == AF_INET || name.ss_family == AF_INET6;
+  facts.v6_socket = name.ss_family == AF_INET6;
   uint64_t socket_netns = 0;
   facts.own_netns = netns.has_value() &&
                     GetOption(fd, SOL_SOCKET, SO_NETNS_COOKIE, &socket_netns) &&
                     socket_netns == *netns;
   if (!GetOption(fd, SOL_SOCKET, SO_MARK, &facts.mark)) return Refused("getsockopt SO_MARK");
   if (facts.inet) {
+    facts.local = FromSockaddr(name, length);
     if (Result<void> read = ReadInet(fd, &facts); !read) return std::unexpected(read.error());
   }
   return facts;
@@ -137,10 +146,8 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
   return result;
 }
 
-Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask) {
-  uint32_t mark = 0;
-  if (!GetOption(fd, SOL_SOCKET, SO_MARK, &mark)) return Refused("getsockopt SO_MARK");
-  mark = (mark & ~mask) | (value & mask);
+Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) {
+  const uint32_t mark = (facts.mark & ~mask) | (value & mask);
   if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
     return Refused("setsockopt SO_MARK");
   }

@@ -32,8 +32,8 @@ Result<SocketFacts> InspectSocket(int fd, std::optional<uint64_t> netns);
 // closes the family it names; what the other could send still bears the guard mark.
 Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy);
 
-// Implements KernelPort::SetMark().
-Result<void> SetSocketMark(int fd, uint32_t value, uint32_t mask);
+// Implements KernelPort::SetMark(). What is outside `mask` becomes what `facts` say it was.
+Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask);
 
 // Implements KernelPort::TellMarks().
 Result<void> TellSocketMarks(int fd, bool on);

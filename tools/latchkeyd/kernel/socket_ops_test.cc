@@ -73,6 +73,16 @@ TEST_CASE("Inspect unmaps and tells sockets that are not ours to latch") {
   const UniqueFd udp(socket(AF_INET, SOCK_DGRAM, 0));
   CHECK(FactsOf(udp.get()).inet);
   CHECK_FALSE(FactsOf(udp.get()).stream_tcp);
+  CHECK(FactsOf(udp.get()).datagram_udp);
+  for (const int protocol : {IPPROTO_TCP, IPPROTO_UDP}) {
+    const UniqueFd raw(socket(AF_INET, SOCK_RAW, protocol));
+    REQUIRE(raw);
+    CHECK(FactsOf(raw.get()).inet);
+    CHECK_FALSE(FactsOf(raw.get()).stream_tcp);
+    CHECK_FALSE(FactsOf(raw.get()).datagram_udp);
+  }
+  const UniqueFd nameless(socket(AF_ALG, SOCK_SEQPACKET, 0));
+  if (nameless) CHECK_FALSE(FactsOf(nameless.get()).inet);
   const UniqueFd local(socket(AF_UNIX, SOCK_STREAM, 0));
   CHECK_FALSE(FactsOf(local.get()).inet);
   const UniqueFd file(open("/dev/null", O_RDONLY));
@@ -143,12 +153,12 @@ TEST_CASE("A policy that could not match its socket is refused") {
 TEST_CASE("SetMark leaves the other bits") {
   TestNetns netns;
   const UniqueFd fd = TcpSocket(AF_INET);
-  REQUIRE(SetSocketMark(fd.get(), 0x51, 0xff));
-  REQUIRE(SetSocketMark(fd.get(), 0x80000000, 0x80000000));
+  REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0x51, 0xff));
+  REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0x80000000, 0x80000000));
   CHECK(FactsOf(fd.get()).mark == 0x80000051);
-  REQUIRE(SetSocketMark(fd.get(), 0, 0x80000000));
+  REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0, 0x80000000));
   CHECK(FactsOf(fd.get()).mark == 0x51);
-  CHECK_FALSE(SetSocketMark(-1, 1, 1));
+  CHECK_FALSE(SetSocketMark(-1, SocketFacts{}, 1, 1));
 }
 
 TEST_CASE("Source addresses and ports of the kernel's choice") {

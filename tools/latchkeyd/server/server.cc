@@ -1,5 +1,6 @@
 #include "tools/latchkeyd/server/server.h"
 
+#include <fmt/compile.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -28,20 +29,23 @@ const char* NameOf(uint8_t protocol) { return protocol == kProtocolUdp ? "udp" :
 // What a line of the log says of a latch.
 std::string Describe(const Entry& entry) {
   const Latch& latch = entry.latch;
-  std::string text = fmt::format("{} {}", NameOf(latch.flow.protocol), latch.flow.local.ToString());
+  std::string text =
+      fmt::format(FMT_COMPILE("{} {}"), NameOf(latch.flow.protocol), latch.flow.local.ToString());
   if (latch.flow.remote.address.family != Family::kNone) {
     const char* arrow = latch.flow.direction == Direction::kOut ? "->" : "<-";
-    fmt::format_to(std::back_inserter(text), " {} {}", arrow, latch.flow.remote.ToString());
+    fmt::format_to(std::back_inserter(text), FMT_COMPILE(" {} {}"), arrow,
+                   latch.flow.remote.ToString());
   }
   if (latch.clear) text += " CLEAR";
   if (latch.implicit) text += " implicit";
   if (!latch.identity.peer_id.empty()) {
-    fmt::format_to(std::back_inserter(text), " peer \"{}\"", latch.identity.peer_id);
+    fmt::format_to(std::back_inserter(text), FMT_COMPILE(" peer \"{}\""), latch.identity.peer_id);
   }
   if (!latch.rule.empty()) {
-    fmt::format_to(std::back_inserter(text), " rule \"{}\"", latch.rule);
+    fmt::format_to(std::back_inserter(text), FMT_COMPILE(" rule \"{}\""), latch.rule);
   }
-  fmt::format_to(std::back_inserter(text), " program {} pid {}", latch.program, latch.pid);
+  fmt::format_to(std::back_inserter(text), FMT_COMPILE(" program {} pid {}"), latch.program,
+                 latch.pid);
   return text;
 }
 
@@ -227,7 +231,7 @@ void Server::OnState(const Entry& entry, State from) {
                   latch.rule.empty() ? "" : "rule " + latch.rule,
                   CauseIn(entry.session, entry.policy.get(), latch.flow, entry.rule)});
   }
-  log_(fmt::format("latch {} {} -> {}: {} {}", latch.id,
+  log_(fmt::format(FMT_COMPILE("latch {} {} -> {}: {} {}"), latch.id,
                    from == latch.state && from != State::kBroken ? "new" : StateName(from),
                    StateName(latch.state), wire::ReasonWord(latch.reason), Describe(entry)));
   Tell(entry, from, wire::kStallNone);
