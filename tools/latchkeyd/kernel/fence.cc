@@ -228,7 +228,12 @@ Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, bool incoming)
   if (incoming) policy->flags |= LATCHKEY_FENCE_INCOMING;
   policy->otherwise = static_cast<uint32_t>(page.otherwise);
   policy->count = std::min<uint32_t>(page.rule_count, wire::kPageRules);
-  for (uint32_t i = 0; i < policy->count; ++i) policy->rules[i] = RuleOf(page.rules[i]);
+  bool bypasses = page.otherwise == wire::Settle::kBypass && !incoming;
+  for (uint32_t i = 0; i < policy->count; ++i) {
+    policy->rules[i] = RuleOf(page.rules[i]);
+    bypasses = bypasses && page.rules[i].settle == wire::Settle::kBypass;
+  }
+  if (bypasses) policy->flags |= LATCHKEY_FENCE_BYPASS;
   if (bpf_map_update_elem(Map("policies"), &id, policy.get(), BPF_ANY) != 0) {
     return Refused("give a fence its rules");
   }

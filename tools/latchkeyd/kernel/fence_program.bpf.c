@@ -271,7 +271,8 @@ int fence_sock_create(struct bpf_sock* sk) {
     return PASS;
   }
   const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
-  if (policy != NULL && (policy->flags & LATCHKEY_FENCE_OPEN) != 0) return PASS;
+  const __u32 free = LATCHKEY_FENCE_OPEN | LATCHKEY_FENCE_BYPASS;
+  if (policy != NULL && (policy->flags & free) != 0) return PASS;
   struct question asked = {};
   asked.protocol = protocol;
   asked.place.family = sk->family == AF_INET ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;

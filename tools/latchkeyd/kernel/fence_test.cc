@@ -317,8 +317,21 @@ TEST_CASE_METHOD(Fixture,
   CHECK(Stopped(FenceStop::Kind::kSocket) == 3);
   CHECK(program.Socket(AF_UNIX, SOCK_STREAM));
 
-  page->flags = wire::kPageNoRules;
+  // Nor where a rule stands in the way of a single place, or of what comes in.
   page->otherwise = Settle::kBypass;
+  Rule("10.0.0.0/8", Settle::kProtect);
+  Use();
+  CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+  page->rule_count = 0;
+  incoming = true;
+  Use();
+  CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+  incoming = false;
+  Rule("10.0.0.0/8", Settle::kBypass);
+  Use();
+  CHECK(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+
+  page->flags = wire::kPageNoRules;
   Use();
   CHECK(program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
   const UniqueFd listener = Tcp();
