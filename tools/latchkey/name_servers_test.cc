@@ -51,7 +51,8 @@ TEST_CASE("what it discards or protects is named, with the rule") {
         "before those that stand in the way: [[rule]] name = \"dns\" direction = \"out\" remote = "
         "[\"10.0.0.53\", \"127.0.0.53\", \"fd00::53\"] remote_port = [53] action = \"bypass\"");
   // Loopback is never protected.
-  const std::string all = "[peer.p]\nid = [\"bob\"]\n[[rule]]\naction = \"protect\"\npeer = \"p\"\n";
+  const std::string all =
+      "[peer.p]\nid = [\"bob\"]\n[[rule]]\naction = \"protect\"\npeer = \"p\"\n";
   CHECK(Of(all).find("remote = [\"10.0.0.53\", \"fd00::53\"]") != std::string::npos);
 }
 

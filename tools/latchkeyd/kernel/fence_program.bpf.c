@@ -260,6 +260,13 @@ int fence_sendmsg6(struct bpf_sock_addr* context) {
   return judge_send(sk, &asked);
 }
 
+// True where nothing that a program begins is anything but bypassed, of whatever kind it is.
+static __always_inline bool refuses_nothing(__u64 fence) {
+  const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
+  const __u32 free = LATCHKEY_FENCE_OPEN | LATCHKEY_FENCE_BYPASS;
+  return policy != NULL && (policy->flags & free) != 0;
+}
+
 SEC("cgroup/sock_create")
 int fence_sock_create(struct bpf_sock* sk) {
   const __u64 fence = this_fence();
@@ -270,9 +277,7 @@ int fence_sock_create(struct bpf_sock* sk) {
                              protocol == 58 /* IPPROTO_ICMPV6 */)) {
     return PASS;
   }
-  const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
-  const __u32 free = LATCHKEY_FENCE_OPEN | LATCHKEY_FENCE_BYPASS;
-  if (policy != NULL && (policy->flags & free) != 0) return PASS;
+  if (refuses_nothing(fence)) return PASS;
   struct question asked = {};
   asked.protocol = protocol;
   asked.place.family = sk->family == AF_INET ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;
@@ -344,6 +349,9 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
     read_socket(sk, &asked.place);
   } else if (!read_packet(skb, incoming, asked.protocol, &asked.place)) {
     if (asked.loose && !incoming) return PASS;
+    // A raw socket's; a listener is asked about, whatever stands in a packet before its header.
+    const bool other = asked.protocol != IPPROTO_TCP && asked.protocol != IPPROTO_UDP;
+    if (other && refuses_nothing(fence)) return PASS;
     return stop(fence, incoming ? LATCHKEY_STOPPED_IN : LATCHKEY_STOPPED_OUT, &asked);
   }
   if (decision != NULL) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -96,6 +97,19 @@ int SendTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
   sockaddr_storage name{};
   const socklen_t length = ToSockaddr(At(address, port), v6, 0, &name);
   return sendto(fd, "x", 1, 0, reinterpret_cast<sockaddr*>(&name), length) == 1 ? 0 : errno;
+}
+
+// An empty UDP datagram with an IP header of our own.
+int SendPacket(int fd, const std::string& address) {
+  sockaddr_storage name{};
+  const socklen_t length = ToSockaddr(At(address, 0), false, 0, &name);
+  unsigned char packet[28] = {0x45, 0, 0, sizeof(packet), 0, 0, 0, 0, 64, IPPROTO_UDP};
+  std::memcpy(packet + 16, At(address, 0).address.octets.data(), 4);
+  packet[23] = 9;  // the port of "discard"
+  packet[25] = 8;  // the length
+  const ssize_t sent =
+      sendto(fd, packet, sizeof(packet), 0, reinterpret_cast<sockaddr*>(&name), length);
+  return sent == sizeof(packet) ? 0 : errno;
 }
 
 int ConnectTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
@@ -333,7 +347,10 @@ TEST_CASE_METHOD(Fixture,
 
   page->flags = wire::kPageNoRules;
   Use();
-  CHECK(program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
+  const UniqueFd raw = program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+  REQUIRE(raw);
+  // What it sends has headers of its own, for whatever protocol.
+  CHECK(SendPacket(raw.get(), "127.0.0.1") == 0);
   const UniqueFd listener = Tcp();
   const uint16_t port = ListenOn(listener.get(), AF_INET);
   CHECK(ConnectTo(Tcp().get(), "127.0.0.1", port) == 0);
