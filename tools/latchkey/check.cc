@@ -2,17 +2,22 @@
 
 #include "policy/lint.h"
 #include "tools/latchkey/check_grants.h"
+#include "tools/latchkey/name_servers.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
 
 namespace latchkey::tool {
 namespace {
 
-void Warn(const PolicyFile& file, const std::string& system) {
-  for (policy::ParseError& warning : policy::Lint(file.policy, file.name, FactsOf(file, system))) {
+void Warn(const PolicyFile& file, const CheckOptions& options) {
+  for (policy::ParseError& warning :
+       policy::Lint(file.policy, file.name, FactsOf(file, options.system))) {
     warning.text = "warning: " + warning.text;
     Report({kExitYes, warning.ToString()});
   }
+  const std::string hint = NameServerHint(
+      FencedOff(ReadNameServers(options.resolv_conf), file.policy, policy::SystemPolicy()));
+  if (!hint.empty()) Report({kExitYes, file.name + ": warning: " + hint});
 }
 
 }  // namespace
@@ -25,7 +30,7 @@ int Check(const CheckOptions& options) {
       exit = Report({kExitNo, file.error().text});
       continue;
     }
-    Warn(*file, options.system);
+    Warn(*file, options);
     if (Print(name + ": ok\n") != kExitYes) exit = kExitNo;
   }
   return exit;

@@ -61,12 +61,12 @@ class Programs(Base):
             inner = f"{script}: its interpreter {alone}"
             for program, why in ((static, alone), (script, inner)):
                 self.start_broker()
-                self.refused(self.run_latched(program), 126, why)
-                result = self.run_latched(program, options=["--fence"])
+                self.refused(self.run_latched(program, options=["--no-fence"]), 126, why)
+                result = self.run_latched(program)
                 self.assertEqual((result.returncode, result.stdout, result.stderr),
                                  (0, "", f"latchkey: {why}: fenced, not latched\n"))
                 self.write("broker.sock.unfenced", "")
-                self.refused(self.run_latched(program, options=["--fence"]), 126,
+                self.refused(self.run_latched(program), 126,
                              why + "; and no fence: no cgroups (unsupported)")
                 os.unlink(self.path("broker.sock.unfenced"))
                 self.stop_broker()
@@ -76,12 +76,17 @@ class Programs(Base):
         for options in ([], ["--fence"]):
             result = self.run_latched("true", options=options)
             self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.write("broker.sock.unfenced", "")
-        result = self.run_latched("true", options=["--fence"])
+        past = ": what gets past the shim goes by the SPD\n"
+        result = self.run_latched("true", options=["--no-fence"])
         self.assertEqual((result.returncode, result.stderr),
-                         (0, "latchkey: not fenced: no cgroups: what gets past the shim goes by "
-                          "the SPD\n"))
-        self.assertEqual(self.run_latched("true").stderr, "")
+                         (0, "latchkey: not fenced: --no-fence" + past))
+        self.refused(self.run_latched("true", options=["--fence", "--no-fence"]), 125,
+                     "--fence excludes --no-fence (see latchkey --help)")
+        self.write("broker.sock.unfenced", "")
+        result = self.run_latched("true")
+        self.assertEqual((result.returncode, result.stderr),
+                         (0, "latchkey: not fenced: no cgroups" + past))
+        self.refused(self.run_latched("true", options=["--fence"]), 125, "not fenced: no cgroups")
 
     def test_list_says_who_is_not_fenced(self):
         self.start_broker()
@@ -89,7 +94,9 @@ class Programs(Base):
         result = self.call("list", "--socket", self.socket)
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stderr, "latchkey: fenced, not latched: /usr/bin/app2\n"
-                         "latchkey: not fenced: /usr/bin/app4: no cgroups\n")
+                         "latchkey: not fenced: /usr/bin/app3: --no-fence\n"
+                         "latchkey: not fenced: /usr/bin/app4: no cgroups\n"
+                         "latchkey: not fenced: /usr/bin/app5: run by hand (2 sessions)\n")
 
     def test_neither(self):
         file = self.write("text", "echo hello\n")
@@ -153,7 +160,7 @@ class Launch(Base):
         self.assertIn("KEPT=1", lines)
         self.assertNotIn("LATCHKEY_POLICY=x", lines)
         with open(self.socket + ".seen") as seen:
-            self.assertRegex(seen.read(), r"^3 /usr/bin/env \d+ -\n$")
+            self.assertRegex(seen.read(), r"^11 /usr/bin/env \d+ -\n$")
 
     def test_policy_reaches_the_broker(self):
         self.start_broker()
@@ -163,7 +170,7 @@ class Launch(Base):
         with open(self.socket + ".seen") as seen:
             # The pidfd is the program's own; the program has the name the policy gives it.
             self.assertEqual(seen.read(),
-                             f"1 /bin/sh {result.stdout.strip()} program = [\"/bin/sh\"]\n")
+                             f"9 /bin/sh {result.stdout.strip()} program = [\"/bin/sh\"]\n")
 
     def test_arguments(self):
         self.start_broker()
@@ -336,10 +343,10 @@ class Check(Base):
     def test_files(self):
         good = self.write("good.toml", POLICY)
         bad = self.write("bad.toml", POLICY + "nonsense = 1\nrubbish = 2\n")
-        result = self.call("check", good)
+        result = self.call("check", "--resolv-conf", "/dev/null", good)
         self.assertEqual((result.returncode, result.stdout, result.stderr),
                          (0, good + ": ok\n", ""))
-        result = self.call("check", bad, good, self.path("gone"))
+        result = self.call("check", "--resolv-conf", "/dev/null", bad, good, self.path("gone"))
         self.assertEqual((result.returncode, result.stdout), (1, good + ": ok\n"))
         lines = result.stderr.splitlines()
         self.assertEqual(len(lines), 3, lines)

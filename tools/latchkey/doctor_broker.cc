@@ -35,6 +35,15 @@ Finding Judge(const BrokerFacts& broker) {
                                   : "of which network namespace only root can see)"));
 }
 
+// Why the broker can put up no fence; empty when it can, nothing when it does not say.
+std::optional<std::string> FenceLack(Client& client) {
+  const auto records = client.Fences();
+  if (!records || records->empty() || records->back().id != 0) return std::nullopt;
+  const wire::FenceRecord& last = records->back();
+  if (last.state != wire::FenceState::kLacking) return "";
+  return std::string(last.why);
+}
+
 }  // namespace
 
 std::vector<BrokerFacts> ReachBrokers(const std::string& named) {
@@ -47,6 +56,7 @@ std::vector<BrokerFacts> ReachBrokers(const std::string& named) {
       facts.our_namespace = client->ServesThisNamespace();
       // No latch has this id; the answer shows that we understand each other.
       if (const auto none = client->Show(0); !none) facts.trouble = none.error();
+      if (facts.trouble.empty()) facts.no_fence = FenceLack(*client);
     } else {
       facts.error = client.error();
     }
@@ -63,6 +73,16 @@ Findings BrokerFindings(const std::vector<BrokerFacts>& brokers) {
     const bool gone = broker.error == ENOENT || broker.error == ECONNREFUSED;
     if (i > 0 && (gone || broker.our_namespace == false)) continue;
     findings.push_back(Judge(broker));
+    if (!broker.no_fence) continue;
+    if (broker.no_fence->empty()) {
+      findings.push_back(Ok("it can fence programs in"));
+    } else {
+      findings.push_back(
+          Note("it fences no program in (" + *broker.no_fence +
+                   "): what gets past the shim goes by the SPD, and static programs are refused",
+               "run a kernel with cgroup v2 and CONFIG_CGROUP_BPF, and latchkeyd with CAP_BPF and "
+               "a /sys/fs/cgroup that it may write to"));
+    }
   }
   return findings;
 }

@@ -15,6 +15,8 @@ struct BrokerFacts {
   int error = 0;                      // errno of connecting to it
   std::string trouble;                // what came of a question; "": an answer
   std::optional<bool> our_namespace;  // nothing: not to be seen
+  // Why it can put up no fence; "": it can; nothing: it did not say.
+  std::optional<std::string> no_fence = std::nullopt;
 };
 
 // Asks each of the sockets that `list` would ask, the one that counts first.

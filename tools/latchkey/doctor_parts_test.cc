@@ -51,6 +51,11 @@ TEST_CASE("Private brokers that are gone, or of elsewhere, are no fault") {
   const BrokerFacts good{"/b", 0, "", true};
   CHECK_FALSE(AnyBad(BrokerFindings({good, {"/p", ECONNREFUSED, "", {}}, {"/q", 0, "", false}})));
   CHECK(BrokerFindings({good, {"/p", 0, "", true}}).size() == 2);
+  CHECK(TextOf({{"/b", 0, "", true, ""}}).ends_with("\nok    it can fence programs in\n"));
+  const Brokers lacking{{"/b", 0, "", true, "no cgroups"}};
+  CHECK(TextOf(lacking).find("\nnote  it fences no program in (no cgroups): ") !=
+        std::string::npos);
+  CHECK_FALSE(AnyBad(BrokerFindings(lacking)));
   CHECK(AnyBad(BrokerFindings({good, {"/p", 0, "the broker does not answer", true}})));
 }
 

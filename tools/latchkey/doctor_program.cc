@@ -23,7 +23,7 @@ Findings ProgramFindings(const std::string& name, const char* search_path,
   }
   Findings findings{loadable->empty()
                         ? Ok(program->absolute + " can be run under Latchkey")
-                        : Note(*loadable + "; with --fence it can be run, unlatched")};
+                        : Note(*loadable + ": behind the fence it can be run, unlatched")};
   const auto policy = FindPolicy(policies, *program);
   if (!policy) {
     findings.push_back(Bad(policy.error().text, "until that is put right it needs -p"));

@@ -23,6 +23,7 @@
 #include "tools/latchkey/explain_pad.h"
 #include "tools/latchkey/explain_text.h"
 #include "tools/latchkey/latch_table.h"
+#include "tools/latchkey/name_servers.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
 #include "tools/latchkeyd/latch/protect.h"
@@ -34,6 +35,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr uint16_t kDomainPort = 53;
 constexpr auto kCharonPatience = std::chrono::seconds(5);
 
 std::expected<std::string, std::string> ReadText(const std::string& name) {
@@ -282,6 +284,13 @@ int Explain(const ExplainOptions& options) {
   if (options.json) {
     const Json document = {{"schema", 1}, {"explanations", std::move(list)}};
     text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  // Behind the fence it is not the shim that asks for names.
+  const bool named = !Address::Parse(options.address);
+  if (!options.policy.empty() && !options.in && (named || options.port == kDomainPort)) {
+    const std::string hint = NameServerHint(
+        FencedOff(ReadNameServers(options.resolv_conf), *facts.policy, *facts.system));
+    if (!hint.empty()) Report({kExitYes, options.policy + ": " + hint});
   }
   const int printed = Print(text);
   return printed == kExitYes ? exit : printed;

@@ -84,10 +84,11 @@ def answer(kind, body, descriptors, path):
     if kind == WATCH:
         return DONE, struct.pack("=H6x", LIMIT if os.path.exists(path + ".limit") else 0)
     if kind == FENCE:
-        # PATH.fences: session 1 is fenced, 2 is behind a fence alone, 3 has none, 4 can have none.
-        session = wanted + 1 if wanted < 4 and os.path.exists(path + ".fences") else 0
-        return FENCED, struct.pack("=QIBBBx256s256s256s", session, 0, (0, 1, 1, 0, 2)[session], 1,
-                                   session == 2, b"/usr/bin/app%d" % session, b"app.toml",
+        # PATH.fences: session 1 is fenced, 2 is behind a fence alone, 3 has none, 4 can have none, 5
+        # and 6 were run by hand.
+        session = wanted + 1 if wanted < 6 and os.path.exists(path + ".fences") else 0
+        return FENCED, struct.pack("=QIBBBx256s256s256s", session, 0, (0, 1, 1, 0, 2, 0, 0)[session],
+                                   session < 5, session == 2, b"/usr/bin/app%d" % min(session, 5), b"app.toml",
                                    b"no cgroups" if session == 4 else b"")
     if kind == LIST:
         return LATCH, record(next((i for i in (3, 8) if i > wanted), 0))

@@ -85,16 +85,46 @@ Json LatchJson(const Latch& latch) {
   };
 }
 
+const char* FenceWord(wire::FenceState state) {
+  switch (state) {
+    case wire::FenceState::kUnasked:
+      return "unasked";
+    case wire::FenceState::kStands:
+      return "stands";
+    case wire::FenceState::kLacking:
+      return "lacking";
+    case wire::FenceState::kOver:
+      break;
+  }
+  return "over";
+}
+
+Json SessionJson(const wire::FenceRecord& session) {
+  return Json{{"id", session.id},
+              {"program", OrNull(std::string(session.program))},
+              {"uid", session.uid},
+              {"policy", OrNull(std::string(session.policy))},
+              {"launched", session.launched != 0},
+              {"latched", session.unlatched == 0},
+              {"fence", FenceWord(session.state)},
+              {"not_fenced", OrNull(std::string(session.why))}};
+}
+
 std::string Dump(const Json& document) {
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
 
-std::string ListJson(const std::vector<Latch>& latches) {
+std::string ListJson(const std::vector<Latch>& latches,
+                     const std::vector<wire::FenceRecord>& sessions) {
   Json list = Json::array();
   for (const Latch& latch : latches) list.push_back(LatchJson(latch));
-  return Dump(Json{{"schema", 1}, {"latches", std::move(list)}});
+  Json programs = Json::array();
+  for (const wire::FenceRecord& session : sessions) {
+    if (session.id != 0) programs.push_back(SessionJson(session));
+  }
+  return Dump(Json{{"schema", 1}, {"latches", std::move(list)}, {"sessions", std::move(programs)}});
 }
 
 std::string ShowJson(const Latch& latch) {

@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "policy/model/latch.h"
+#include "shim/wire/messages.h"
 #include "tools/latchkey/event.h"
 
 namespace latchkey::tool {
 
-// Return one document, ending in a newline. Octets that are no UTF-8 become U+FFFD.
-std::string ListJson(const std::vector<Latch>& latches);
+// Return one document, ending in a newline. Octets that are no UTF-8 become U+FFFD. `sessions`: as
+// brokers tell of them and of their fences; one of id 0 is none.
+std::string ListJson(const std::vector<Latch>& latches,
+                     const std::vector<wire::FenceRecord>& sessions);
 std::string ShowJson(const Latch& latch);
 
 // Returns one document on one line (JSON Lines). `broker`: the socket it came from.

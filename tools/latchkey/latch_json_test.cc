@@ -1,6 +1,7 @@
 #include "tools/latchkey/latch_json.h"
 
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -122,14 +123,36 @@ TEST_CASE("What the key manager and the rule say of a latch") {
 }
 
 TEST_CASE("A list is one document, empty or not") {
-  const Json empty = Json::parse(ListJson({}));
+  const Json empty = Json::parse(ListJson({}, {}));
   CHECK(empty["schema"] == 1);
   CHECK(empty["latches"] == Json::array());
+  CHECK(empty["sessions"] == Json::array());
   Latch second = Established();
   second.id = 1ULL << 63;
-  const Json two = Json::parse(ListJson({Established(), second}));
+  const Json two = Json::parse(ListJson({Established(), second}, {}));
   REQUIRE(two["latches"].size() == 2);
   CHECK(two["latches"][1]["id"] == 1ULL << 63);
+}
+
+TEST_CASE("A list tells of sessions, and of their fences") {
+  wire::FenceRecord lacks{};
+  lacks.id = 4;
+  lacks.uid = 1000;
+  lacks.state = wire::FenceState::kLacking;
+  lacks.launched = 1;
+  std::strcpy(lacks.program, "/usr/bin/app");
+  std::strcpy(lacks.why, "no cgroups");
+  wire::FenceRecord alone{};
+  alone.id = 5;
+  alone.state = wire::FenceState::kStands;
+  alone.unlatched = 1;
+  const Json sessions = Json::parse(ListJson({}, {lacks, alone, wire::FenceRecord{}}))["sessions"];
+  REQUIRE(sessions.size() == 2);
+  CHECK(sessions[0] == Json::parse(R"({"id": 4, "program": "/usr/bin/app", "uid": 1000,
+      "policy": null, "launched": true, "latched": true, "fence": "lacking",
+      "not_fenced": "no cgroups"})"));
+  CHECK(sessions[1]["fence"] == "stands");
+  CHECK(sessions[1]["latched"] == false);
 }
 
 TEST_CASE("Octets that are no UTF-8 and control characters leave the document whole") {

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <map>
 #include <string>
 
 #include "tools/latchkey/client.h"
@@ -11,16 +12,31 @@
 namespace latchkey::tool {
 namespace {
 
-// Programs behind no fence, though one was asked for; and those behind one alone.
+// What is to be said of a session's fence: that there is none, or nothing else.
+std::string FenceText(const wire::FenceRecord& fence) {
+  const std::string program = Printable(fence.program);
+  switch (fence.state) {
+    case wire::FenceState::kUnasked:
+      return "not fenced: " + program + (fence.launched != 0 ? ": --no-fence" : ": run by hand");
+    case wire::FenceState::kLacking:
+      return "not fenced: " + program + ": " + Printable(fence.why);
+    case wire::FenceState::kStands:
+      return fence.unlatched != 0 ? "fenced, not latched: " + program : "";
+    case wire::FenceState::kOver:
+      break;
+  }
+  return {};
+}
+
+// Many sessions of one program are one line.
 void TellFences(const std::vector<wire::FenceRecord>& fences) {
+  std::map<std::string, int> lines;
   for (const wire::FenceRecord& fence : fences) {
-    if (fence.id == 0) continue;
-    const std::string program = Printable(fence.program);
-    if (fence.state == wire::FenceState::kLacking) {
-      Report({kExitYes, "not fenced: " + program + ": " + Printable(fence.why)});
-    } else if (fence.state == wire::FenceState::kStands && fence.unlatched != 0) {
-      Report({kExitYes, "fenced, not latched: " + program});
-    }
+    if (fence.id != 0) ++lines[FenceText(fence)];
+  }
+  lines.erase("");
+  for (const auto& [line, count] : lines) {
+    Report({kExitYes, count == 1 ? line : line + " (" + std::to_string(count) + " sessions)"});
   }
 }
 
@@ -33,6 +49,7 @@ int List(const QueryOptions& options) {
   if (brokers.empty()) return kExitNoBroker;
 
   std::vector<Latch> latches;
+  std::vector<wire::FenceRecord> sessions;
   std::vector<broker::OwnedEntry> spd;
   for (Broker& broker : brokers) {
     uint64_t last = 0;
@@ -46,6 +63,7 @@ int List(const QueryOptions& options) {
     }
     if (const auto fences = broker.client.Fences(); fences) {
       TellFences(*fences);
+      sessions.insert(sessions.end(), fences->begin(), fences->end());
     } else {
       return Report({kExitNoBroker, broker.path + ": " + fences.error()});
     }
@@ -56,7 +74,7 @@ int List(const QueryOptions& options) {
     spd.insert(spd.end(), entries->begin(), entries->end());
   }
   if (options.spd) return Print(options.json ? SpdJson(spd, latches) : SpdTable(spd, latches));
-  return Print(options.json ? ListJson(latches) : ListTable(latches));
+  return Print(options.json ? ListJson(latches, sessions) : ListTable(latches));
 }
 
 }  // namespace latchkey::tool

@@ -20,8 +20,11 @@ CLI::App* AddRun(CLI::App& app, RunOptions& options) {
   run->add_flag("--keep-net-caps", options.keep_net_caps,
                 "Leave the program CAP_NET_ADMIN and CAP_NET_RAW: it can then undo its latches");
   run->add_flag("--private", options.private_broker, "Start a broker for this program alone");
-  run->add_flag("--fence", options.fence,
-                "Stop what gets past the shim (raw calls, io_uring); static programs run so");
+  CLI::Option* fence =
+      run->add_flag("--fence", options.fence, "Run it behind the fence or not at all");
+  run->add_flag("--no-fence", options.no_fence,
+                "Without the fence: what gets past the shim (raw calls, io_uring) goes by the SPD")
+      ->excludes(fence);
   run->add_flag("-v,--verbose", options.verbose, "Say which policy and broker are used");
   return run;
 }
@@ -84,6 +87,8 @@ void AddExplain(CLI::App& app, ExplainOptions& options, bool& out) {
   explain->add_option("--system", options.system, "The system policy")->type_name("FILE");
   explain->add_option("--pad", options.pad, "The PAD, where no broker answers")->type_name("FILE");
   explain->add_option("--vici", options.vici, "strongSwan's control socket")->type_name("PATH");
+  explain->add_option("--resolv-conf", options.resolv_conf, "Who is asked for names")
+      ->type_name("FILE");
   explain->add_flag("--json", options.json, "Print JSON");
 }
 
@@ -176,6 +181,8 @@ int Main(int argc, char** argv) {
   CLI::App* check = app.add_subcommand("check", "Check policy files");
   check->add_option("FILE", checking.files, "Policies to check")->required();
   check->add_option("--system", checking.system, "The system policy")->type_name("FILE");
+  check->add_option("--resolv-conf", checking.resolv_conf, "Who is asked for names")
+      ->type_name("FILE");
 
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (runs) {

@@ -5,6 +5,7 @@ Usage: policy_test.py LATCHKEY FAKE_BROKER. No broker is asked here.
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -104,7 +105,7 @@ class Signing(Base):
 class Checking(Base):
     def test_warnings_are_no_errors(self):
         policy = self.write("p.toml", GOOD.replace('peer = "p"\n', ""), 0o644)
-        result = self.call("check", policy)
+        result = self.call("check", "--resolv-conf", "/dev/null", policy)
         self.assertEqual((result.returncode, result.stdout), (0, policy + ": ok\n"))
         self.assertEqual(result.stderr,
                          f'latchkey: {policy}:5:1: warning: rule "web" names no peer: any authenticated peer will do\n')
@@ -116,7 +117,7 @@ class Checking(Base):
         def warnings(policy, system=None):
             if system is not None:
                 self.write("system.toml", "latchkey = 1\n" + system, 0o644)
-            result = self.call("check", "--system", self.path("system.toml"), policy)
+            result = self.call("check", "--resolv-conf", "/dev/null", "--system", self.path("system.toml"), policy)
             self.assertEqual(result.returncode, 0)
             return result.stderr.partition(": warning: ")[2]
 
@@ -144,9 +145,26 @@ class Checking(Base):
         self.write("p.toml", "serial = 2\n" + optional, 0o644)
         self.assertEqual(warnings(policy, signer), lacking)
 
+    def test_names_behind_the_fence(self):
+        servers = self.write("resolv.conf", "nameserver 192.0.2.53\n", 0o644)
+        policy = self.write("p.toml", GOOD, 0o644)
+        rule = 'name = "dns" direction = "out" remote = ["192.0.2.53"] remote_port = [53] action = "bypass"'
+        result = self.call("check", "--resolv-conf", servers, policy)
+        self.assertEqual((result.returncode, result.stdout), (0, policy + ": ok\n"))
+        self.assertRegex(result.stderr, "^latchkey: " + policy + ": warning: behind the fence .*" + re.escape(rule) + "\n$")
+        asked = ("explain", "--resolv-conf", servers, "--socket", self.path("no.sock"), "-p", policy, "--out", "udp",
+                 "192.0.2.53")
+        self.assertIn(rule, self.call(*asked, "53").stderr)
+        self.assertEqual(self.call(*asked, "80").stderr, "")
+        # With the rule that was told nothing is left to say.
+        told = "[[rule]]\n" + re.sub(" (?=[a-z_]+ =)", "\n", rule) + "\n"
+        policy = self.write("p.toml", GOOD.replace("[[rule]]", told + "[[rule]]"), 0o644)
+        result = self.call("check", "--resolv-conf", servers, policy)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
     def test_every_error_of_a_file(self):
         policy = self.write("p.toml", GOOD.replace('"out"', '"up"').replace("[80]", "[0]"), 0o644)
-        result = self.call("check", policy)
+        result = self.call("check", "--resolv-conf", "/dev/null", policy)
         self.assertEqual((result.returncode, result.stdout), (1, ""))
         self.assertEqual([line.split(": ")[1] for line in result.stderr.splitlines()],
                          [policy + ":7:13", policy + ":8:16"])

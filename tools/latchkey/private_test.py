@@ -54,7 +54,7 @@ class Private(Base):
         self.assertTrue(socket_path, result.stdout)
         launcher = socket_path.group(2)
         self.assertIn(f"\n{launcher}\n{launcher}.sock\n", result.stdout)
-        self.assertIn("\n3\n3 /usr/bin/env " + launcher + " -\n", result.stdout)
+        self.assertIn("\n3\n11 /usr/bin/env " + launcher + " -\n", result.stdout)
         self.assertRegex(result.stdout, r"\nppid 1 sid own\n0\nPATH=\S+\n$")
 
     def test_no_child_to_wait_for(self):

@@ -90,17 +90,11 @@ Outcome<Session> FindBrokerFor(const RunOptions& options) {
                                    (chosen ? " there" : ", or run as root"));
 }
 
-// What was asked for and cannot be is said aloud, and so is that a fence is all there is.
-void SayFence(const RunOptions& options, const std::string& alone, const Client::Session& session) {
-  if (!options.fence) return;
-  if (!session.fenced) {
-    Report({kExitLauncher,
-            "not fenced: " +
-                (session.not_fenced.empty() ? "the broker has none" : session.not_fenced) +
-                ": what gets past the shim goes by the SPD"});
-  } else if (!alone.empty()) {
-    Report({kExitLauncher, alone + ": fenced, not latched"});
-  }
+// Why the program is not fenced; empty when it is.
+std::string NotFenced(const RunOptions& options, const Client::Session& session) {
+  if (session.fenced) return {};
+  if (options.no_fence) return "--no-fence";
+  return session.not_fenced.empty() ? "the broker has none" : session.not_fenced;
 }
 
 // Becomes the program. Returns only on failure.
@@ -129,7 +123,7 @@ int Run(const RunOptions& options) {
   if (!program) return Report(program.error());
   const auto loadable = CheckLoadable(program->path, search_path);
   if (!loadable) return Report(loadable.error());
-  if (!loadable->empty() && !options.fence) return Report({kExitCannotRun, *loadable});
+  if (!loadable->empty() && options.no_fence) return Report({kExitCannotRun, *loadable});
   const auto shim = FindShim();
   if (!shim) return Report(shim.error());
 
@@ -144,7 +138,7 @@ int Run(const RunOptions& options) {
   std::vector<int> files;
   if (choice->policy) files.push_back(choice->policy->fd.get());
   if (choice->policy && choice->policy->signature) files.push_back(choice->policy->signature.get());
-  const auto fence = !options.fence      ? Client::Fence::kNone
+  const auto fence = options.no_fence    ? Client::Fence::kNone
                      : loadable->empty() ? Client::Fence::kWanted
                                          : Client::Fence::kNeeded;
   const auto opened = session->client.Open(choice->program, files,
@@ -153,7 +147,13 @@ int Run(const RunOptions& options) {
     return Report({kExitCannotRun, *loadable + "; and no fence: " + opened.error()});
   }
   if (!opened) return Report({kExitLauncher, opened.error()});
-  SayFence(options, *loadable, *opened);
+  // A fence that is missing is said aloud, and so is one that is all there is.
+  if (const std::string why = NotFenced(options, *opened); !why.empty()) {
+    if (options.fence) return Report({kExitLauncher, "not fenced: " + why});
+    Report({kExitLauncher, "not fenced: " + why + ": what gets past the shim goes by the SPD"});
+  } else if (!loadable->empty()) {
+    Report({kExitLauncher, *loadable + ": fenced, not latched"});
+  }
 
   if (!options.keep_net_caps) {
     const auto dropped = DropNetworkCapabilities();

@@ -16,7 +16,8 @@ struct RunOptions {
   std::string socket;  // "": LATCHKEY_SOCKET, else the default one or a private broker
   bool keep_net_caps = false;
   bool private_broker = false;
-  bool fence = false;
+  bool fence = false;     // not without one
+  bool no_fence = false;  // none; neither: as far as there can be one
   bool verbose = false;
   std::vector<std::string> command;  // the program and its arguments, not empty
 };
@@ -54,6 +55,7 @@ struct ExplainOptions {
   std::string system = "/etc/latchkey/system.toml";
   std::string pad = "/etc/latchkey/pad.toml";
   std::string vici = "/run/charon.vici";
+  std::string resolv_conf = "/etc/resolv.conf";  // who the C library asks for names
   bool json = false;
 };
 
@@ -63,6 +65,7 @@ int Explain(const ExplainOptions& options);
 struct CheckOptions {
   std::vector<std::string> files;
   std::string system = "/etc/latchkey/system.toml";  // by which what is granted is judged
+  std::string resolv_conf = "/etc/resolv.conf";
 };
 
 // Parses each file: "FILE: ok" on standard output, or its errors on standard error.

@@ -16,10 +16,11 @@ echo canary-plain >"$LAB/page"
 bg c plain env -C "$LAB" /usr/bin/python3 -m http.server --bind 0.0.0.0 8080
 wait_listen c 8080
 
+options=()
 get() { # get POLICY HOST COMMAND...: what curl gets, started by the command
   local policy=$1 host=$2
   shift 2
-  on a latchkey run -p "$policy" -- "$@" /usr/bin/curl -sS --max-time 10 "http://$host:8080/page" 2>"$LAB/said"
+  on a latchkey run "${options[@]}" -p "$policy" -- "$@" /usr/bin/curl -sS --max-time 10 "http://$host:8080/page" 2>"$LAB/said"
 }
 spawn='import os, sys
 pid = os.posix_spawn(sys.argv[1], sys.argv[1:], {})
@@ -37,8 +38,12 @@ wire_protected wire a b canary-scrubbed
 expect_eq "env -i gets nothing in clear" "$(get "$LAB/out.toml" 10.9.0.3 env -i)" ""
 expect_eq "nothing between a and c" "$(clear_octets wire canary-plain)" 0
 printf '\n[process]\ndeny_io_uring = true\ndrop_preload = ["/usr/bin/curl"]\n' | cat "$LAB/out.toml" - >"$LAB/drop.toml"
-expect_eq "curl may drop it" "$(get "$LAB/drop.toml" 10.9.0.3 env -i)" canary-plain
+expect_eq "curl may drop it: the fence is left" "$(get "$LAB/drop.toml" 10.9.0.3 env -i)" ""
+expect_eq "nothing between a and c then" "$(clear_octets wire canary-plain)" 0
+options=(--no-fence)
+expect_eq "curl may drop it, and no fence" "$(get "$LAB/drop.toml" 10.9.0.3 env -i)" canary-plain
 check "and is in clear then" [ "$(clear_octets wire canary-plain)" -ge 1 ]
+options=()
 expect_eq "it need not" "$(get "$LAB/drop.toml" 10.9.0.2 env)" canary-scrubbed
 expect_eq "others may not" "$(get "$LAB/drop.toml" 10.9.0.2 env -i "$(readlink -f /usr/bin/python3)" -c "$subprocess" env)" canary-scrubbed
 wire_protected wire a b canary-scrubbed

@@ -14,7 +14,7 @@ wait_listen c 9999
 
 static() { # static PORT: what a static program gets from c
   local port=$1
-  on a latchkey run --fence -p "$LAB/out.toml" -- timeout 5 busybox wget -q -O - "http://10.9.0.3:$port/page" 2>"$LAB/said"
+  on a latchkey run -p "$LAB/out.toml" -- timeout 5 busybox wget -q -O - "http://10.9.0.3:$port/page" 2>"$LAB/said"
 }
 expect_eq "nothing where a rule protects" "$(static 8080)" ""
 check "EPERM" grep -q 'Operation not permitted' "$LAB/said"
@@ -23,14 +23,19 @@ expect_eq "what no rule speaks of" "$(static 9999)" canary-fence
 check "it is on record" retry 5 grep -q 'refused: fenced -> 10.9.0.3:8080 (connect refused)' "$LAB/broker-a.log"
 check "and why names it" grep -q 'refused fenced tcp - -> 10.9.0.3:8080 .*: connect refused' <(on a latchkey why)
 
-on a latchkey run --fence -p "$LAB/out.toml" -- busybox true 2>"$LAB/said"
+on a latchkey run -p "$LAB/out.toml" -- busybox true 2>"$LAB/said"
 expect_eq "a static program" $? 0
 check "is said to be fenced alone" grep -q 'statically linked.*: fenced, not latched' "$LAB/said"
-on a latchkey run -p "$LAB/out.toml" -- busybox true 2>"$LAB/said"
+on a latchkey run --no-fence -p "$LAB/out.toml" -- busybox true 2>"$LAB/said"
 expect_eq "not without a fence" $? 126
+on a latchkey run --no-fence -p "$LAB/out.toml" -- sleep 60 2>"$LAB/said" &
+unfenced=$!
+check "it is said that there is none" retry 10 grep -q 'not fenced: --no-fence: what gets past the shim goes by the SPD' "$LAB/said"
+check "by list too" grep -q 'not fenced: .*/sleep: --no-fence' <(on a latchkey list 2>&1)
+kill "$unfenced"
 
 # A server: nobody in clear.
-bg b server latchkey run --fence -p "$LAB/in.toml" -- busybox nc -l -p 8081
+bg b server latchkey run -p "$LAB/in.toml" -- busybox nc -l -p 8081
 wait_listen b 8081
 refuses_clear c 10.9.0.2 8081
 end server
@@ -38,7 +43,7 @@ end server
 # Killed, and back: the fence stands.
 mkfifo "$LAB/go"
 # shellcheck disable=SC2016
-bg a waits latchkey run --fence -p "$LAB/out.toml" -- busybox sh -c \
+bg a waits latchkey run -p "$LAB/out.toml" -- busybox sh -c \
   'while read -r port; do busybox wget -q -O - "http://10.9.0.3:$port/page"; echo "got $?"; done <'"$LAB/go"
 exec 9>"$LAB/go"
 answers() { [ "$(grep -c '^got' "$LAB/waits.log")" = "$1" ]; }

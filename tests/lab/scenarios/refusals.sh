@@ -11,16 +11,16 @@ cp /bin/cat "$LAB/bin/setgid" && chown 0:65534 "$LAB/bin/setgid" && chmod 2755 "
 cp /sbin/ldconfig "$LAB/bin/static"
 printf '#!%s/bin/static\n' "$LAB" >"$LAB/bin/script" && chmod 755 "$LAB/bin/script"
 echo data >"$LAB/bin/data" && chmod 644 "$LAB/bin/data"
-refused() { # refused STATUS PATTERN PROGRAM
-  on a latchkey run -p "$LAB/out.toml" -- "$3" >"$LAB/said" 2>&1
+refused() { # refused STATUS PATTERN PROGRAM [OPTION]
+  on a latchkey run ${4:+"$4"} -p "$LAB/out.toml" -- "$3" >"$LAB/said" 2>&1
   expect_eq "$3: status" $? "$1"
   expect_eq "$3: lines" "$(wc -l <"$LAB/said")" 1
   grep -qiE "^latchkey: .*$2" "$LAB/said" || fail "$3: it says $(cat "$LAB/said")"
 }
 refused 126 'set-user-ID' "$LAB/bin/setuid"
 refused 126 'set-group-ID' "$LAB/bin/setgid"
-refused 126 'static' "$LAB/bin/static"
-refused 126 'static' "$LAB/bin/script"
+refused 126 'static' "$LAB/bin/static" --no-fence
+refused 126 'static' "$LAB/bin/script" --no-fence
 refused 126 'Permission denied' "$LAB/bin/data"
 refused 127 'No such file' "$LAB/bin/none"
 refused 127 'no such program' no-such-program

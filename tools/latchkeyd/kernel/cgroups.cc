@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -24,15 +25,16 @@ std::unexpected<Error> Refused(const std::string& step) {
   return Fail(Reason::kKernelRefused, step, std::strerror(errno));
 }
 
-bool IsCgroups(int fd) {
+bool IsWritableHierarchy(int fd) {
   struct statfs status {};
-  return fstatfs(fd, &status) == 0 && status.f_type == CGROUP2_SUPER_MAGIC;
+  return fstatfs(fd, &status) == 0 && status.f_type == CGROUP2_SUPER_MAGIC &&
+         (status.f_flags & ST_RDONLY) == 0;
 }
 
 UniqueFd OpenMounted() {
   for (const char* path : kMounts) {
     UniqueFd fd(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (fd && IsCgroups(fd.get()) && faccessat(fd.get(), ".", W_OK, 0) == 0) return fd;
+    if (fd && IsWritableHierarchy(fd.get())) return fd;
   }
   return {};
 }
@@ -50,6 +52,24 @@ bool IsRootsAlone(const struct stat& status) {
 
 std::string Below(const std::string& folder, const char* name) {
   return folder.empty() ? name : folder + "/" + name;
+}
+
+// The hierarchy's root is nobody's to write to (mode 0555); its owner, who is root, may change that
+// for the moment. `change`: mkdirat() or rmdir of what is in it.
+template <typename Change>
+bool ChangeFolder(int root, const std::string& path, const Change& change) {
+  if (change() == 0) return true;
+  struct stat status {};
+  const bool in_root = path.find('/') == std::string::npos;
+  if (errno != EACCES || !in_root || fstat(root, &status) != 0) return false;
+  const mode_t mode = status.st_mode & 07777;
+  if (fchmodat(root, ".", mode | S_IWUSR, 0) != 0) return false;
+  const bool done = change() == 0;
+  const int error = errno;
+  const int restored = fchmodat(root, ".", mode, 0);
+  static_cast<void>(restored);  // it did let us before
+  errno = error;
+  return done;
 }
 
 const char* OrRoot(const std::string& path) { return path.empty() ? "." : path.c_str(); }
@@ -102,7 +122,8 @@ Result<std::string> Cgroups::MakeFor(int32_t pid) const {
   char name[32];
   snprintf(name, sizeof(name), "latchkey-%08x", number);
   const std::string path = Below(ParentFor(*present), name);
-  if (mkdirat(root_.get(), path.c_str(), 0755) != 0) return Refused("make cgroup " + path);
+  const auto make = [&] { return mkdirat(root_.get(), path.c_str(), 0755); };
+  if (!ChangeFolder(root_.get(), path, make)) return Refused("make cgroup " + path);
   return path;
 }
 
@@ -123,7 +144,8 @@ Result<void> Cgroups::Move(const std::string& path, int32_t pid) const {
 }
 
 bool Cgroups::Remove(const std::string& path) const {
-  return unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT;
+  const auto remove = [&] { return unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR); };
+  return ChangeFolder(root_.get(), path, remove) || errno == ENOENT;
 }
 
 }  // namespace latchkey::broker

@@ -1,6 +1,8 @@
 #include "tools/latchkeyd/kernel/cgroups.h"
 
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,6 +68,34 @@ TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
   CHECK(cgroups->Remove(third));  // gone already
   CHECK_FALSE(cgroups->OpenFolder(third));
   CHECK_FALSE(cgroups->Move(third, getpid()));
+}
+
+// The broker's capabilities once it serves: the root of the hierarchy has mode 0555.
+int MakeWithFewCapabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  data[0].effective = data[0].permitted = 1u << CAP_NET_ADMIN;
+  if (syscall(SYS_capset, &header, data) != 0) return 2;
+  const Result<Cgroups> cgroups = Cgroups::Open();
+  if (!cgroups) return 3;
+  const Result<std::string> path = cgroups->MakeFor(getpid());
+  if (!path) return 4;
+  return cgroups->Remove(*path) ? 0 : 5;
+}
+
+TEST_CASE("no capability is needed, for a process at the root either") {
+  const auto mode = [] {
+    struct stat status {};
+    REQUIRE(fstat(Cgroups::Open()->OpenFolder("")->get(), &status) == 0);
+    return status.st_mode;
+  };
+  const mode_t before = mode();
+  const pid_t child = fork();
+  if (child == 0) _exit(MakeWithFewCapabilities());
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(mode() == before);
 }
 
 }  // namespace

@@ -55,7 +55,11 @@ latchkey_place PlaceOf(const SocketAddress& remote) {
   if (remote.address.family == Family::kNone) return place;
   const bool v4 = remote.address.family == Family::kV4;
   place.family = v4 ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;
-  std::memcpy(place.address, remote.address.octets.data(), v4 ? 4 : 16);
+  Address address = remote.address;
+  // To "any" is to loopback; so the programs, and the packets, say it.
+  if (address == Address::AnyOf(Family::kV4)) address.octets = {127, 0, 0, 1};
+  if (address == Address::AnyOf(Family::kV6)) address.octets[15] = 1;
+  std::memcpy(place.address, address.octets.data(), v4 ? 4 : 16);
   return place;
 }
 
@@ -224,7 +228,12 @@ Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, bool incoming)
   if (incoming) policy->flags |= LATCHKEY_FENCE_INCOMING;
   policy->otherwise = static_cast<uint32_t>(page.otherwise);
   policy->count = std::min<uint32_t>(page.rule_count, wire::kPageRules);
-  for (uint32_t i = 0; i < policy->count; ++i) policy->rules[i] = RuleOf(page.rules[i]);
+  bool bypasses = page.otherwise == wire::Settle::kBypass && !incoming;
+  for (uint32_t i = 0; i < policy->count; ++i) {
+    policy->rules[i] = RuleOf(page.rules[i]);
+    bypasses = bypasses && page.rules[i].settle == wire::Settle::kBypass;
+  }
+  if (bypasses) policy->flags |= LATCHKEY_FENCE_BYPASS;
   if (bpf_map_update_elem(Map("policies"), &id, policy.get(), BPF_ANY) != 0) {
     return Refused("give a fence its rules");
   }

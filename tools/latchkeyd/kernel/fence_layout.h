@@ -65,6 +65,7 @@ enum {
   LATCHKEY_FENCE_OPEN = 1,      // there is nothing to latch or to refuse
   LATCHKEY_FENCE_DENY = 2,      // what no rule covers is discarded
   LATCHKEY_FENCE_INCOMING = 4,  // a rule is about datagrams that come in
+  LATCHKEY_FENCE_BYPASS = 8,    // no rule does anything but bypass
 };
 
 // By fence. One without a policy lets nothing pass that is not decided.

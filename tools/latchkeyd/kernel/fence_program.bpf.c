@@ -25,6 +25,7 @@
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define V4_MAPPED 0x0000ffff
+#define LOOPBACK_V4 0x7f000001
 
 // Which fence a cgroup's is: it is in a map of the cgroup's, where nothing is 0.
 struct {
@@ -196,9 +197,21 @@ static __always_inline int judge_send(struct bpf_sock* sk, struct question* aske
   return is_free(fence, asked) ? PASS : stop(fence, LATCHKEY_STOPPED_SEND, asked);
 }
 
+// To "any" the kernel takes as to loopback, after these hooks: of a socket bound to an address of
+// its own as to that, which its packets then say.
+static __always_inline void settle_any(struct latchkey_place* place) {
+  if ((place->address[0] | place->address[1] | place->address[2] | place->address[3]) != 0) return;
+  if (place->family == LATCHKEY_FAMILY_V4) {
+    place->address[0] = bpf_htonl(LOOPBACK_V4);
+  } else {
+    place->address[3] = bpf_htonl(1);
+  }
+}
+
 static __always_inline void read_v4(struct bpf_sock_addr* context, struct question* asked) {
   asked->place.family = LATCHKEY_FAMILY_V4;
   asked->place.address[0] = context->user_ip4;
+  settle_any(&asked->place);
   asked->place.port = bpf_ntohs(context->user_port);
   asked->protocol = context->protocol;
 }
@@ -206,6 +219,7 @@ static __always_inline void read_v4(struct bpf_sock_addr* context, struct questi
 static __always_inline void read_v6(struct bpf_sock_addr* context, struct question* asked) {
   set_v6(&asked->place, context->user_ip6[0], context->user_ip6[1], context->user_ip6[2],
          context->user_ip6[3]);
+  settle_any(&asked->place);
   asked->place.port = bpf_ntohs(context->user_port);
   asked->protocol = context->protocol;
 }
@@ -246,6 +260,13 @@ int fence_sendmsg6(struct bpf_sock_addr* context) {
   return judge_send(sk, &asked);
 }
 
+// True where nothing that a program begins is anything but bypassed, of whatever kind it is.
+static __always_inline bool refuses_nothing(__u64 fence) {
+  const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
+  const __u32 free = LATCHKEY_FENCE_OPEN | LATCHKEY_FENCE_BYPASS;
+  return policy != NULL && (policy->flags & free) != 0;
+}
+
 SEC("cgroup/sock_create")
 int fence_sock_create(struct bpf_sock* sk) {
   const __u64 fence = this_fence();
@@ -256,8 +277,7 @@ int fence_sock_create(struct bpf_sock* sk) {
                              protocol == 58 /* IPPROTO_ICMPV6 */)) {
     return PASS;
   }
-  const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
-  if (policy != NULL && (policy->flags & LATCHKEY_FENCE_OPEN) != 0) return PASS;
+  if (refuses_nothing(fence)) return PASS;
   struct question asked = {};
   asked.protocol = protocol;
   asked.place.family = sk->family == AF_INET ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;
@@ -329,6 +349,9 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
     read_socket(sk, &asked.place);
   } else if (!read_packet(skb, incoming, asked.protocol, &asked.place)) {
     if (asked.loose && !incoming) return PASS;
+    // A raw socket's; a listener is asked about, whatever stands in a packet before its header.
+    const bool other = asked.protocol != IPPROTO_TCP && asked.protocol != IPPROTO_UDP;
+    if (other && refuses_nothing(fence)) return PASS;
     return stop(fence, incoming ? LATCHKEY_STOPPED_IN : LATCHKEY_STOPPED_OUT, &asked);
   }
   if (decision != NULL) {

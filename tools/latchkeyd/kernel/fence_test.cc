@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -98,6 +99,19 @@ int SendTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
   return sendto(fd, "x", 1, 0, reinterpret_cast<sockaddr*>(&name), length) == 1 ? 0 : errno;
 }
 
+// An empty UDP datagram with an IP header of our own.
+int SendPacket(int fd, const std::string& address) {
+  sockaddr_storage name{};
+  const socklen_t length = ToSockaddr(At(address, 0), false, 0, &name);
+  unsigned char packet[28] = {0x45, 0, 0, sizeof(packet), 0, 0, 0, 0, 64, IPPROTO_UDP};
+  std::memcpy(packet + 16, At(address, 0).address.octets.data(), 4);
+  packet[23] = 9;  // the port of "discard"
+  packet[25] = 8;  // the length
+  const ssize_t sent =
+      sendto(fd, packet, sizeof(packet), 0, reinterpret_cast<sockaddr*>(&name), length);
+  return sent == sizeof(packet) ? 0 : errno;
+}
+
 int ConnectTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
   return broker::ConnectTo(fd, v6 ? AF_INET6 : AF_INET, address, port);
 }
@@ -156,6 +170,31 @@ TEST_CASE_METHOD(Fixture, "what the rules bypass passes, first match first") {
   pollfd data{child.get(), POLLIN, 0};
   REQUIRE(poll(&data, 1, 5000) == 1);
   CHECK(Take(child.get()) == "on");
+  CHECK(Stopped(FenceStop::Kind::kOut) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "to \"any\" is to loopback, as the kernel takes it") {
+  const UniqueFd listener = TcpSocket(AF_INET6);
+  const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
+  const TestUdp other("127.0.0.1");
+  CHECK(ConnectTo(Tcp().get(), "0.0.0.0", port) == EPERM);
+  Rule("127.0.0.1/32", Settle::kBypass);
+  Rule("::1/128", Settle::kBypass);
+  Use();
+  const UniqueFd socket = Tcp();
+  REQUIRE(ConnectTo(socket.get(), "0.0.0.0", port) == 0);
+  CHECK(send(socket.get(), "x", 1, 0) == 1);
+  CHECK(ConnectTo(Tcp(AF_INET6).get(), "::", port, true) == 0);
+  CHECK(ConnectTo(Tcp(AF_INET6).get(), "::ffff:0.0.0.0", port, true) == 0);
+  CHECK(SendTo(Udp().get(), "0.0.0.0", other.port()) == 0);
+  CHECK(other.Take() == "x");
+  // Decided, it is the same place.
+  page->rule_count = 0;
+  Use();
+  const UniqueFd decided = Tcp();
+  REQUIRE(fence.Decide(decided.get(), {Kind::kFlow, At("0.0.0.0", port)}));
+  CHECK(ConnectTo(decided.get(), "0.0.0.0", port) == 0);
+  CHECK(send(decided.get(), "x", 1, 0) == 1);
   CHECK(Stopped(FenceStop::Kind::kOut) == 0);
 }
 
@@ -292,10 +331,26 @@ TEST_CASE_METHOD(Fixture,
   CHECK(Stopped(FenceStop::Kind::kSocket) == 3);
   CHECK(program.Socket(AF_UNIX, SOCK_STREAM));
 
-  page->flags = wire::kPageNoRules;
+  // Nor where a rule stands in the way of a single place, or of what comes in.
   page->otherwise = Settle::kBypass;
+  Rule("10.0.0.0/8", Settle::kProtect);
   Use();
-  CHECK(program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
+  CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+  page->rule_count = 0;
+  incoming = true;
+  Use();
+  CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+  incoming = false;
+  Rule("10.0.0.0/8", Settle::kBypass);
+  Use();
+  CHECK(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
+
+  page->flags = wire::kPageNoRules;
+  Use();
+  const UniqueFd raw = program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+  REQUIRE(raw);
+  // What it sends has headers of its own, for whatever protocol.
+  CHECK(SendPacket(raw.get(), "127.0.0.1") == 0);
   const UniqueFd listener = Tcp();
   const uint16_t port = ListenOn(listener.get(), AF_INET);
   CHECK(ConnectTo(Tcp().get(), "127.0.0.1", port) == 0);

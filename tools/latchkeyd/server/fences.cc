@@ -49,7 +49,15 @@ Meaning Of(FenceDecision::Kind kind, const SocketAddress& remote = {}) {
   return {Meaning::Do::kDecide, {kind, remote}};
 }
 
-Meaning MeaningOf(wire::Type type, wire::Verdict verdict, SocketAddress remote, bool datagrams) {
+// What of a socket's own its answer's meaning depends on.
+struct SocketState {
+  bool datagrams = false;
+  bool connected = false;
+  bool held = false;  // UDP: under the rules, without a connection
+};
+
+Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& remote,
+                  const SocketState& socket) {
   using Kind = FenceDecision::Kind;
   const bool granted = verdict != wire::Verdict::kRefused;
   const bool latched = verdict == wire::Verdict::kLatched;
@@ -58,16 +66,16 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, SocketAddress remote, 
       // Refused, it is what it was before: a UDP socket keeps its old latch.
       if (!granted) return {};
       // The kernel holds it to its latch, and says by itself what else it may not send to.
-      if (latched && datagrams) return Of(Kind::kHeld);
-      // Where "any" means this host, the packets say loopback.
-      if (remote.address == Address::AnyOf(Family::kV4)) remote.address.octets = {127, 0, 0, 1};
-      if (remote.address == Address::AnyOf(Family::kV6)) remote.address.octets[15] = 1;
+      if (latched && socket.datagrams) return Of(Kind::kHeld);
       return Of(Kind::kFlow, remote);
     case wire::Type::kListen:
     case wire::Type::kAccept:
       return granted ? Of(Kind::kPassive) : Meaning{Meaning::Do::kForget, {}};
     case wire::Type::kRelease:
-      if (!datagrams) return {Meaning::Do::kForget, {}};
+      if (!socket.datagrams) return {Meaning::Do::kForget, {}};
+      // Nothing was released: it is connected anew, or was not connected.
+      if (granted && socket.connected) return {};
+      if (granted && socket.held) return Of(Kind::kHeld);
       [[fallthrough]];
     case wire::Type::kHold:
       if (!granted) return {Meaning::Do::kForget, {}};
@@ -86,32 +94,39 @@ void Server::Use(FencePort& fence) {
   fence_ = &fence;
   const std::vector<uint64_t> standing = fence.Fences();
   for (auto& [id, session] : sessions_.all()) {
-    if (std::ranges::find(standing, FenceOf(session)) == standing.end()) continue;
-    session.fence = wire::FenceState::kStands;
-    PushRules(session);
+    if (std::ranges::find(standing, FenceOf(session)) != standing.end()) {
+      session.record.fence = wire::FenceState::kStands;
+      PushRules(session);
+    } else if (IsFenced(session)) {
+      session.record.fence = wire::FenceState::kLacking;
+      session.record.not_fenced = "its fence is not to be found: nothing more is decided behind it";
+      log_(fmt::format("warning: not fenced: {}: {}", session.record.program,
+                       session.record.not_fenced));
+    }
   }
 }
 
 bool Server::IsFenced(const Session& session) const {
-  return session.fence == wire::FenceState::kStands;
+  return session.record.fence == wire::FenceState::kStands;
 }
 
 void Server::Enclose(Session& session, int32_t pid) {
-  session.fence = wire::FenceState::kLacking;
-  session.not_fenced = fence_ == nullptr ? "this broker has none" : fence_->Lacking();
-  if (session.not_fenced.empty()) {
+  SessionRecord& record = session.record;
+  record.fence = wire::FenceState::kLacking;
+  record.not_fenced = fence_ == nullptr ? "this broker has none" : fence_->Lacking();
+  if (record.not_fenced.empty()) {
     const uint64_t id = FenceOf(session);
     Result<void> done =
         fence_->SetRules(id, session.page.page(), policy::RulesIncoming(*session.policy));
     if (done) done = fence_->Enclose(id, pid);
     if (done) {
-      session.fence = wire::FenceState::kStands;
+      record.fence = wire::FenceState::kStands;
       return;
     }
-    session.not_fenced = done.error().ToString();
+    record.not_fenced = done.error().ToString();
     fence_->Release(id);
   }
-  log_(fmt::format("warning: not fenced: {}: {}", session.record.program, session.not_fenced));
+  log_(fmt::format("warning: not fenced: {}: {}", record.program, record.not_fenced));
 }
 
 void Server::PushRules(Session& session) {
@@ -126,12 +141,16 @@ void Server::PushRules(Session& session) {
 
 void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, const Answer& answer) {
   if (fence_ == nullptr || answer.verdict == wire::Verdict::kWait) return;
-  bool datagrams = false;
+  SocketState socket;
   if (type == wire::Type::kRelease || type == wire::Type::kConnect) {
-    const Result<SocketFacts> facts = kernel_.Inspect(fd);
-    datagrams = facts && facts->datagram_udp;
+    if (const Result<SocketFacts> facts = kernel_.Inspect(fd); facts) {
+      socket.datagrams = facts->datagram_udp;
+      socket.connected = facts->remote.address.family != Family::kNone;
+      const Entry* entry = engine_->database().FindByCookie(facts->cookie);
+      socket.held = entry != nullptr && entry->held;
+    }
   }
-  const Meaning meaning = MeaningOf(type, answer.verdict, remote, datagrams);
+  const Meaning meaning = MeaningOf(type, answer.verdict, remote, socket);
   if (meaning.what == Meaning::Do::kForget) fence_->Forget(fd);
   if (meaning.what != Meaning::Do::kDecide) return;
   const Result<void> done = fence_->Decide(fd, meaning.decision);
@@ -174,7 +193,8 @@ void Server::TickFences() {
     if (!IsFenced(session)) continue;
     std::erase(orphans, FenceOf(session));
     if (session.connections == 0 && fence_->Release(FenceOf(session))) {
-      session.fence = wire::FenceState::kOver;
+      session.record.fence = wire::FenceState::kOver;
+      journal_.Add(session.record);
     }
   }
   for (const uint64_t id : orphans) fence_->Release(id);
@@ -198,12 +218,12 @@ bool Server::HandleFence(Connection& connection, wire::Received& request) {
     const Session& session = found->second;
     reply.id = found->first;
     reply.uid = session.record.uid;
-    reply.state = session.fence;
-    reply.launched = session.by_launcher ? 1 : 0;
-    reply.unlatched = session.unlatched ? 1 : 0;
+    reply.state = session.record.fence;
+    reply.launched = session.record.by_launcher ? 1 : 0;
+    reply.unlatched = session.record.unlatched ? 1 : 0;
     put(reply.program, session.record.program);
     put(reply.policy, session.record.policy_name);
-    put(reply.why, session.not_fenced);
+    put(reply.why, session.record.not_fenced);
   }
   reply.header = wire::MakeHeader(wire::Type::kFenced, query.header.serial);
   return Reply(connection, &reply, sizeof(reply));

@@ -196,6 +196,24 @@ TEST_CASE_METHOD(Fences, "a UDP socket is held, or goes by the rules") {
   CHECK(*fence.Of(clear.get()) == FenceDecision{Kind::kClear, At("10.9.0.2", 443)});
 }
 
+TEST_CASE_METHOD(Fences, "a release leaves a held UDP socket held, and a connected one as it was") {
+  Peer peer = Fenced();
+  const UniqueFd socket(kernel.NewUdp());
+  REQUIRE(AskAbout(peer, Type::kHold, socket.get()) == wire::Verdict::kLatched);
+  // connect(AF_UNSPEC) on a socket that was not connected.
+  AskAbout(peer, Type::kRelease, socket.get());
+  REQUIRE(fence.Of(socket.get()) != nullptr);
+  CHECK(fence.Of(socket.get())->kind == Kind::kHeld);
+  // Connected anew by another thread before the request came.
+  const UniqueFd raced(kernel.NewUdp());
+  REQUIRE(AskAbout(peer, Type::kConnect, raced.get(), "10.9.0.2") == wire::Verdict::kLatched);
+  kernel.sockets.at(raced.get()).facts.remote = At("10.9.0.2", 443);
+  const FenceDecision before = *fence.Of(raced.get());
+  AskAbout(peer, Type::kRelease, raced.get());
+  REQUIRE(fence.Of(raced.get()) != nullptr);
+  CHECK(*fence.Of(raced.get()) == before);
+}
+
 TEST_CASE_METHOD(Fences, "what a fence stopped is on record") {
   Peer control = Connect();
   REQUIRE(Launch(control));
@@ -249,6 +267,37 @@ TEST_CASE_METHOD(Fences, "the next broker finds the fences, and takes away what 
   server->Tick();
   CHECK(fence.standing.size() == 1);
   CHECK(fence.standing.contains(id));
+}
+
+TEST_CASE_METHOD(Fences, "who is not fenced, and why, outlives the broker") {
+  fence.lacking = "no cgroups";
+  Peer lacks = Connect();
+  REQUIRE(Launch(lacks));
+  fence.lacking.clear();
+  Peer alone = Connect();
+  REQUIRE(Launch(alone, kFenced | wire::kOpenUnlatched));
+  Start();
+  CHECK(State().state == wire::FenceState::kLacking);
+  CHECK(std::string(State().why) == "no cgroups");
+  CHECK(State().launched == 1);
+  CHECK(State(1).state == wire::FenceState::kStands);
+  CHECK(State(1).unlatched == 1);
+  // A fence that cannot be found again is none for the next broker: it decides nothing behind it.
+  fence.standing.clear();
+  Start();
+  CHECK(State(1).state == wire::FenceState::kLacking);
+  CHECK_FALSE(std::string(State(1).why).empty());
+}
+
+TEST_CASE_METHOD(Fences, "a fence that nobody is behind any more stays over for the next broker") {
+  Peer control = Connect();
+  REQUIRE(Launch(control));
+  Hang(control);
+  fence.empty.insert(fence.standing.begin()->first);
+  server->Tick();
+  REQUIRE(State().state == wire::FenceState::kOver);
+  Start();
+  CHECK(State().state == wire::FenceState::kOver);
 }
 
 TEST_CASE_METHOD(Fences, "a change of the system's rules reaches the fence") {

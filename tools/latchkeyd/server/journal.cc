@@ -204,6 +204,13 @@ SessionRecord SessionFrom(const Json& json) {
   session.policy_text = StringFrom(json.at("text"));
   session.signature = StringFrom(json.at("signature"));
   session.has_policy = json.at("has_policy").get<bool>();
+  if (!json.contains("fence")) return session;  // of a broker that had none
+  session.by_launcher = json.at("launched").get<bool>();
+  session.unlatched = json.at("unlatched").get<bool>();
+  const auto fence = NumberFrom<uint8_t>(json.at("fence"));
+  if (fence > static_cast<uint8_t>(wire::FenceState::kOver)) throw std::out_of_range("fence");
+  session.fence = static_cast<wire::FenceState>(fence);
+  session.not_fenced = StringFrom(json.at("not_fenced"));
   return session;
 }
 

@@ -45,6 +45,10 @@ inline SessionRecord MakeSession(uint64_t id) {
   session.policy_text = "latchkey = 1\n\xf0\x9f\x94\x91 \\";
   session.signature = "untrusted comment: \xff\n";
   session.has_policy = true;
+  session.by_launcher = true;
+  session.unlatched = true;
+  session.fence = wire::FenceState::kLacking;
+  session.not_fenced = "no \"cgroups\"";
   return session;
 }
 
@@ -126,6 +130,10 @@ inline void CheckSame(const SessionRecord& a, const SessionRecord& b) {
   CHECK(a.policy_text == b.policy_text);
   CHECK(a.has_policy == b.has_policy);
   CHECK(a.signature == b.signature);
+  CHECK(a.by_launcher == b.by_launcher);
+  CHECK(a.unlatched == b.unlatched);
+  CHECK(a.fence == b.fence);
+  CHECK(a.not_fenced == b.not_fenced);
 }
 
 // Between whom a latch is, and by what.

@@ -193,6 +193,9 @@ void PutSession(Text& text, const SessionRecord& session) {
   PutNamed(text, "program", session.program);
   PutNamed(text, "name", session.policy_name);
   PutNamed(text, "text", session.policy_text);
+  Put(text, FMT_COMPILE(",\"launched\":{},\"unlatched\":{},\"fence\":{}"), session.by_launcher,
+      session.unlatched, Number(session.fence));
+  PutNamed(text, "not_fenced", session.not_fenced);
   text.push_back('}');
 }
 

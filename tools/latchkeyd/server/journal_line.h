@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "shim/wire/messages.h"
 #include "tools/latchkeyd/latch/entry.h"
 #include "tools/latchkeyd/latch/voucher.h"
 
@@ -22,6 +23,10 @@ struct SessionRecord {
   std::string policy_text;
   std::string signature;  // the text of the policy's signature file; empty: it has none
   bool has_policy = false;
+  bool by_launcher = false;
+  bool unlatched = false;  // its shim cannot be loaded
+  wire::FenceState fence = wire::FenceState::kUnasked;
+  std::string not_fenced;  // kLacking: why
 };
 
 // A program's own request for a socket (LATCHKEY_REQUEST) as it is written down.

@@ -175,33 +175,34 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
     std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
     log_("session refused: " + session.error().ToString());
   } else {
-    const std::string& token = (*session)->record.token;
+    SessionRecord& record = (*session)->record;
+    const std::string& token = record.token;
     sodium_hex2bin(reply.token, sizeof(reply.token), token.data(), token.size(), nullptr, nullptr,
                    nullptr);
-    connection.session = (*session)->record.id;
+    connection.session = record.id;
     connection.launcher = static_cast<bool>(opening.launched);
     ++(*session)->connections;
-    (*session)->by_launcher = connection.launcher;
-    (*session)->unlatched = opening.unlatched;
+    record.by_launcher = connection.launcher;
+    record.unlatched = opening.unlatched;
     // While its policy was read its number may have become another process's.
     if (opening.fence && ProcessOf(opening.launched.get()) == opening.pid) {
       Enclose(**session, opening.pid);
     } else if (opening.fence) {
-      (*session)->fence = wire::FenceState::kLacking;
-      (*session)->not_fenced = "its process is no more";
+      record.fence = wire::FenceState::kLacking;
+      record.not_fenced = "its process is no more";
     }
     reply.fenced = IsFenced(**session) ? 1 : 0;
-    const std::string& why = (*session)->not_fenced;
+    const std::string& why = record.not_fenced;
     std::memcpy(reply.text, why.data(), std::min(why.size(), sizeof(reply.text) - 1));
     if (opening.unlatched && reply.fenced == 0) {
       reply.reason = Reason::kUnsupported;
       std::memset(reply.token, 0, sizeof(reply.token));
       connection.session = 0;
-      sessions_.Remove((*session)->record.id);
+      sessions_.Remove(record.id);
       return Reply(connection, &reply, sizeof(reply));
     }
     if (!opening.unlatched) (*session)->launched = std::move(opening.launched);
-    journal_.Add((*session)->record);
+    journal_.Add(record);
   }
   return Reply(connection, &reply, sizeof(reply));
 }

@@ -57,6 +57,11 @@ class CookieKernel : public FakeKernel {
   Result<void> BindAny(int fd, const SocketFacts& facts) override {
     return FakeKernel::BindAny(Number(fd), facts);
   }
+  void PushOut(int fd) override { FakeKernel::PushOut(Number(fd)); }
+  void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
+                        uint32_t scope) override {
+    FakeKernel::ConnectDatagrams(Number(fd), facts, remote, scope);
+  }
   void Drain(int fd) override { FakeKernel::Drain(Number(fd)); }
   Result<void> TellMarks(int fd, bool on) override { return FakeKernel::TellMarks(Number(fd), on); }
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,

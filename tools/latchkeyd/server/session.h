@@ -31,11 +31,7 @@ struct Session {
   int connections = 0;                             // attached ones, and the launcher's
   int64_t idle_since = 0;                          // since when it has none; 0 = it has some
   bool checked_in = false;
-  UniqueFd launched;  // pidfd of a program whose shim must check in
-  wire::FenceState fence = wire::FenceState::kUnasked;
-  std::string not_fenced;  // kLacking: why
-  bool by_launcher = false;
-  bool unlatched = false;   // its shim cannot be loaded
+  UniqueFd launched;        // pidfd of a program whose shim must check in
   int64_t check_in_by = 0;  // 0 = not running yet
 };
 

@@ -1,0 +1,45 @@
+# What goes past a preload that is there is stopped by the fence: instructions of its own, io_uring, libc's resolver; in clear
+# it would all be seen.
+set -u
+# shellcheck source=../programs/product.sh
+. "$(dirname "$0")/../programs/product.sh"
+
+start_pair
+capture wire
+mkdir "$LAB/web"
+bg c web env -C "$LAB/web" /usr/bin/python3 -m http.server --bind 0.0.0.0 8080
+wait_listen c 8080
+past() { # past WAY [OPTION]: what the probe says about c's port, which is nobody's with an SA
+  on a latchkey run ${2:+"$2"} -p "$LAB/out.toml" -- past-probe "$1" 10.9.0.3 8080 2>"$LAB/said"
+}
+for way in raw uring; do
+  expect_eq "$way" "$(past "$way")" EPERM
+  expect_eq "$way: nothing is said" "$(cat "$LAB/said")" ""
+done
+expect_eq "nothing was sent" "$(packets wire 'host 10.9.0.3')" 0
+check "it is on record" retry 5 grep -q 'refused: fenced -> 10.9.0.3:8080 (connect refused)' "$LAB/broker-a.log"
+for way in raw uring; do
+  expect_eq "$way, without the fence" "$(past "$way" --no-fence)" connected
+done
+check "it is said that there is none" grep -q 'not fenced: --no-fence' "$LAB/said"
+
+# Names: nobody answers at b; what counts is who is asked.
+echo 'nameserver 10.9.0.2' >"$LAB/resolv.conf"
+echo 'options timeout:1 attempts:1' >>"$LAB/resolv.conf"
+on a mount --bind "$LAB/resolv.conf" /etc/resolv.conf || fail "no resolv.conf of our own"
+printf 'hosts: dns\n' >"$LAB/nsswitch.conf"
+on a mount --bind "$LAB/nsswitch.conf" /etc/nsswitch.conf || fail "no nsswitch.conf of our own"
+policy_header "$LAB/closed.toml" discard
+look_up() { # look_up POLICY: how many packets ask for the name
+  local before
+  before=$(packets wire 'port 53')
+  on a latchkey run -p "$1" -- timeout 10 getent hosts www.example >/dev/null 2>&1
+  echo $(($(packets wire 'port 53') - before))
+}
+expect_eq "nobody is asked for a name" "$(look_up "$LAB/closed.toml")" 0
+check "that is on record" retry 5 grep -q 'refused: fenced -> 10.9.0.2:53 (connect refused' "$LAB/broker-a.log"
+on a latchkey check "$LAB/closed.toml" 2>"$LAB/said" >/dev/null || fail "check refuses it"
+sed -n 's/.*: \(\[\[rule\]\]\) \(name = .*\)/\n\1\n\2/p' "$LAB/said" | sed 's/ \([a-z_]* = \)/\n\1/g' >>"$LAB/closed.toml"
+check "check tells the rule" grep -q '^remote = \["10.9.0.2"\]$' "$LAB/closed.toml"
+check "with it the server is asked" [ "$(look_up "$LAB/closed.toml")" -gt 0 ]
+stop_pair
