@@ -77,7 +77,7 @@ class FakeKeyManager : public KeyManager {
   std::map<uint32_t, Identified> by_spi;
   Identified unknown = Identified::Nobody();
   bool negotiates = false;
-  int asked = 0;  // for SAs, so often
+  int asked = 0;                        // for SAs, so often
   std::map<Address, uint64_t> tickets;  // negotiations under way
   std::map<uint64_t, int> waiting;      // how many wait for each
   uint64_t next_ticket = 1;
