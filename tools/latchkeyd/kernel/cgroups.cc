@@ -1,5 +1,6 @@
 #include "tools/latchkeyd/kernel/cgroups.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mount.h>
@@ -7,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,11 +16,16 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace latchkey::broker {
 namespace {
 
+constexpr std::string_view kName = "latchkey-";
+// From its making until somebody is in it a cgroup is empty for a moment.
+constexpr int64_t kForsakenSeconds = 60;
 constexpr const char* kMounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
 
 std::unexpected<Error> Refused(const std::string& step) {
@@ -120,8 +127,10 @@ Result<std::string> Cgroups::MakeFor(int32_t pid) const {
   uint32_t number = 0;
   if (getrandom(&number, sizeof(number), 0) != sizeof(number)) return Refused("name cgroup");
   char name[32];
-  snprintf(name, sizeof(name), "latchkey-%08x", number);
-  const std::string path = Below(ParentFor(*present), name);
+  snprintf(name, sizeof(name), "%s%08x", kName.data(), number);
+  const std::string parent = ParentFor(*present);
+  RemoveForsaken(parent, kForsakenSeconds);
+  const std::string path = Below(parent, name);
   const auto make = [&] { return mkdirat(root_.get(), path.c_str(), 0755); };
   if (!ChangeFolder(root_.get(), path, make)) return Refused("make cgroup " + path);
   return path;
@@ -146,6 +155,26 @@ Result<void> Cgroups::Move(const std::string& path, int32_t pid) const {
 bool Cgroups::Remove(const std::string& path) const {
   const auto remove = [&] { return unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR); };
   return ChangeFolder(root_.get(), path, remove) || errno == ENOENT;
+}
+
+void Cgroups::RemoveForsaken(const std::string& parent, int64_t seconds) const {
+  UniqueFd fd(openat(root_.get(), OrRoot(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return;
+  DIR* const folder = fdopendir(fd.get());
+  if (folder == nullptr) return;
+  fd.Release();
+  const time_t now = time(nullptr);
+  std::vector<std::string> forsaken;
+  while (const dirent* entry = readdir(folder)) {
+    struct stat status {};
+    if (std::string_view(entry->d_name).starts_with(kName) &&
+        fstatat(dirfd(folder), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        status.st_mtime <= now - seconds) {
+      forsaken.push_back(Below(parent, entry->d_name));
+    }
+  }
+  closedir(folder);
+  for (const std::string& path : forsaken) Remove(path);
 }
 
 }  // namespace latchkey::broker

@@ -23,7 +23,7 @@ class Cgroups {
   static Result<Cgroups> Open();
 
   // Makes an empty cgroup for a process, and returns its path below the root, without a slash at
-  // its beginning.
+  // its beginning. Removes what RemoveForsaken() finds where it makes it.
   Result<std::string> MakeFor(int32_t pid) const;
   // Opens one, as a directory.
   Result<UniqueFd> OpenFolder(const std::string& path) const;
@@ -31,6 +31,9 @@ class Cgroups {
   Result<void> Move(const std::string& path, int32_t pid) const;
   // True when it is gone: there was none, or it was empty.
   bool Remove(const std::string& path) const;
+  // Removes the cgroups in `parent` (empty: the root) that a broker made at least `seconds` ago
+  // and that are empty: those of a broker that was killed have nobody else to do it.
+  void RemoveForsaken(const std::string& parent, int64_t seconds) const;
 
  private:
   explicit Cgroups(UniqueFd root) : root_(std::move(root)) {}

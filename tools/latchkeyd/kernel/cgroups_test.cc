@@ -70,6 +70,35 @@ TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
   CHECK_FALSE(cgroups->Move(third, getpid()));
 }
 
+TEST_CASE("what a broker that was killed left goes, once it is old and empty") {
+  const Result<Cgroups> cgroups = Cgroups::Open();
+  REQUIRE(cgroups);
+  int hold[2];
+  REQUIRE(pipe(hold) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char octet;
+    close(hold[1]);
+    _exit(static_cast<int>(read(hold[0], &octet, 1)));
+  }
+  close(hold[0]);
+  const std::string parent = cgroups->MakeFor(child).value();
+  REQUIRE(cgroups->Move(parent, child));
+  const std::string left = cgroups->MakeFor(child).value();
+  REQUIRE(left.starts_with(parent + "/"));
+  const std::string full = cgroups->MakeFor(child).value();
+  REQUIRE(cgroups->Move(full, child));
+  cgroups->RemoveForsaken(parent, 3600);  // too young
+  CHECK(cgroups->OpenFolder(left));
+  cgroups->RemoveForsaken(parent, 0);
+  CHECK_FALSE(cgroups->OpenFolder(left));
+  CHECK(cgroups->OpenFolder(full));
+  close(hold[1]);
+  waitpid(child, nullptr, 0);
+  CHECK(cgroups->Remove(full));
+  CHECK(cgroups->Remove(parent));
+}
+
 // The broker's capabilities once it serves: the root of the hierarchy has mode 0555.
 int MakeWithFewCapabilities() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
