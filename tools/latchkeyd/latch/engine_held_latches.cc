@@ -156,14 +156,15 @@ void Engine::RestoreBrokenPeers(const Entry& entry) {
   }
 }
 
-// Looks at the peer whose latch this is. False when it is gone.
+// Looks at the peer whose latch this is. False when it is gone: the look itself may have ended it.
 bool Engine::LookAtPeerOf(const Entry& latch) {
+  const uint64_t id = latch.latch.id;
   Entry* entry = database_.Find(latch.latch.listener);
   if (entry == nullptr || !entry->held) return false;
   for (auto& [remote, peer] : entry->held->peers) {
-    if (peer.latch != latch.latch.id) continue;
+    if (peer.latch != id) continue;
     RefreshPeer(*entry, remote, peer);
-    return true;
+    return peer.latch == id;
   }
   return false;
 }

@@ -296,5 +296,17 @@ TEST_CASE(
   CHECK(broker.engine->database().entries().empty());
 }
 
+TEST_CASE("A peer that has ended, but was not looked at since, can be neither broken nor resumed") {
+  const bool resumes = GENERATE(false, true);
+  BrokenPeer broker(ServerPolicy());
+  if (!resumes) REQUIRE(broker.engine->AdminResume(broker.id) == Reason::kNone);
+  broker.Unkeyed(broker.bob);
+  broker.kernel.now += kPeerMs;
+  CHECK((resumes ? broker.engine->AdminResume(broker.id) : broker.engine->AdminBreak(broker.id)) ==
+        Reason::kBadRequest);
+  CHECK(broker.OfPeer() == nullptr);
+  CHECK(broker.Left().latches[0].broken_peers.empty());
+}
+
 }  // namespace
 }  // namespace latchkey::broker
