@@ -43,6 +43,9 @@ Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error
   if (entry.policy != client.policy) {
     return Refuse(client, flow, Reason::kUnsupported, "another session's rules hold the socket");
   }
+  if (entry.held->regions.empty()) {  // AdoptHeld: blocked, and no asking gives it back
+    return Refuse(client, flow, Reason::kSuspectGap, "the socket could not be held anew");
+  }
   flow.local = entry.latch.flow.local;
   if (flow.local.address.IsAny()) {
     flow.local.address = kernel_.SourceAddress(request.remote.address, request.scope)

@@ -89,6 +89,8 @@ void Engine::JudgePeer(const Entry& entry, const SocketAddress& remote, HeldPeer
   if (peer.identity && latch != nullptr && latch->admin_broken) {
     look.why.reason = Reason::kAdmin;
     look.why.value = "its latch was broken by the administrator";
+  } else if (entry.held->regions.empty()) {  // AdoptHeld: its socket is blocked
+    look.why = Error{"serve peer", "its socket could not be held anew", Reason::kSuspectGap};
   }
   if (look.why.reason != Reason::kNone) return;
   const bool another = std::ranges::any_of(

@@ -151,8 +151,9 @@ TEST_CASE("What a clean stop cannot block by a socket's own policy the standing 
 }
 
 struct BrokenPeer : HoldBroker {
-  explicit BrokenPeer(std::shared_ptr<const policy::Policy> policy, uint16_t port = 53)
-      : HoldBroker(std::move(policy)), bob(Keyed(7, "bob", "10.9.0.2")), fd(Held(port)) {
+  explicit BrokenPeer(std::shared_ptr<const policy::Policy> policy, uint16_t port = 53,
+                      const std::string& address = "0.0.0.0")
+      : HoldBroker(std::move(policy)), bob(Keyed(7, "bob", "10.9.0.2")), fd(Held(port, address)) {
     (void)Peer(fd);
     id = OfPeer()->latch.id;
     const int moves = observer.moves;
@@ -291,9 +292,31 @@ TEST_CASE(
   CHECK(broker.SocketOf(broker.fd).policy->kind == SocketPolicy::Kind::kBlock);
   CHECK(broker.kernel.admissions.empty());
   CHECK(broker.LatchOf(broker.id).reason == Reason::kAdmin);
+  REQUIRE(broker.engine->AdminResume(broker.id) == Reason::kNone);
+  CHECK(broker.LatchOf(broker.id).reason == Reason::kSuspectGap);
+  CHECK_FALSE(broker.TakesIn(broker.fd, "10.9.0.2", 53, &broker.bob[1]));
+  CHECK(broker.SendsNothing(broker.fd, "10.9.0.2", 53));
   broker.CloseSocket(broker.fd);
   broker.Pass(broker.options.reap_ms);
   CHECK(broker.engine->database().entries().empty());
+}
+
+TEST_CASE("Whom the program of such a socket asks about moves as little, in clear or not") {
+  const std::string address = GENERATE("0.0.0.0", "::");
+  BrokenPeer broker(ClientPolicy(), 40'000, address);
+  Legacy left = broker.Left();
+  left.incomplete = true;
+  left.latches[0].broken_peers.clear();
+  left.suspects = {left.latches[0].latch.id};
+  broker.Restart(std::move(left));
+  REQUIRE(broker.started);
+  CHECK(broker.Peer(broker.fd).reason == Reason::kSuspectGap);
+  CHECK(broker.Peer(broker.fd, "10.9.0.3", 123).reason == Reason::kSuspectGap);
+  CHECK_FALSE(broker.TakesIn(broker.fd, "10.9.0.2", 53, &broker.bob[1]));
+  CHECK_FALSE(broker.TakesIn(broker.fd, "10.9.0.3", 123));
+  CHECK(broker.SendsNothing(broker.fd, "10.9.0.2", 53));
+  CHECK(broker.SendsNothing(broker.fd, "10.9.0.3", 123));
+  CHECK(broker.OfPeer() == nullptr);
 }
 
 TEST_CASE("A peer that has ended, but was not looked at since, can be neither broken nor resumed") {
