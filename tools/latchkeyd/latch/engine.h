@@ -277,6 +277,7 @@ class Engine {
   Result<void> OpenFilter(bool was_held, int fd, const SocketFacts& facts);
   Answer Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
               const Error& why);
+  void Cease(Entry& entry, const Error& why);
   void AdoptHeld(Entry& entry, bool suspect);
   void Replan(Entry& entry);
   void Shut(Entry& entry);
@@ -314,7 +315,7 @@ class Engine {
   bool LookAtPeerOf(const Entry& latch);
   void NoteAdminBreak(const Entry& latch, bool broken);
   void BindBrokenPeers(Entry& entry);
-  void RestoreBrokenPeers(const Entry& entry);
+  void RestoreBrokenPeers(Entry& entry);
   void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
                const std::set<DatagramAdmission>& admissions);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);

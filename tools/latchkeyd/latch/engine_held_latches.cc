@@ -129,7 +129,8 @@ void Engine::BindBrokenPeers(Entry& entry) {
   }
 }
 
-void Engine::RestoreBrokenPeers(const Entry& entry) {
+// Where one cannot be, the peer would be served: then nothing of the socket moves.
+void Engine::RestoreBrokenPeers(Entry& entry) {
   for (const auto& [remote, latch] : entry.broken_peers) {
     Entry made = PeerEntry(entry);
     const auto& rules = entry.policy->rules;
@@ -151,7 +152,9 @@ void Engine::RestoreBrokenPeers(const Entry& entry) {
     made.broken_since = kernel_.NowMs();
     made.admin_broken = true;
     if (database_.Restore(std::move(made)) == nullptr) {
-      observer_.OnWarning("the latch of a peer could not be taken over");
+      entry.held->peers.at(remote).latch = 0;  // that id is another's
+      Cease(entry, Error{"hold socket", "the latch of a peer that was broken is another's",
+                         Reason::kSuspectGap});
     }
   }
 }

@@ -189,6 +189,22 @@ void Engine::Shut(Entry& entry) {
   LetGoOfPeers(entry);
 }
 
+// From now on nothing of it moves, as long as it lives. That it has no regions says so: a plan has
+// always some.
+void Engine::Cease(Entry& entry, const Error& why) {
+  observer_.OnWarning("an unconnected UDP socket is held no more, and nothing moves: " +
+                      why.ToString());
+  if (const std::optional<int> fd = kernel_.Borrow(entry.hint)) {
+    if (const Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
+      Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
+    }
+    kernel_.GiveBack(*fd);
+  }
+  kernel_.ForgetDatagrams(entry.hint.cookie);
+  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
+  entry.held->regions.clear();
+}
+
 // One that a broker before us held. It takes in nothing until it is held anew; of a `suspect` one
 // the administrator may have broken peers that we do not know.
 void Engine::AdoptHeld(Entry& entry, bool suspect) {
@@ -207,17 +223,11 @@ void Engine::AdoptHeld(Entry& entry, bool suspect) {
       if (suspect) plan = Fail(Reason::kSuspectGap, "hold socket", "its record is garbled");
       done = plan ? HoldSocket(entry, *fd, *facts, *plan)
                   : Result<void>(std::unexpected(plan.error()));
-      if (!done) Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
     }
     kernel_.GiveBack(*fd);
   }
   entry.held->adopted_at = kernel_.NowMs();
-  if (done) return;
-  observer_.OnWarning("an unconnected UDP socket is held no more, and nothing moves: " +
-                      done.error().ToString());
-  kernel_.ForgetDatagrams(entry.hint.cookie);
-  for (const Guard& guard : std::exchange(entry.guards, {})) guards_.Drop(guard);
-  entry.held->regions.clear();
+  if (!done) Cease(entry, done.error());
 }
 
 }  // namespace latchkey::broker

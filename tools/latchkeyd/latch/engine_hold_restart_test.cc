@@ -319,6 +319,29 @@ TEST_CASE("Whom the program of such a socket asks about moves as little, in clea
   CHECK(broker.OfPeer() == nullptr);
 }
 
+TEST_CASE("A held socket moves nothing where the latch of a broken peer cannot be taken over") {
+  BrokenPeer broker(ServerPolicy());
+  const int other = broker.Held(54);
+  Legacy left = broker.Left();
+  REQUIRE(left.latches.size() == 2);
+  // As if its id were another's: that of a later socket, which is taken over first.
+  left.latches[0].broken_peers.begin()->second.id = left.latches[1].latch.id;
+  const uint64_t id = left.latches[1].latch.id;
+  broker.Restart(std::move(left));
+  REQUIRE(broker.started);
+  CHECK(broker.StateOf(id) == State::kListener);
+  CHECK(broker.TakesIn(other, "10.9.0.2", 1, &broker.bob[1]));
+  CHECK(broker.SocketOf(broker.fd).policy->kind == SocketPolicy::Kind::kBlock);
+  CHECK_FALSE(broker.TakesIn(broker.fd, "10.9.0.2", 53, &broker.bob[1]));
+  CHECK(broker.SendsNothing(broker.fd, "10.9.0.2", 53));
+  CHECK(broker.Peer(broker.fd).reason == Reason::kSuspectGap);
+  broker.Pass(broker.options.reap_ms);
+  broker.CloseSocket(broker.fd);
+  broker.Pass(broker.options.reap_ms);
+  CHECK(broker.StateOf(id) == State::kListener);  // which is no peer of the other
+  CHECK(broker.kernel.borrowed == 0);
+}
+
 TEST_CASE("A peer that has ended, but was not looked at since, can be neither broken nor resumed") {
   const bool resumes = GENERATE(false, true);
   BrokenPeer broker(ServerPolicy());
