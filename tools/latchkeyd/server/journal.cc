@@ -232,6 +232,9 @@ void Apply(const Json& line, JournalState& state) {
     Entry entry = EntryFrom(what);
     const uint64_t id = entry.latch.id;
     state.last_id = std::max(state.last_id, id);
+    for (const auto& [remote, peer] : entry.broken_peers) {
+      state.last_id = std::max(state.last_id, peer.id);
+    }
     state.suspects.erase(id);
     if (what.contains("wish")) state.held[id] = StringFrom(what.at("wish"));
     state.latches[id] = std::move(entry);

@@ -58,6 +58,8 @@ TEST_CASE("The greatest id is kept, whatever became of its latch") {
   state.latches.clear();
   REQUIRE(journal->Compact(state));
   CHECK(ReadJournal(directory.Text()).last_id == 9);
+  // A broken peer's is written down in its socket's line alone, and comes after that one's.
+  CHECK(ReadJournal(JournalLine(MakeHeld(20))).last_id == 21);
 }
 
 TEST_CASE("A listener has neither remote end nor identity") {
