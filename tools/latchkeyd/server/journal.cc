@@ -204,7 +204,11 @@ SessionRecord SessionFrom(const Json& json) {
   session.policy_text = StringFrom(json.at("text"));
   session.signature = StringFrom(json.at("signature"));
   session.has_policy = json.at("has_policy").get<bool>();
-  if (!json.contains("fence")) return session;  // of a broker that had none
+  if (!json.contains("fence")) {  // nor who launched it is known
+    session.fence = wire::FenceState::kLacking;
+    session.not_fenced = "the broker that began it had no fences";
+    return session;
+  }
   session.by_launcher = json.at("launched").get<bool>();
   session.unlatched = json.at("unlatched").get<bool>();
   const auto fence = NumberFrom<uint8_t>(json.at("fence"));

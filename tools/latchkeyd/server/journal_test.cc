@@ -62,6 +62,19 @@ TEST_CASE("The greatest id is kept, whatever became of its latch") {
   CHECK(ReadJournal(JournalLine(MakeHeld(20))).last_id == 21);
 }
 
+TEST_CASE("A session of a broker that had no fences lacks one for that reason") {
+  std::string line = JournalLine(MakeSession(3));
+  const size_t from = line.find(",\"launched\"");
+  const size_t to = line.rfind("}}");
+  REQUIRE(from < to);
+  line.erase(from, to - from);
+  const JournalState state = ReadJournal(line);
+  REQUIRE(state.sessions.contains(3));
+  const SessionRecord& session = state.sessions.at(3);
+  CHECK(session.fence == wire::FenceState::kLacking);
+  CHECK(session.not_fenced == "the broker that began it had no fences");
+}
+
 TEST_CASE("A listener has neither remote end nor identity") {
   Entry entry;
   entry.latch.id = 1;
