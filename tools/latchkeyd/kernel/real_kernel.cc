@@ -180,25 +180,32 @@ Result<void> RealKernel::RenewGuard(const Guard& from, const Guard& to) {
 
 void RealKernel::DropLarval(const Address& local, const Address& remote, SaProtocol protocol,
                             uint32_t reqid, uint32_t mark) {
-  if (local.family != remote.family || local.family == Family::kNone) return;
+  Sa larval;
+  larval.key = {remote, 0, protocol};
+  larval.source = local;
+  larval.reqid = reqid;
+  larval.mark = mark;
+  larval.protection.mode = Mode::kTransport;
+  DropLarval(larval);
+}
+
+void RealKernel::DropLarval(const Sa& larval) {
+  if (larval.key.spi != 0) {
+    static_cast<void>(xfrm_.Request(BuildDeleteSa(larval.key, larval.mark)));
+    return;
+  }
+  const Address& remote = larval.key.destination;
+  if (larval.source.family != remote.family || remote.family == Family::kNone) return;
   // What has no SPI cannot be named: it is given one (and made, if it is not there), then deleted.
   std::optional<Sa> found;
-  auto done = xfrm_.Get(BuildAllocSpi(local, remote, protocol, reqid, mark),
+  auto done = xfrm_.Get(BuildAllocSpi(larval.source, remote, larval.key.protocol,
+                                      larval.protection.mode, larval.reqid, larval.mark),
                         [&](std::span<const uint8_t> message) {
                           found = ParseSa(message);
                           return found.has_value();
                         });
-  if (!done || !found || found->reqid != reqid || !found->larval) return;
-  static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key, mark)));
-}
-
-void RealKernel::DropLarval(const Sa& larval) {
-  if (larval.key.spi == 0) {
-    DropLarval(larval.source, larval.key.destination, larval.key.protocol, larval.reqid,
-               larval.mark);
-    return;
-  }
-  static_cast<void>(xfrm_.Request(BuildDeleteSa(larval.key, larval.mark)));
+  if (!done || !found || found->reqid != larval.reqid || !found->larval) return;
+  static_cast<void>(xfrm_.Request(BuildDeleteSa(found->key, larval.mark)));
 }
 
 Result<void> RealKernel::BanFragments(const std::vector<FragmentBan>& bans) {

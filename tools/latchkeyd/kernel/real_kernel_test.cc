@@ -212,9 +212,10 @@ TEST_CASE("An empty SAD can be dumped") {
 
 // Has the kernel make an SA that has no keys yet, with this SPI. Where another has that already,
 // ours is left without one, as the kernel makes them by itself for want of an SA.
-void Begin(uint32_t reqid, uint32_t mark, uint32_t spi) {
-  std::vector<uint8_t> message = BuildAllocSpi(
-      *Address::Parse("10.9.0.1"), *Address::Parse("10.9.0.2"), SaProtocol::kEsp, reqid, mark);
+void Begin(uint32_t reqid, uint32_t mark, uint32_t spi, Mode mode = Mode::kTransport) {
+  std::vector<uint8_t> message =
+      BuildAllocSpi(*Address::Parse("10.9.0.1"), *Address::Parse("10.9.0.2"), SaProtocol::kEsp,
+                    mode, reqid, mark);
   xfrm_userspi_info asked;
   std::memcpy(&asked, message.data() + NLMSG_HDRLEN, sizeof(asked));
   asked.min = asked.max = spi;
@@ -230,15 +231,16 @@ TEST_CASE("An SA that was only begun is dropped as a dump shows it, with an SPI 
   Begin(7, kMark, 0x2000);
   Begin(8, kMark, 0x2000);
   Begin(9, 0, 0x2000);
+  Begin(10, kMark, 0x2000, Mode::kTunnel);
   Result<std::vector<Sa>> sad = kernel->DumpSad();
   REQUIRE(sad);
-  REQUIRE(sad->size() == 3);
+  REQUIRE(sad->size() == 4);
   for (const Sa& begun : *sad) {
     CHECK(begun.larval);
     CHECK(begun.mark == (begun.reqid == 9 ? 0 : kMark));
     CHECK(begun.mark_mask == begun.mark);
     if (begun.reqid == 7) CHECK(begun.key.spi == 0x2000);
-    if (begun.reqid == 8) CHECK(begun.key.spi == 0);
+    if (begun.reqid == 8 || begun.reqid == 10) CHECK(begun.key.spi == 0);
     if (begun.mark == kMark) kernel->DropLarval(begun);
   }
   sad = kernel->DumpSad();

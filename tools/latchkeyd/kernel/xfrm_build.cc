@@ -189,14 +189,14 @@ Result<Octets> BuildAddGuard(const Guard& guard) {
   return BuildPutGuard(XFRM_MSG_NEWPOLICY, guard);
 }
 
-Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
+Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol, Mode mode,
                      uint32_t reqid, uint32_t mark) {
   xfrm_userspi_info asked{};
   asked.info.family = ToAf(remote.family);
   asked.info.saddr = ToXfrm(local);
   asked.info.id.daddr = ToXfrm(remote);
   asked.info.id.proto = static_cast<uint8_t>(protocol);
-  asked.info.mode = XFRM_MODE_TRANSPORT;
+  asked.info.mode = mode == Mode::kTunnel ? XFRM_MODE_TUNNEL : XFRM_MODE_TRANSPORT;
   asked.info.reqid = reqid;
   asked.min = kLowestSpi;
   asked.max = kHighestSpi;

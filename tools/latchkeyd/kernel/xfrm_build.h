@@ -29,9 +29,9 @@ Result<Octets> BuildDeleteGuard(const Guard& guard);
 Result<Octets> BuildRenewGuard(const Guard& from, const Guard& to);
 
 // Returns the ALLOCSPI request for the SA that is being negotiated from `local` to `remote` under
-// `reqid`; the kernel answers with it, now with an SPI. And the DELSA request for an SA. What a
-// marked entry asked for bears its mark, and is found by it alone.
-Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol,
+// `reqid`, in transport mode or tunnel mode; the kernel answers with it, now with an SPI. And the
+// DELSA request for an SA. What a marked entry asked for bears its mark, and is found by it alone.
+Octets BuildAllocSpi(const Address& local, const Address& remote, SaProtocol protocol, Mode mode,
                      uint32_t reqid, uint32_t mark);
 Octets BuildDeleteSa(const SaKey& key, uint32_t mark);
 

@@ -74,7 +74,13 @@ TEST_CASE("What a marked entry asked for is named by its mark") {
     CHECK(mark.m == mark.v);
     return mark.v;
   };
-  CHECK(mark_of(BuildAllocSpi(local, remote, SaProtocol::kEsp, 7, 0x80000000)) == 0x80000000);
+  for (const Mode mode : {Mode::kTransport, Mode::kTunnel}) {
+    const Octets begun = BuildAllocSpi(local, remote, SaProtocol::kEsp, mode, 7, 0x80000000);
+    CHECK(mark_of(begun) == 0x80000000);
+    xfrm_userspi_info asked{};
+    std::memcpy(&asked, begun.data() + sizeof(nlmsghdr), sizeof(asked));
+    CHECK(asked.info.mode == (mode == Mode::kTunnel ? XFRM_MODE_TUNNEL : XFRM_MODE_TRANSPORT));
+  }
   CHECK(mark_of(BuildDeleteSa(key, 0x80000000)) == 0x80000000);
   CHECK(BuildDeleteSa(key, 0).size() == sizeof(nlmsghdr) + sizeof(xfrm_usersa_id));
 }
