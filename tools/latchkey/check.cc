@@ -1,6 +1,7 @@
 #include <string>
 
 #include "policy/lint.h"
+#include "policy/system_policy.h"
 #include "tools/latchkey/check_grants.h"
 #include "tools/latchkey/name_servers.h"
 #include "tools/latchkey/policy_file.h"
@@ -15,8 +16,9 @@ void Warn(const PolicyFile& file, const CheckOptions& options) {
     warning.text = "warning: " + warning.text;
     Report({kExitYes, warning.ToString()});
   }
-  const std::string hint = NameServerHint(
-      FencedOff(ReadNameServers(options.resolv_conf), file.policy, policy::SystemPolicy()));
+  const policy::SystemPolicy system = ReadSystem(options.system).value_or(policy::SystemPolicy());
+  const std::string hint =
+      NameServerHint(FencedOff(ReadNameServers(options.resolv_conf), file.policy, system));
   if (!hint.empty()) Report({kExitYes, file.name + ": warning: " + hint});
 }
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
-#include <optional>
+#include <utility>
 
 #include "policy/signature.h"
 #include "policy/system_parse.h"
@@ -66,13 +66,19 @@ bool UsersMayBypass(const SystemPolicy& system, const std::vector<std::string>& 
 
 }  // namespace
 
+std::optional<SystemPolicy> ReadSystem(const std::string& name) {
+  const auto text = ReadFile(name);
+  if (!text) return std::nullopt;
+  auto parsed = policy::ParseSystem(*text, name);
+  if (!parsed) return std::nullopt;
+  return std::move(*parsed);
+}
+
 policy::LintFacts FactsOf(const PolicyFile& file, const std::string& system) {
   policy::LintFacts facts;
   facts.is_signed = static_cast<bool>(file.signature);
   facts.system = system;
-  const auto text = ReadFile(system);
-  if (!text) return facts;
-  const auto parsed = policy::ParseSystem(*text, system);
+  const auto parsed = ReadSystem(system);
   if (!parsed) return facts;
   facts.may_bypass = SignerMayBypass(*parsed, file) || UsersMayBypass(*parsed, file.policy.users);
   return facts;

@@ -161,6 +161,11 @@ class Checking(Base):
         policy = self.write("p.toml", GOOD.replace("[[rule]]", told + "[[rule]]"), 0o644)
         result = self.call("check", "--resolv-conf", servers, policy)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
+        # But for a system that protects them.
+        protects = 'latchkey = 1\n[[rule]]\nname = "floor"\naction = "protect"\nremote = ["192.0.2.0/24"]\n'
+        system = self.write("system.toml", protects, 0o644)
+        result = self.call("check", "--system", system, "--resolv-conf", servers, policy)
+        self.assertIn(policy + ": warning: behind the fence ", result.stderr)
 
     def test_every_error_of_a_file(self):
         policy = self.write("p.toml", GOOD.replace('"out"', '"up"').replace("[80]", "[0]"), 0o644)
