@@ -229,6 +229,18 @@ bool RulesIncoming(const Policy& policy) {
   });
 }
 
+bool RulesConnections(const Policy& policy, const SystemPolicy& file) {
+  const auto leaves = [](Action action) {
+    return action == Action::kBypass || action == Action::kSystem;
+  };
+  const auto speaks = [&leaves](const Rule& rule) {
+    return rule.direction != Direction::kOut && !leaves(rule.action) &&
+           (rule.protocol == 0 || rule.protocol == kProtocolTcp);
+  };
+  return !leaves(policy.otherwise) || std::ranges::any_of(policy.rules, speaks) ||
+         std::ranges::any_of(file.rules, speaks);
+}
+
 void CompileInto(const Policy& policy, const System* system, wire::Page& page) {
   const uint32_t generation = page.generation.load(std::memory_order_relaxed);
   page.flags.fetch_or(wire::kPageDatagramRules | wire::kPageHold);

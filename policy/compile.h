@@ -24,6 +24,10 @@ bool HoldsIncoming(const Policy& policy);
 // True when a rule stands in the way of some of them, whatever the default does with the rest.
 bool RulesIncoming(const Policy& policy);
 
+// True when something is to be decided about TCP connections that come in, by a rule of either or
+// the default. What the SPD asks of them it sees to itself.
+bool RulesConnections(const Policy& policy, const SystemPolicy& file);
+
 }  // namespace latchkey::policy
 
 #endif  // POLICY_COMPILE_H_

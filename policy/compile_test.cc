@@ -319,5 +319,33 @@ TEST_CASE("That a rule holds datagrams that come in is said in one word") {
   CHECK((page.flags.load() & wire::kPageHold) == 0);
 }
 
+TEST_CASE("Connections that come in are decided where a rule or the default speaks of them") {
+  Policy policy;
+  SystemPolicy file;
+  CHECK_FALSE(RulesConnections(policy, file));
+  for (const Action action : {Action::kProtect, Action::kProtectOrBypass, Action::kDiscard,
+                              Action::kBypass, Action::kSystem}) {
+    const bool decides = action != Action::kBypass && action != Action::kSystem;
+    CAPTURE(static_cast<int>(action));
+    Rule rule = Make(action);
+    for (const Direction direction : {Direction::kIn, Direction::kOut, Direction::kBoth}) {
+      for (const uint8_t protocol : {uint8_t{0}, kProtocolTcp, kProtocolUdp}) {
+        rule.direction = direction;
+        rule.protocol = protocol;
+        const bool speaks = direction != Direction::kOut && protocol != kProtocolUdp;
+        policy.rules = {rule};
+        CHECK(RulesConnections(policy, file) == (decides && speaks));
+        policy.rules.clear();
+        file.rules = {rule};
+        CHECK(RulesConnections(policy, file) == (decides && speaks));
+        file.rules.clear();
+      }
+    }
+    policy.otherwise = action;
+    CHECK(RulesConnections(policy, file) == decides);
+    policy.otherwise = Action::kSystem;
+  }
+}
+
 }  // namespace
 }  // namespace latchkey::policy

@@ -90,7 +90,7 @@ void UseRules(Fence& fence) {
   wire::PageRule& last = page->rules[kRules - 1];
   last.settle = wire::Settle::kBypass;
   last.remote[0] = 127;
-  Check(fence.SetRules(kFence, *page, false).has_value(), "no rules");
+  Check(fence.SetRules(kFence, *page, {}).has_value(), "no rules");
 }
 
 int Main() {

@@ -40,6 +40,17 @@ wait_listen b 8081
 refuses_clear c 10.9.0.2 8081
 end server
 
+# One of which no rule says who may come is reached, also once the SPD has entries for others.
+bg b open latchkey run -- env -C "$LAB/web" /usr/bin/python3 -m http.server --bind 0.0.0.0 8082
+wait_listen b 8082
+from_b() { on c busybox wget -q -O - http://10.9.0.2:8082/page; }
+expect_eq "a server without rules" "$(from_b)" canary-fence
+on b ip xfrm policy add dir in src 10.9.0.77 dst 10.9.0.2 tmpl proto esp reqid 77 mode transport
+check "the broker has seen the entry" retry 5 grep -q 10.9.0.77 <(on b latchkey list --spd)
+expect_eq "beside an entry for others" "$(from_b)" canary-fence
+on b ip xfrm policy delete dir in src 10.9.0.77 dst 10.9.0.2
+end open
+
 # Killed, and back: the fence stands.
 mkfifo "$LAB/go"
 # shellcheck disable=SC2016

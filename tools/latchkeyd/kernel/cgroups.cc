@@ -79,6 +79,12 @@ bool ChangeFolder(int root, const std::string& path, const Change& change) {
   return done;
 }
 
+// As MakeFor() names them.
+bool IsOurs(std::string_view name) {
+  return name.size() == kName.size() + 8 && name.starts_with(kName) &&
+         name.find_first_not_of("0123456789abcdef", kName.size()) == std::string_view::npos;
+}
+
 const char* OrRoot(const std::string& path) { return path.empty() ? "." : path.c_str(); }
 
 }  // namespace
@@ -133,6 +139,12 @@ Result<std::string> Cgroups::MakeFor(int32_t pid) const {
   const std::string path = Below(parent, name);
   const auto make = [&] { return mkdirat(root_.get(), path.c_str(), 0755); };
   if (!ChangeFolder(root_.get(), path, make)) return Refused("make cgroup " + path);
+  // Whatever our umask: programs look at what is about them there.
+  if (fchmodat(root_.get(), path.c_str(), 0755, 0) != 0) {
+    const Error error{"make cgroup " + path, std::strerror(errno), Reason::kKernelRefused};
+    Remove(path);
+    return std::unexpected(error);
+  }
   return path;
 }
 
@@ -167,7 +179,7 @@ void Cgroups::RemoveForsaken(const std::string& parent, int64_t seconds) const {
   std::vector<std::string> forsaken;
   while (const dirent* entry = readdir(folder)) {
     struct stat status {};
-    if (std::string_view(entry->d_name).starts_with(kName) &&
+    if (IsOurs(entry->d_name) &&
         fstatat(dirfd(folder), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
         status.st_mtime <= now - seconds) {
       forsaken.push_back(Below(parent, entry->d_name));

@@ -219,16 +219,17 @@ Result<void> Fence::Enclose(uint64_t id, int32_t pid) {
   return {};
 }
 
-Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, bool incoming) {
+Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, FenceIncoming incoming) {
   if (!object_) return std::unexpected(object_.error());
   const auto policy = std::make_unique<latchkey_fence_policy>();
   const uint32_t flags = page.flags.load(std::memory_order_relaxed);
   if ((flags & wire::kPageNoRules) != 0) policy->flags |= LATCHKEY_FENCE_OPEN;
   if ((flags & wire::kPageDenyDatagrams) != 0) policy->flags |= LATCHKEY_FENCE_DENY;
-  if (incoming) policy->flags |= LATCHKEY_FENCE_INCOMING;
+  if (incoming.datagrams) policy->flags |= LATCHKEY_FENCE_INCOMING;
+  if (!incoming.connections) policy->flags |= LATCHKEY_FENCE_LISTEN;
   policy->otherwise = static_cast<uint32_t>(page.otherwise);
   policy->count = std::min<uint32_t>(page.rule_count, wire::kPageRules);
-  bool bypasses = page.otherwise == wire::Settle::kBypass && !incoming;
+  bool bypasses = page.otherwise == wire::Settle::kBypass && !incoming.datagrams;
   for (uint32_t i = 0; i < policy->count; ++i) {
     policy->rules[i] = RuleOf(page.rules[i]);
     bypasses = bypasses && page.rules[i].settle == wire::Settle::kBypass;

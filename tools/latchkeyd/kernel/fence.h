@@ -34,7 +34,7 @@ class Fence : public FencePort {
   std::string Complaint() const;
 
   Result<void> Enclose(uint64_t id, int32_t pid) override;
-  Result<void> SetRules(uint64_t id, const wire::Page& page, bool incoming) override;
+  Result<void> SetRules(uint64_t id, const wire::Page& page, FenceIncoming incoming) override;
   Result<void> Decide(int fd, const FenceDecision& decision) override;
   void Forget(int fd) override;
   std::vector<uint64_t> Fences() const override;

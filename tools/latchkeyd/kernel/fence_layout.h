@@ -66,6 +66,7 @@ enum {
   LATCHKEY_FENCE_DENY = 2,      // what no rule covers is discarded
   LATCHKEY_FENCE_INCOMING = 4,  // a rule is about datagrams that come in
   LATCHKEY_FENCE_BYPASS = 8,    // no rule does anything but bypass
+  LATCHKEY_FENCE_LISTEN = 16,   // no rule is about connections that come in
 };
 
 // By fence. One without a policy lets nothing pass that is not decided.

@@ -133,8 +133,8 @@ static __noinline bool is_free(__u64 fence, struct question* asked) {
   struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
   if (policy == NULL) return false;
   if ((policy->flags & LATCHKEY_FENCE_OPEN) != 0) return true;
-  // The rules are about what is begun here; who listens is always asked about.
-  if (asked->listens) return false;
+  // The rules are about what is begun here. Where none is about who comes, nobody needs to ask.
+  if (asked->listens) return (policy->flags & LATCHKEY_FENCE_LISTEN) != 0;
   // Who is told of what comes in decides about it; it may be another's than the sender's rule says.
   const bool untold = asked->loose && !asked->clear;
   if (untold && asked->incoming && (policy->flags & LATCHKEY_FENCE_INCOMING) != 0) return false;
@@ -179,9 +179,14 @@ static __always_inline int judge_connect(struct bpf_sock* sk, struct question* a
        (decision->kind == LATCHKEY_DECIDED_FLOW && is_same(&decision->place, &asked->place)))) {
     return PASS;
   }
-  if (!is_free(fence, asked)) return stop(fence, LATCHKEY_STOPPED_CONNECT, asked);
-  note(sk, decision, LATCHKEY_DECIDED_FLOW, &asked->place);
-  return PASS;
+  if (is_free(fence, asked)) {
+    note(sk, decision, LATCHKEY_DECIDED_FLOW, &asked->place);
+    return PASS;
+  }
+  // A UDP socket's sends nothing, and what follows is judged: libc connects ones that it never
+  // sends with, to put addresses in order.
+  if (asked->protocol == IPPROTO_UDP) return PASS;
+  return stop(fence, LATCHKEY_STOPPED_CONNECT, asked);
 }
 
 static __always_inline int judge_send(struct bpf_sock* sk, struct question* asked) {
@@ -358,7 +363,11 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
     if (is_same(&decision->place, &asked.place)) return PASS;
     asked.clear = decision->kind == LATCHKEY_DECIDED_CLEAR;
   }
-  if (is_free(fence, &asked)) return PASS;
+  if (is_free(fence, &asked)) {
+    // Its children are taken for what it is, whatever becomes of the rules.
+    if (asked.listens && incoming) note(sk, decision, LATCHKEY_DECIDED_PASSIVE, &asked.place);
+    return PASS;
+  }
   return stop(fence, incoming ? LATCHKEY_STOPPED_IN : LATCHKEY_STOPPED_OUT, &asked);
 }
 

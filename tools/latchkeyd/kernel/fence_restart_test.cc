@@ -66,7 +66,7 @@ TEST_CASE_METHOD(Pins,
   REQUIRE(fence->Lacking().empty());
   REQUIRE(fence->Complaint().empty());
   REQUIRE(fence->Enclose(kFence, program.pid()));
-  REQUIRE(fence->SetRules(kFence, *page, false));
+  REQUIRE(fence->SetRules(kFence, *page, {}));
   const UniqueFd decided = program.Socket(AF_INET, SOCK_STREAM);
   REQUIRE(fence->Decide(decided.get(),
                         {FenceDecision::Kind::kFlow, {Address::Parse("127.0.0.1").value(), port}}));
@@ -88,7 +88,7 @@ TEST_CASE_METHOD(Pins,
                         {FenceDecision::Kind::kFlow, {Address::Parse("127.0.0.1").value(), port}}));
   CHECK(Connect(later, port) == 0);
   page->otherwise = Settle::kBypass;
-  REQUIRE(fence->SetRules(kFence, *page, false));
+  REQUIRE(fence->SetRules(kFence, *page, {}));
   CHECK(Connect(program.Socket(AF_INET, SOCK_STREAM), port) == 0);
 
   CHECK_FALSE(fence->Release(kFence));

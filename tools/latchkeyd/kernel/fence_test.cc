@@ -35,7 +35,7 @@ struct Fixture {
   Fence fence{""};
   FencedProgram program;
   std::unique_ptr<wire::Page> page = std::make_unique<wire::Page>();
-  bool incoming = false;
+  FenceIncoming incoming;
 
   // The rest is protected, so undecided.
   Fixture() {
@@ -158,7 +158,11 @@ TEST_CASE_METHOD(Fixture, "what the rules bypass passes, first match first") {
   const UniqueFd passed = Tcp();
   REQUIRE(ConnectTo(passed.get(), "127.0.0.2", port) == 0);
   CHECK(ConnectTo(Tcp().get(), "127.0.0.8", port) == EPERM);
-  CHECK(ConnectTo(Udp().get(), "127.0.0.2", port) == EPERM);
+  const UniqueFd datagrams = Udp();
+  CHECK(ConnectTo(datagrams.get(), "127.0.0.2", port) == 0);  // sends nothing yet
+  CHECK(send(datagrams.get(), "x", 1, 0) == -1);
+  CHECK(errno == EPERM);
+  CHECK(Stopped(FenceStop::Kind::kOut) == 1);
   CHECK(ConnectTo(Tcp(AF_INET6).get(), "::ffff:127.0.0.2", port, true) == 0);
   CHECK(ConnectTo(Tcp(AF_INET6).get(), "::1", port, true) == 0);
   CHECK(ConnectTo(Tcp().get(), "127.0.0.2", static_cast<uint16_t>(port + 1)) == EPERM);
@@ -214,9 +218,27 @@ TEST_CASE_METHOD(Fixture, "a decided socket reaches its place and no other") {
   CHECK(ConnectTo(forgotten.get(), "127.0.0.2", port) == EPERM);
 }
 
-TEST_CASE_METHOD(Fixture, "nobody reaches a listener before it is decided") {
+TEST_CASE_METHOD(Fixture, "where no rule is about who comes a listener needs no decision") {
+  Use();
+  const UniqueFd listener = Tcp();
+  const uint16_t port = ListenOn(listener.get(), AF_INET);
+  const UniqueFd early = TcpSocket(AF_INET);
+  REQUIRE(ConnectTo(early.get(), "127.0.0.1", port) == 0);
+  const UniqueFd child(accept(listener.get(), nullptr, nullptr));
+  REQUIRE(child);
+  // What has come goes on, whatever the rules say later; so do those that come to it.
+  incoming.connections = true;
+  Use();
+  CHECK(send(child.get(), "x", 1, 0) == 1);
+  CHECK(ConnectTo(TcpSocket(AF_INET).get(), "127.0.0.1", port) == 0);
+  CHECK(Stopped(FenceStop::Kind::kIn) == 0);
+  CHECK(Stopped(FenceStop::Kind::kOut) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "nobody reaches a listener before it is decided, where a rule says who") {
   // What is begun here may go anywhere: that says nothing of who comes.
   page->otherwise = Settle::kBypass;
+  incoming.connections = true;
   Use();
   const UniqueFd listener = Tcp();
   const uint16_t port = ListenOn(listener.get(), AF_INET);
@@ -285,7 +307,7 @@ TEST_CASE_METHOD(Fixture,
                  "with a rule about what comes in an unconnected socket waits to be asked about") {
   const TestUdp other("127.0.0.53");
   page->otherwise = Settle::kBypass;
-  incoming = true;
+  incoming.datagrams = true;
   Use();
   const UniqueFd socket = Udp();
   const uint16_t port = Bind(socket.get(), "127.0.0.1");
@@ -337,10 +359,10 @@ TEST_CASE_METHOD(Fixture,
   Use();
   CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
   page->rule_count = 0;
-  incoming = true;
+  incoming.datagrams = true;
   Use();
   CHECK_FALSE(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
-  incoming = false;
+  incoming.datagrams = false;
   Rule("10.0.0.0/8", Settle::kBypass);
   Use();
   CHECK(program.Socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE));
@@ -361,7 +383,9 @@ TEST_CASE_METHOD(Fixture, "where the SPD asks for something single datagrams are
   page->otherwise = Settle::kAsk;
   Use();
   CHECK(SendTo(Udp().get(), "127.0.0.5", other.port()) == 0);
-  CHECK(ConnectTo(Udp().get(), "127.0.0.5", other.port()) == EPERM);
+  const UniqueFd connected = Udp();
+  CHECK(ConnectTo(connected.get(), "127.0.0.5", other.port()) == 0);
+  CHECK(send(connected.get(), "x", 1, 0) == -1);
   page->flags = wire::kPageDenyDatagrams;
   Use();
   CHECK(SendTo(Udp().get(), "127.0.0.5", other.port()) == EPERM);

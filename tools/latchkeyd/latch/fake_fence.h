@@ -23,9 +23,10 @@ class FakeFence : public FencePort {
   struct Rules {
     uint32_t count = 0;
     wire::Settle otherwise = wire::Settle::kAsk;
-    bool incoming = false;
+    FenceIncoming incoming;
   };
   std::map<uint64_t, Rules> rules;
+  int told = 0;                               // rules, so often
   std::map<uint64_t, FenceDecision> decided;  // by cookie
   std::vector<FenceStop> stops;
 
@@ -41,8 +42,9 @@ class FakeFence : public FencePort {
     standing[id] = pid;
     return {};
   }
-  Result<void> SetRules(uint64_t id, const wire::Page& page, bool incoming) override {
+  Result<void> SetRules(uint64_t id, const wire::Page& page, FenceIncoming incoming) override {
     rules[id] = {page.rule_count, page.otherwise, incoming};
+    ++told;
     return {};
   }
   Result<void> Decide(int fd, const FenceDecision& decision) override {

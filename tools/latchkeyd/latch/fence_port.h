@@ -39,6 +39,12 @@ struct FenceStop {
   SocketAddress remote;  // kSocket: its family's any
 };
 
+// Of what comes in: true where a rule is about it, so that none does before it was asked about.
+struct FenceIncoming {
+  bool datagrams = false;
+  bool connections = false;
+};
+
 class FencePort {
  public:
   virtual ~FencePort() = default;
@@ -50,9 +56,9 @@ class FencePort {
   // 0) around it; SetRules() has said what passes. Sockets that it has already stay outside.
   // kUnsupported, kKernelRefused: it is where it was.
   virtual Result<void> Enclose(uint64_t id, int32_t pid) = 0;
-  // Says what passes undecided: what the page lets its shims settle as bypass. `incoming`: a rule
-  // is about datagrams that come in, so none does before it was asked about.
-  virtual Result<void> SetRules(uint64_t id, const wire::Page& page, bool incoming) = 0;
+  // Says what passes undecided: what the page lets its shims settle as bypass, and what comes in
+  // that no rule is about.
+  virtual Result<void> SetRules(uint64_t id, const wire::Page& page, FenceIncoming incoming) = 0;
 
   // Notes on a socket, of any fence or of none, what was decided; its children begin with it.
   virtual Result<void> Decide(int fd, const FenceDecision& decision) = 0;

@@ -53,6 +53,7 @@ Meaning Of(FenceDecision::Kind kind, const SocketAddress& remote = {}) {
 struct SocketState {
   bool datagrams = false;
   bool connected = false;
+  bool latched = false;
   bool held = false;  // UDP: under the rules, without a connection
 };
 
@@ -73,8 +74,10 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& r
       return granted ? Of(Kind::kPassive) : Meaning{Meaning::Do::kForget, {}};
     case wire::Type::kRelease:
       if (!socket.datagrams) return {Meaning::Do::kForget, {}};
-      // Nothing was released: it is connected anew, or was not connected.
-      if (granted && socket.connected) return {};
+      // Nothing was released: it is connected anew, by a latch of its own or as the rules allow.
+      if (granted && socket.connected) {
+        return socket.latched ? Meaning{} : Meaning{Meaning::Do::kForget, {}};
+      }
       if (granted && socket.held) return Of(Kind::kHeld);
       [[fallthrough]];
     case wire::Type::kHold:
@@ -95,8 +98,8 @@ void Server::Use(FencePort& fence) {
   const std::vector<uint64_t> standing = fence.Fences();
   for (auto& [id, session] : sessions_.all()) {
     if (std::ranges::find(standing, FenceOf(session)) != standing.end()) {
+      // It goes by the rules that it has until the SPD is known: OnSystem().
       session.record.fence = wire::FenceState::kStands;
-      PushRules(session);
     } else if (IsFenced(session)) {
       session.record.fence = wire::FenceState::kLacking;
       session.record.not_fenced = "its fence is not to be found: nothing more is decided behind it";
@@ -104,6 +107,11 @@ void Server::Use(FencePort& fence) {
                        session.record.not_fenced));
     }
   }
+}
+
+FenceIncoming Server::IncomingOf(const Session& session) const {
+  return {policy::RulesIncoming(*session.policy),
+          policy::RulesConnections(*session.policy, sessions_.file())};
 }
 
 bool Server::IsFenced(const Session& session) const {
@@ -116,8 +124,7 @@ void Server::Enclose(Session& session, int32_t pid) {
   record.not_fenced = fence_ == nullptr ? "this broker has none" : fence_->Lacking();
   if (record.not_fenced.empty()) {
     const uint64_t id = FenceOf(session);
-    Result<void> done =
-        fence_->SetRules(id, session.page.page(), policy::RulesIncoming(*session.policy));
+    Result<void> done = fence_->SetRules(id, session.page.page(), IncomingOf(session));
     if (done) done = fence_->Enclose(id, pid);
     if (done) {
       record.fence = wire::FenceState::kStands;
@@ -131,8 +138,8 @@ void Server::Enclose(Session& session, int32_t pid) {
 
 void Server::PushRules(Session& session) {
   if (fence_ == nullptr || !IsFenced(session)) return;
-  const Result<void> done = fence_->SetRules(FenceOf(session), session.page.page(),
-                                             policy::RulesIncoming(*session.policy));
+  const Result<void> done =
+      fence_->SetRules(FenceOf(session), session.page.page(), IncomingOf(session));
   if (!done) {
     log_(fmt::format("error: the fence of {} goes by its old rules: {}", session.record.program,
                      done.error().ToString()));
@@ -147,7 +154,8 @@ void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, con
       socket.datagrams = facts->datagram_udp;
       socket.connected = facts->remote.address.family != Family::kNone;
       const Entry* entry = engine_->database().FindByCookie(facts->cookie);
-      socket.held = entry != nullptr && entry->held;
+      socket.latched = entry != nullptr;
+      socket.held = socket.latched && entry->held;
     }
   }
   const Meaning meaning = MeaningOf(type, answer.verdict, remote, socket);

@@ -61,7 +61,8 @@ TEST_CASE_METHOD(Fences, "a launcher gets a fence around itself, with its sessio
   CHECK(fence.standing.begin()->second == getpid());
   const auto& rules = fence.rules.at(fence.standing.begin()->first);
   CHECK(rules.count > 0);
-  CHECK(rules.incoming);
+  CHECK(rules.incoming.datagrams);
+  CHECK(rules.incoming.connections);
   const wire::FenceRecord record = State();
   CHECK(record.id == 1);
   CHECK(record.state == wire::FenceState::kStands);
@@ -212,6 +213,12 @@ TEST_CASE_METHOD(Fences, "a release leaves a held UDP socket held, and a connect
   AskAbout(peer, Type::kRelease, raced.get());
   REQUIRE(fence.Of(raced.get()) != nullptr);
   CHECK(*fence.Of(raced.get()) == before);
+  // Past the shim, once it was released: no latch holds it any more.
+  const UniqueFd past(kernel.NewUdp());
+  REQUIRE(fence.Decide(past.get(), {Kind::kHeld, {}}));
+  kernel.sockets.at(past.get()).facts.remote = At("10.9.0.2", 443);
+  AskAbout(peer, Type::kRelease, past.get());
+  CHECK(fence.Of(past.get()) == nullptr);
 }
 
 TEST_CASE_METHOD(Fences, "what a fence stopped is on record") {
@@ -260,9 +267,11 @@ TEST_CASE_METHOD(Fences, "the next broker finds the fences, and takes away what 
   const uint64_t id = fence.standing.begin()->first;
   fence.standing[77] = 1;
   fence.rules.clear();
+  fence.told = 0;
   Start();
   CHECK(State().state == wire::FenceState::kStands);
   CHECK(fence.rules.contains(id));
+  CHECK(fence.told == 1);  // and not before the SPD was known
   fence.empty.insert(77);
   server->Tick();
   CHECK(fence.standing.size() == 1);

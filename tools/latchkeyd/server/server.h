@@ -201,6 +201,7 @@ class Server : public Observer {
   bool HandleFence(Connection& connection, wire::Received& request);
   // Puts the fence around a session's program, or writes down why there is none.
   void Enclose(Session& session, int32_t pid);
+  FenceIncoming IncomingOf(const Session& session) const;
   void PushRules(Session& session);
   // Notes an answer on its socket, where the fence looks for it.
   void TellFence(wire::Type type, int fd, const SocketAddress& remote, const Answer& answer);

@@ -67,6 +67,8 @@ class SessionTable {
   void RemoveStrays() const;
 
   std::map<uint64_t, Session>& all() { return sessions_; }
+  // The system's file.
+  const policy::SystemPolicy& file() const { return admission_.system(); }
 
  private:
   Result<Session*> Put(const SessionRecord& record, bool fresh);
