@@ -6,7 +6,7 @@ set -u
 start_pair
 pair_connects 8080 :: 10.9.0.2 canary-list
 on a latchkey list --json >"$LAB/list"
-id=$(sed -n 's/^ *"id": \([0-9]*\),/\1/p' "$LAB/list")
+id=$(/usr/bin/python3 -c "import json; print(json.load(open('$LAB/list'))['latches'][0]['id'])")
 on a latchkey show "$id" --json >"$LAB/show"
 expect_eq "show says what list says" "$(/usr/bin/python3 -c "import json
 listed, shown = (json.load(open('$LAB/' + name)) for name in ('list', 'show'))
