@@ -362,6 +362,8 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   if (decision != NULL) {
     if (is_same(&decision->place, &asked.place)) return PASS;
     asked.clear = decision->kind == LATCHKEY_DECIDED_CLEAR;
+    // No rule is about what comes to it: the broker would hold it.
+    if (asked.loose && asked.clear && incoming) return PASS;
   }
   if (is_free(fence, &asked)) {
     // Its children are taken for what it is, whatever becomes of the rules.

@@ -329,6 +329,9 @@ TEST_CASE_METHOD(Fixture, "a socket in clear keeps to the rules, and to its plac
   CHECK(SendTo(socket.get(), "127.0.0.6", other.port()) == EPERM);
   CHECK(SendTo(granted.fd(), "127.0.0.1", port) == 0);
   CHECK(Take(socket.get()) == "x");
+  // Of what comes in no rule speaks.
+  CHECK(SendTo(other.fd(), "127.0.0.1", port) == 0);
+  CHECK(Take(socket.get()) == "x");
 }
 
 TEST_CASE_METHOD(Fixture, "a held socket is the kernel's to judge") {
