@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tests/bench/bench_kernel.h"
+#include "tools/latchkeyd/kernel/fence.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/server/listener.h"
@@ -79,6 +80,11 @@ int Main(const std::string& directory, const Address& local, const Address& remo
   Bob keys;
   Engine engine(kernel, keys, server, {});
   server.Use(engine);
+  Fence fence("");
+  if (const std::string lacking = fence.Lacking(); !lacking.empty()) {
+    std::fprintf(stderr, "bench_broker: without a fence: %s\n", lacking.c_str());
+  }
+  server.Use(fence);
   if (Result<void> started = engine.Start({}); !started) {
     return Fatal(started.error().ToString());
   }

@@ -149,7 +149,11 @@ void Server::PushRules(Session& session) {
 void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, const Answer& answer) {
   if (fence_ == nullptr || answer.verdict == wire::Verdict::kWait) return;
   SocketState socket;
-  if (type == wire::Type::kRelease || type == wire::Type::kConnect) {
+  if (type == wire::Type::kConnect) {
+    // Each look at the socket costs a connect some microseconds.
+    const Entry* entry = answer.latch != 0 ? engine_->database().Find(answer.latch) : nullptr;
+    socket.datagrams = entry != nullptr && entry->latch.flow.protocol == kProtocolUdp;
+  } else if (type == wire::Type::kRelease) {
     if (const Result<SocketFacts> facts = kernel_.Inspect(fd); facts) {
       socket.datagrams = facts->datagram_udp;
       socket.connected = facts->remote.address.family != Family::kNone;
