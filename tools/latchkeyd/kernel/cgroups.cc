@@ -57,7 +57,7 @@ bool IsRootsAlone(const struct stat& status) {
   return status.st_uid == 0 && (status.st_mode & 022) == 0;
 }
 
-std::string Below(const std::string& folder, const char* name) {
+std::string Below(const std::string& folder, const std::string& name) {
   return folder.empty() ? name : folder + "/" + name;
 }
 
@@ -93,7 +93,7 @@ Result<std::string> ReadCgroupPath(const std::string& text) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with("0::/")) continue;
-    const std::string path = line.substr(4);
+    std::string path = line.substr(4);
     if (path == ".." || path.starts_with("../") || path.ends_with(" (deleted)")) break;
     return path;
   }
@@ -132,11 +132,11 @@ Result<std::string> Cgroups::MakeFor(int32_t pid) const {
   if (!present) return present;
   uint32_t number = 0;
   if (getrandom(&number, sizeof(number), 0) != sizeof(number)) return Refused("name cgroup");
-  char name[32];
-  snprintf(name, sizeof(name), "%s%08x", kName.data(), number);
+  char name[16];
+  snprintf(name, sizeof(name), "%08x", number);
   const std::string parent = ParentFor(*present);
   RemoveForsaken(parent, kForsakenSeconds);
-  const std::string path = Below(parent, name);
+  std::string path = Below(parent, std::string(kName) + name);
   const auto make = [&] { return mkdirat(root_.get(), path.c_str(), 0755); };
   if (!ChangeFolder(root_.get(), path, make)) return Refused("make cgroup " + path);
   // Whatever our umask: programs look at what is about them there.

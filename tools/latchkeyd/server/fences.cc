@@ -114,7 +114,7 @@ FenceIncoming Server::IncomingOf(const Session& session) const {
           policy::RulesConnections(*session.policy, sessions_.file())};
 }
 
-bool Server::IsFenced(const Session& session) const {
+bool Server::IsFenced(const Session& session) {
   return session.record.fence == wire::FenceState::kStands;
 }
 

@@ -61,7 +61,7 @@ Server::Server(KernelPort& kernel, SessionTable& sessions, Journal& journal, Ser
     : kernel_(kernel),
       sessions_(sessions),
       journal_(journal),
-      options_(options),
+      options_(std::move(options)),
       log_(std::move(log)),
       texts_(std::make_shared<ReadTexts>()) {
   texts_->event.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

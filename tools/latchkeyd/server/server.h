@@ -208,7 +208,7 @@ class Server : public Observer {
   // What the fences have stopped becomes known; those that nothing is left in go.
   void ReadFences();
   void TickFences();
-  bool IsFenced(const Session& session) const;
+  static bool IsFenced(const Session& session);
 
   // Tells the watchers of `entry` what happened to it; `stalled` as in wire::EventRecord. One that
   // does not take its events is ended: what it was not told it knows to have missed.
