@@ -1,6 +1,7 @@
 #include "tools/latchkeyd/kernel/cgroups.h"
 
 #include <linux/capability.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 
 namespace latchkey::broker {
 namespace {
@@ -19,6 +21,29 @@ std::string PathOf(int32_t pid) {
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   return ReadCgroupPath(text).value();
 }
+
+// A process that does nothing until it is ended.
+class Sleeper {
+ public:
+  Sleeper() : pid_(fork()) {
+    if (pid_ == 0) {
+      for (;;) pause();
+    }
+  }
+  ~Sleeper() { End(); }
+  Sleeper(const Sleeper&) = delete;
+  Sleeper& operator=(const Sleeper&) = delete;
+
+  pid_t pid() const { return pid_; }
+  void End() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+
+ private:
+  pid_t pid_;
+};
 
 TEST_CASE("the path is version 2's, and one that we can reach") {
   CHECK(ReadCgroupPath("0::/\n") == "");
@@ -34,15 +59,8 @@ TEST_CASE("the path is version 2's, and one that we can reach") {
 TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
   const Result<Cgroups> cgroups = Cgroups::Open();
   REQUIRE(cgroups);
-  int hold[2];
-  REQUIRE(pipe(hold) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    char octet;
-    close(hold[1]);
-    _exit(static_cast<int>(read(hold[0], &octet, 1)));
-  }
-  close(hold[0]);
+  Sleeper sleeper;
+  const pid_t child = sleeper.pid();
   const std::string before = PathOf(child);
   const std::string first = cgroups->MakeFor(child).value();
   CHECK(first.starts_with(before.empty() ? "latchkey-" : before + "/latchkey-"));
@@ -60,8 +78,7 @@ TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
   REQUIRE(cgroups->Move(third, child));
   CHECK(PathOf(child) == third);
 
-  close(hold[1]);
-  waitpid(child, nullptr, 0);
+  sleeper.End();
   CHECK(cgroups->Remove(second));
   CHECK(cgroups->Remove(first));
   CHECK(cgroups->Remove(third));
@@ -73,15 +90,8 @@ TEST_CASE("a process is moved beneath where it is, unless that is a user's") {
 TEST_CASE("what a broker that was killed left goes, once it is old and empty") {
   const Result<Cgroups> cgroups = Cgroups::Open();
   REQUIRE(cgroups);
-  int hold[2];
-  REQUIRE(pipe(hold) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    char octet;
-    close(hold[1]);
-    _exit(static_cast<int>(read(hold[0], &octet, 1)));
-  }
-  close(hold[0]);
+  Sleeper sleeper;
+  const pid_t child = sleeper.pid();
   const std::string parent = cgroups->MakeFor(child).value();
   REQUIRE(cgroups->Move(parent, child));
   const std::string left = cgroups->MakeFor(child).value();
@@ -93,8 +103,7 @@ TEST_CASE("what a broker that was killed left goes, once it is old and empty") {
   cgroups->RemoveForsaken(parent, 0);
   CHECK_FALSE(cgroups->OpenFolder(left));
   CHECK(cgroups->OpenFolder(full));
-  close(hold[1]);
-  waitpid(child, nullptr, 0);
+  sleeper.End();
   CHECK(cgroups->Remove(full));
   CHECK(cgroups->Remove(parent));
 }

@@ -5,99 +5,17 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "tools/latchkeyd/kernel/addresses.h"
 #include "tools/latchkeyd/kernel/datagram_test_socket.h"
-#include "tools/latchkeyd/kernel/fence_test_program.h"
-#include "tools/latchkeyd/kernel/test_netns.h"
+#include "tools/latchkeyd/kernel/fence_fixture.h"
 
 namespace latchkey::broker {
 namespace {
-
-using Kind = FenceDecision::Kind;
-using wire::Settle;
-
-constexpr uint64_t kFence = 0x1234567890;
-
-SocketAddress At(const std::string& address, uint16_t port) {
-  return {Address::Parse(address).value(), port};
-}
-
-struct Fixture {
-  TestNetns netns;
-  Fence fence{""};
-  FencedProgram program;
-  std::unique_ptr<wire::Page> page = std::make_unique<wire::Page>();
-  FenceIncoming incoming;
-
-  // The rest is protected, so undecided.
-  Fixture() {
-    page->otherwise = Settle::kProtect;
-    REQUIRE(fence.Lacking().empty());
-    REQUIRE(fence.Enclose(kFence, program.pid()));
-  }
-  ~Fixture() {
-    program.End();
-    CHECK(fence.Release(kFence));
-  }
-  Fixture(const Fixture&) = delete;
-  Fixture& operator=(const Fixture&) = delete;
-
-  void Rule(const std::string& prefix, Settle settle, uint16_t low = 0, uint16_t high = 65535,
-            uint8_t protocol = 0) {
-    wire::PageRule& rule = page->rules[page->rule_count++];
-    rule = {};
-    if (!prefix.empty()) {
-      const Prefix remote = Prefix::Parse(prefix).value();
-      rule.family = remote.base.family == Family::kV4 ? AF_INET : AF_INET6;
-      rule.prefix = remote.length;
-      std::copy(remote.base.octets.begin(), remote.base.octets.end(), rule.remote);
-    }
-    rule.settle = settle;
-    rule.port_low = low;
-    rule.port_high = high;
-    rule.protocol = protocol;
-  }
-  void Use() { REQUIRE(fence.SetRules(kFence, *page, incoming)); }
-
-  UniqueFd Tcp(int domain = AF_INET) { return Made(domain, SOCK_STREAM); }
-  UniqueFd Udp(int domain = AF_INET) { return Made(domain, SOCK_DGRAM); }
-  UniqueFd Made(int domain, int type) {
-    UniqueFd fd = program.Socket(domain, type);
-    REQUIRE(fd);
-    return fd;
-  }
-  // Of all hooks, how much was stopped since the last time.
-  uint64_t Stopped(FenceStop::Kind kind) {
-    uint64_t count = 0;
-    for (const FenceStop& stop : fence.TakeStops()) {
-      if (stop.kind == kind) count += stop.count;
-    }
-    return count;
-  }
-};
-
-int Bind(int fd, const std::string& address, uint16_t port = 0) {
-  sockaddr_storage name{};
-  const socklen_t length = ToSockaddr(At(address, port), false, 0, &name);
-  REQUIRE(bind(fd, reinterpret_cast<sockaddr*>(&name), length) == 0);
-  socklen_t size = sizeof(name);
-  REQUIRE(getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
-  return FromSockaddr(name, size).port;
-}
-
-int SendTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
-  sockaddr_storage name{};
-  const socklen_t length = ToSockaddr(At(address, port), v6, 0, &name);
-  return sendto(fd, "x", 1, 0, reinterpret_cast<sockaddr*>(&name), length) == 1 ? 0 : errno;
-}
 
 // An empty UDP datagram with an IP header of our own.
 int SendPacket(int fd, const std::string& address) {
@@ -112,18 +30,7 @@ int SendPacket(int fd, const std::string& address) {
   return sent == sizeof(packet) ? 0 : errno;
 }
 
-int ConnectTo(int fd, const std::string& address, uint16_t port, bool v6 = false) {
-  return broker::ConnectTo(fd, v6 ? AF_INET6 : AF_INET, address, port);
-}
-
-std::string Take(int fd) {
-  char text[64];
-  const ssize_t size = recv(fd, text, sizeof(text), MSG_DONTWAIT);
-  if (size < 0 && errno == EAGAIN) return "-";
-  return size < 0 ? std::to_string(errno) : std::string(text, static_cast<size_t>(size));
-}
-
-TEST_CASE_METHOD(Fixture, "without rules nothing passes") {
+TEST_CASE_METHOD(FenceFixture, "without rules nothing passes") {
   const UniqueFd listener = TcpSocket(AF_INET);
   const uint16_t port = ListenOn(listener.get(), AF_INET);
   CHECK(ConnectTo(Tcp().get(), "127.0.0.1", port) == EPERM);
@@ -131,7 +38,7 @@ TEST_CASE_METHOD(Fixture, "without rules nothing passes") {
   CHECK_FALSE(program.Socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
 }
 
-TEST_CASE_METHOD(Fixture, "an undecided connect fails, and is counted and named") {
+TEST_CASE_METHOD(FenceFixture, "an undecided connect fails, and is counted and named") {
   Use();
   const UniqueFd listener = TcpSocket(AF_INET);
   const uint16_t port = ListenOn(listener.get(), AF_INET);
@@ -147,7 +54,7 @@ TEST_CASE_METHOD(Fixture, "an undecided connect fails, and is counted and named"
   CHECK(fence.TakeStops().empty());
 }
 
-TEST_CASE_METHOD(Fixture, "what the rules bypass passes, first match first") {
+TEST_CASE_METHOD(FenceFixture, "what the rules bypass passes, first match first") {
   const UniqueFd listener = TcpSocket(AF_INET6);
   const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
   Rule("127.0.0.1/32", Settle::kProtect);
@@ -177,7 +84,7 @@ TEST_CASE_METHOD(Fixture, "what the rules bypass passes, first match first") {
   CHECK(Stopped(FenceStop::Kind::kOut) == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "to \"any\" is to loopback, as the kernel takes it") {
+TEST_CASE_METHOD(FenceFixture, "to \"any\" is to loopback, as the kernel takes it") {
   const UniqueFd listener = TcpSocket(AF_INET6);
   const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
   const TestUdp other("127.0.0.1");
@@ -202,7 +109,7 @@ TEST_CASE_METHOD(Fixture, "to \"any\" is to loopback, as the kernel takes it") {
   CHECK(Stopped(FenceStop::Kind::kOut) == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "a decided socket reaches its place and no other") {
+TEST_CASE_METHOD(FenceFixture, "a decided socket reaches its place and no other") {
   Use();
   const UniqueFd listener = TcpSocket(AF_INET6);
   const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
@@ -218,7 +125,7 @@ TEST_CASE_METHOD(Fixture, "a decided socket reaches its place and no other") {
   CHECK(ConnectTo(forgotten.get(), "127.0.0.2", port) == EPERM);
 }
 
-TEST_CASE_METHOD(Fixture, "where no rule is about who comes a listener needs no decision") {
+TEST_CASE_METHOD(FenceFixture, "where no rule is about who comes a listener needs no decision") {
   Use();
   const UniqueFd listener = Tcp();
   const uint16_t port = ListenOn(listener.get(), AF_INET);
@@ -235,7 +142,8 @@ TEST_CASE_METHOD(Fixture, "where no rule is about who comes a listener needs no 
   CHECK(Stopped(FenceStop::Kind::kOut) == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "nobody reaches a listener before it is decided, where a rule says who") {
+TEST_CASE_METHOD(FenceFixture,
+                 "nobody reaches a listener before it is decided, where a rule says who") {
   // What is begun here may go anywhere: that says nothing of who comes.
   page->otherwise = Settle::kBypass;
   incoming.connections = true;
@@ -271,81 +179,7 @@ TEST_CASE_METHOD(Fixture, "nobody reaches a listener before it is decided, where
   CHECK(ConnectTo(child.get(), "127.0.0.1", away) == EPERM);
 }
 
-TEST_CASE_METHOD(Fixture, "datagrams go where the rules bypass, and come from there") {
-  const TestUdp name_server("127.0.0.53");
-  const TestUdp stranger("127.0.0.9");
-  Rule("127.0.0.53/32", Settle::kBypass, name_server.port(), name_server.port(), IPPROTO_UDP);
-  Use();
-  const UniqueFd socket = Udp();
-  const uint16_t port = Bind(socket.get(), "127.0.0.1");
-  CHECK(SendTo(socket.get(), "127.0.0.9", stranger.port()) == EPERM);
-  CHECK(SendTo(socket.get(), "127.0.0.53", name_server.port()) == 0);
-  CHECK(name_server.Take() == "x");
-  CHECK(SendTo(name_server.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "x");
-  CHECK(SendTo(stranger.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "-");
-  const std::vector<FenceStop> stops = fence.TakeStops();
-  REQUIRE(stops.size() == 2);
-  CHECK(stops[0].kind == FenceStop::Kind::kSend);
-  CHECK(stops[1].kind == FenceStop::Kind::kIn);
-  CHECK(stops[1].remote == At("127.0.0.9", stranger.port()));
-
-  // Connected by libc, as its resolver does.
-  const UniqueFd connected = Udp();
-  REQUIRE(ConnectTo(connected.get(), "127.0.0.53", name_server.port()) == 0);
-  CHECK(send(connected.get(), "y", 1, 0) == 1);
-  CHECK(name_server.Take() == "y");
-  // An address besides does not go round it, and v4-mapped is v4.
-  CHECK(SendTo(connected.get(), "127.0.0.9", stranger.port()) == EPERM);
-  CHECK(SendTo(Udp(AF_INET6).get(), "::ffff:127.0.0.9", stranger.port(), true) == EPERM);
-  CHECK(SendTo(Udp(AF_INET6).get(), "::ffff:127.0.0.53", name_server.port(), true) == 0);
-  CHECK(stranger.Take() == "-");
-}
-
-TEST_CASE_METHOD(Fixture,
-                 "with a rule about what comes in an unconnected socket waits to be asked about") {
-  const TestUdp other("127.0.0.53");
-  page->otherwise = Settle::kBypass;
-  incoming.datagrams = true;
-  Use();
-  const UniqueFd socket = Udp();
-  const uint16_t port = Bind(socket.get(), "127.0.0.1");
-  REQUIRE(SendTo(other.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "-");
-  REQUIRE(fence.Decide(socket.get(), {Kind::kClear, {}}));
-  REQUIRE(SendTo(other.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "x");
-}
-
-TEST_CASE_METHOD(Fixture, "a socket in clear keeps to the rules, and to its place") {
-  const TestUdp granted("127.0.0.5");
-  const TestUdp other("127.0.0.6");
-  Use();
-  const UniqueFd socket = Udp();
-  const uint16_t port = Bind(socket.get(), "127.0.0.1");
-  REQUIRE(fence.Decide(socket.get(), {Kind::kClear, At("127.0.0.5", granted.port())}));
-  CHECK(SendTo(socket.get(), "127.0.0.5", granted.port()) == 0);
-  CHECK(SendTo(socket.get(), "127.0.0.6", other.port()) == EPERM);
-  CHECK(SendTo(granted.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "x");
-  // Of what comes in no rule speaks.
-  CHECK(SendTo(other.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "x");
-}
-
-TEST_CASE_METHOD(Fixture, "a held socket is the kernel's to judge") {
-  const TestUdp other("127.0.0.5");
-  Use();
-  const UniqueFd socket = Udp();
-  const uint16_t port = Bind(socket.get(), "127.0.0.1");
-  REQUIRE(fence.Decide(socket.get(), {Kind::kHeld, {}}));
-  CHECK(SendTo(socket.get(), "127.0.0.5", other.port()) == 0);
-  CHECK(SendTo(other.fd(), "127.0.0.1", port) == 0);
-  CHECK(Take(socket.get()) == "x");
-}
-
-TEST_CASE_METHOD(Fixture,
+TEST_CASE_METHOD(FenceFixture,
                  "sockets of other kinds are not made, unless there is nothing to refuse") {
   Use();
   CHECK_FALSE(program.Socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
@@ -381,20 +215,7 @@ TEST_CASE_METHOD(Fixture,
   CHECK(ConnectTo(Tcp().get(), "127.0.0.1", port) == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "where the SPD asks for something single datagrams are its") {
-  const TestUdp other("127.0.0.5");
-  page->otherwise = Settle::kAsk;
-  Use();
-  CHECK(SendTo(Udp().get(), "127.0.0.5", other.port()) == 0);
-  const UniqueFd connected = Udp();
-  CHECK(ConnectTo(connected.get(), "127.0.0.5", other.port()) == 0);
-  CHECK(send(connected.get(), "x", 1, 0) == -1);
-  page->flags = wire::kPageDenyDatagrams;
-  Use();
-  CHECK(SendTo(Udp().get(), "127.0.0.5", other.port()) == EPERM);
-}
-
-TEST_CASE_METHOD(Fixture, "what is outside of the fence does not feel it") {
+TEST_CASE_METHOD(FenceFixture, "what is outside of the fence does not feel it") {
   Use();
   const UniqueFd listener = TcpSocket(AF_INET);
   const uint16_t port = ListenOn(listener.get(), AF_INET);

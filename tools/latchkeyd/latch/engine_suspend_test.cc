@@ -1,9 +1,9 @@
-// on_break = "suspend": broken latches that keep their socket, and come back. The administrator,
-// and the SPD.
+// on_break = "suspend": broken latches that keep their socket, and come back; and the
+// administrator.
 #include <catch2/catch.hpp>
+#include <vector>
 
-#include "tools/latchkeyd/latch/engine_fixture.h"
-#include "tools/latchkeyd/latch/protect.h"
+#include "tools/latchkeyd/latch/engine_suspend_fixture.h"
 
 namespace latchkey::broker {
 namespace {
@@ -11,74 +11,8 @@ namespace {
 using Kind = SocketPolicy::Kind;
 using wire::Verdict;
 
-SpdEntry Spd(bool block, uint32_t reqid = 0) {
-  SpdEntry entry;
-  entry.dir = 1;
-  entry.priority = 5;
-  entry.block = entry.bare = block;
-  if (!block) {
-    entry.protocol = SaProtocol::kEsp;
-    entry.mode = Mode::kTransport;
-    entry.reqid = reqid;
-  }
-  return entry;
-}
-
-struct Rig : Broker {
-  explicit Rig(policy::OnBreak on_break, Pin pin = Pin::kSpi)
-      : Broker(MakePolicy({OneRule(on_break, pin)})) {
-    pair = Keyed(7, "bob", "10.9.0.2");
-    fd = Socket();
-    const Answer answer = Connect(fd);
-    REQUIRE(answer.verdict == Verdict::kLatched);
-    id = answer.latch;
-    engine->Tick(true);
-  }
-
-  static policy::Rule OneRule(policy::OnBreak on_break, Pin pin) {
-    policy::Rule rule = ProtectRule({"bob"});
-    rule.on_break = on_break;
-    rule.protection.pin = pin;
-    return rule;
-  }
-
-  const Latch& latch() const { return LatchOf(id); }
-  Guard guard() const { return FlowGuard(latch(), Options{}.guard_mark); }
-  int told() { return observer.told[{id, State::kBroken}]; }
-  std::vector<Sa> Strange(uint32_t reqid = 9, uint16_t bits = 256) {
-    keys.Name(reqid, reqid == 8 ? "bob" : "mallory");
-    const std::vector<Sa> made = kernel.AddPair(reqid, "10.9.0.2", bits);
-    Hear(made);
-    return made;
-  }
-  void UseSpd(std::vector<SpdEntry> spd) {
-    kernel.spd = std::move(spd);
-    engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
-  }
-  void CheckSuspended(Reason reason) {
-    CHECK(latch().state == State::kBroken);
-    CHECK(latch().reason == reason);
-    CHECK(SocketOf(fd).policy->kind == Kind::kBlock);
-    CHECK_FALSE(SocketOf(fd).aborted);
-    CHECK_FALSE(kernel.HasGuard(guard()));
-    CHECK(kernel.borrowed == 0);
-  }
-  void CheckBack() {
-    CHECK(latch().state == State::kEstablished);
-    CHECK(latch().reason == Reason::kNone);
-    CHECK(SocketOf(fd).policy->kind == Kind::kProtect);
-    CHECK(SocketOf(fd).policy->reqid == latch().reqid);
-    CHECK(kernel.HasGuard(guard()));
-    CHECK(kernel.borrowed == 0);
-  }
-
-  std::vector<Sa> pair;  // outgoing first
-  int fd = -1;
-  uint64_t id = 0;
-};
-
 TEST_CASE("a suspended latch keeps its socket, blocked, and is back when all conflicts are gone") {
-  Rig rig(policy::OnBreak::kSuspend, GENERATE(Pin::kSpi, Pin::kReqid));
+  OneLatch rig(policy::OnBreak::kSuspend, GENERATE(Pin::kSpi, Pin::kReqid));
   const Latch before = rig.latch();
   const std::vector<Sa> one = rig.Strange();
   rig.CheckSuspended(Reason::kConflictSa);
@@ -138,7 +72,7 @@ TEST_CASE("an implicit latch suspends where the system's file says so") {
 }
 
 TEST_CASE("it is not back while anything is in doubt") {
-  Rig rig(policy::OnBreak::kSuspend, GENERATE(Pin::kSpi, Pin::kReqid));
+  OneLatch rig(policy::OnBreak::kSuspend, GENERATE(Pin::kSpi, Pin::kReqid));
   const std::vector<Sa> strange = rig.Strange();
   SECTION("an SA whose peer is being asked for") {
     rig.keys.by_reqid[8] = Identified::Pending();
@@ -192,7 +126,7 @@ TEST_CASE("it is not back while anything is in doubt") {
 }
 
 TEST_CASE("it suspends for every reason, and is back from each") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   SECTION("no-sa") {
     rig.Gone(rig.pair);
     rig.Pass(Options{}.sa_grace_ms);
@@ -228,7 +162,7 @@ TEST_CASE("it suspends for every reason, and is back from each") {
 }
 
 TEST_CASE("with the reset disposition a latch that is broken stays so, and its socket ends") {
-  Rig rig(policy::OnBreak::kReset, GENERATE(Pin::kSpi, Pin::kReqid));
+  OneLatch rig(policy::OnBreak::kReset, GENERATE(Pin::kSpi, Pin::kReqid));
   const std::vector<Sa> strange = rig.Strange();
   CHECK(rig.latch().state == State::kBroken);
   CHECK(rig.SocketOf(rig.fd).policy->kind == Kind::kBlock);
@@ -242,7 +176,7 @@ TEST_CASE("with the reset disposition a latch that is broken stays so, and its s
 }
 
 TEST_CASE("the administrator breaks, and lets go on") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   CHECK(rig.engine->AdminBreak(77) == Reason::kBadRequest);
   CHECK(rig.engine->AdminResume(rig.id) == Reason::kBadRequest);
   CHECK(rig.engine->AdminBreak(rig.id) == Reason::kNone);
@@ -275,7 +209,7 @@ TEST_CASE("the administrator breaks, and lets go on") {
 }
 
 TEST_CASE("the administrator breaks what is suspended already: that too outlives a restart") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   const std::vector<Sa> strange = rig.Strange();
   CHECK(rig.engine->AdminBreak(rig.id) == Reason::kNone);
   rig.CheckSuspended(Reason::kAdmin);
@@ -295,7 +229,7 @@ TEST_CASE("the administrator breaks what is suspended already: that too outlives
 }
 
 TEST_CASE("a suspended latch whose program closes the socket is reaped, and leaves nothing") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   const std::vector<Sa> strange = rig.Strange();
   rig.CloseSocket(rig.fd);
   rig.engine->Tick(true);
@@ -313,7 +247,7 @@ TEST_CASE("a suspended latch whose program closes the socket is reaped, and leav
 }
 
 TEST_CASE("a socket that cannot be blocked is aborted, and that is its end") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   rig.kernel.fail_after = 1;
   const std::vector<Sa> strange = rig.Strange();
   CHECK(rig.latch().state == State::kBroken);
@@ -327,75 +261,13 @@ TEST_CASE("a socket that cannot be blocked is aborted, and that is its end") {
 }
 
 TEST_CASE("a suspended latch is taken over by the next broker") {
-  Rig rig(policy::OnBreak::kSuspend);
+  OneLatch rig(policy::OnBreak::kSuspend);
   const std::vector<Sa> strange = rig.Strange();
   if (GENERATE(false, true)) rig.engine->Stop();
   rig.Crash();
   rig.CheckSuspended(Reason::kConflictSa);
   rig.Gone(strange);
   rig.CheckBack();
-}
-
-TEST_CASE("what an administrator asks in the SPD afterwards breaks what the application asked") {
-  Rig rig(policy::OnBreak::kReset);
-  SECTION("discard") {
-    rig.UseSpd({Spd(/*block=*/true)});
-    CHECK(rig.latch().reason == Reason::kConflictSpd);
-    CHECK(rig.SocketOf(rig.fd).aborted);
-    CHECK(rig.told() == 1);
-  }
-  SECTION("other protection") {
-    SpdEntry tunnel = Spd(/*block=*/false);
-    tunnel.mode = Mode::kTunnel;
-    rig.UseSpd({tunnel});
-    CHECK(rig.latch().reason == Reason::kConflictSpd);
-  }
-  SECTION("the same protection") {
-    rig.UseSpd({Spd(/*block=*/false)});
-    CHECK(rig.latch().state == State::kEstablished);
-    rig.UseSpd({});
-    CHECK(rig.latch().state == State::kEstablished);
-  }
-  SECTION("clear for somebody else, discard for nobody of ours") {
-    SpdEntry other = Spd(/*block=*/true);
-    other.selector.family = Family::kV4;
-    other.selector.destination = Prefix::Parse("10.9.0.3/32").value();
-    rig.UseSpd({other});
-    CHECK(rig.latch().state == State::kEstablished);
-  }
-  SECTION("asked while no broker watched") {
-    rig.kernel.spd = {Spd(/*block=*/true)};
-    rig.Crash();
-    CHECK(rig.latch().reason == Reason::kConflictSpd);
-  }
-  SECTION("what the application asked is lost: only a discard counts") {
-    std::vector<Entry> latches;
-    for (const auto& [id, entry] : rig.engine->database().entries()) {
-      latches.push_back(entry);
-      latches.back().rule = nullptr;
-      latches.back().policy = MakePolicy({}, policy::Action::kDiscard);
-    }
-    rig.engine->Stop();
-    rig.Restart({}, latches);
-    CHECK(rig.latch().state == State::kEstablished);
-    rig.UseSpd({Spd(/*block=*/false)});
-    CHECK(rig.latch().state == State::kEstablished);
-    rig.UseSpd({Spd(/*block=*/true)});
-    CHECK(rig.latch().reason == Reason::kConflictSpd);
-  }
-}
-
-TEST_CASE("what the system asked is kept as it was, whatever the SPD becomes") {
-  Broker broker(MakePolicy({}));
-  broker.Keyed(7, "bob", "10.9.0.2");
-  broker.kernel.spd = {Spd(/*block=*/false, 7)};
-  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
-  const Answer answer = broker.Connect(broker.Socket());
-  REQUIRE(answer.verdict == Verdict::kLatched);
-  REQUIRE(broker.LatchOf(answer.latch).implicit);
-  broker.kernel.spd = {Spd(/*block=*/true)};
-  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
-  CHECK(broker.StateOf(answer.latch) == State::kEstablished);
 }
 
 }  // namespace
