@@ -25,6 +25,7 @@
 #include "tools/latchkeyd/keymgr/keyring.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/server/listener.h"
+#include "tools/latchkeyd/server/neighbours.h"
 #include "tools/latchkeyd/server/privileges.h"
 #include "tools/latchkeyd/server/server.h"
 #include "tools/latchkeyd/server/system_file.h"
@@ -136,6 +137,9 @@ class Broker {
       Log(arguments_.run_dir + ": cannot be made: " + strerror(errno));
       return 1;
     }
+    // Closed after the lock, so that the next to have its turn does not see us any more.
+    Turn turn;
+    turn.Take();
     Result<UniqueFd> lock = LockDirectory(arguments_.run_dir);
     if (!lock) return Fatal(lock.error());
     Result<UniqueFd> signals = Signals();
@@ -217,12 +221,14 @@ class Broker {
       engine.Stop(OtherBrokers(arguments_.run_dir));
       return Fatal(ready.error());
     }
+    turn.Pass();
     WriteLog();
     std::printf("latchkeyd: ready\n");
     std::fflush(stdout);
     Notify("READY=1");
     Loop(**kernel, engine, server, keys, listener->get(), signals->get());
     Notify("STOPPING=1");
+    turn.Take();
     engine.Stop(OtherBrokers(arguments_.run_dir));
     if (!handed_over) unlink(arguments_.socket.c_str());
     // What still lives is written down for the next broker: programs keep their tokens.

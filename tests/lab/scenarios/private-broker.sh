@@ -29,6 +29,13 @@ gone() { [ -z "$(ip -n a xfrm policy)$(ip -n b xfrm policy)" ]; }
 check "the brokers go, and their guards" retry 15 gone
 spd_unchanged a
 spd_unchanged b
+# Those that stop at once do not leave the standing guards to each other.
+for name in x y z; do bg a "$name" latchkey run -p "$LAB/out.toml" -- sh -c 'echo started; exec sleep 60'; done
+three() { [ "$(cat "$LAB"/[xyz].log)" = $'started\nstarted\nstarted' ]; }
+check "three brokers" retry 15 three
+# shellcheck disable=SC2046
+kill $(grep -lx latchkeyd /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3)
+check "they stop, and their guards go" retry 15 gone
 # Output taken by a shell ends with the program, not with its broker.
 expect_eq "a substitution ends" "$(on a timeout 10 latchkey run -p "$LAB/out.toml" -- echo ended)" ended
 # Without root there is none to be had, and the line says what to do.

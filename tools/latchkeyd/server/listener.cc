@@ -1,19 +1,14 @@
 #include "tools/latchkeyd/server/listener.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
-#include <vector>
 
 namespace latchkey::broker {
 namespace {
@@ -67,29 +62,6 @@ bool HandedOver() {
 }
 
 }  // namespace
-
-Result<UniqueFd> LockDirectory(const std::string& directory) {
-  const std::string path = directory + "/lock";
-  UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock) return Fail(Reason::kKernelRefused, "open lock", path + ": " + strerror(errno));
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Fail(Reason::kKernelRefused, "lock", path + ": another latchkeyd is running");
-  }
-  return lock;
-}
-
-bool OtherBrokers(const std::string& own_directory) {
-  std::vector<std::string> directories = {"/run/latchkey"};
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/run/latchkey/private", error)) {
-    directories.push_back(entry.path().string());
-  }
-  return std::ranges::any_of(directories, [&](const std::string& directory) {
-    if (directory == own_directory) return false;
-    const UniqueFd lock(open((directory + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    return lock && flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  });
-}
 
 Result<UniqueFd> OpenListener(const std::string& path, bool* handed_over) {
   *handed_over = HandedOver();

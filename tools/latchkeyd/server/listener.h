@@ -9,14 +9,6 @@
 
 namespace latchkey::broker {
 
-// Locks `directory`/lock so that one broker owns the directory; held as long as the descriptor
-// lives.
-Result<UniqueFd> LockDirectory(const std::string& directory);
-
-// True when another broker runs: one whose lock, in the default directory or a private one's, is
-// held.
-bool OtherBrokers(const std::string& own_directory);
-
 // Takes the socket of LISTEN_FDS if one was handed over, else makes one at `path` (mode 0666; one
 // that nobody listens on any more is replaced, anything else there is an error). Non-blocking,
 // SOCK_SEQPACKET.

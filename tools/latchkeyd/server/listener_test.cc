@@ -1,7 +1,6 @@
 #include "tools/latchkeyd/server/listener.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -42,18 +41,6 @@ UniqueFd Dial(const std::string& path) {
     fd.Reset();
   }
   return fd;
-}
-
-TEST_CASE("One broker holds a directory") {
-  const Directory directory;
-  Result<UniqueFd> lock = LockDirectory(directory.path);
-  REQUIRE(lock);
-  const Result<UniqueFd> second = LockDirectory(directory.path);
-  REQUIRE_FALSE(second);
-  CHECK(second.error().value.find("another latchkeyd is running") != std::string::npos);
-  lock->Reset();
-  CHECK(LockDirectory(directory.path));
-  CHECK_FALSE(LockDirectory(directory.path + "/none"));
 }
 
 TEST_CASE("The socket is everybody's to connect to, and connections know who they are with") {
