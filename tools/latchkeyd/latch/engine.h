@@ -266,7 +266,7 @@ class Engine {
   Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
-  bool AgeOut(Entry& entry);
+  void LetAgedGo(Entry& entry, const std::map<SocketAddress, HeldPeer>& aged);
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
                               bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,
