@@ -36,6 +36,10 @@ TEST_CASE("What the rules leave in clear is let pass to the one that was asked a
   CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 53));
   CHECK(broker.Peer(fd, "224.0.0.251", 5353).verdict == Verdict::kLatched);
   CHECK(broker.Peer(fd, "224.0.0.251", 53).reason == Reason::kUnsupported);
+  broker.keys.negotiates = true;  // nobody is asked for SAs with all of a link
+  CHECK(broker.Peer(fd, "10.9.0.255", 53).reason == Reason::kUnsupported);
+  CHECK(broker.Peer(fd, "10.9.0.255", 123).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "10.9.0.255", 123));
 }
 
 TEST_CASE("Whoever is let pass in clear against the SPD is told of, once, and seen as its entry") {
