@@ -36,8 +36,8 @@ struct latchkey_admitted_key {
 };
 
 // One of the admissions again, where the program finds it without a search: at the place that its
-// tag says, if no other has it. What is written is whole only while `turn` is even and stays what it
-// was; an empty one is all zeros, and of no cookie.
+// tag says, if no other has it. What is written is whole only while `turn` is even and stays what
+// it was; an empty one is all zeros, and of no cookie.
 struct latchkey_slot {
   __u64 turn;
   struct latchkey_admitted_key admission;

@@ -6,9 +6,9 @@
 // the UDP header there, the network header is before them. skb->mark is what the SA's set-mark made
 // of it (net/xfrm/xfrm_input.c); of what came in clear it is 0 in the bits of the tags.
 //
-// What an admitted peer sends is the case that counts: it takes one read of the packet, and no search
-// where the tag's slot has it. Each call of the kernel's costs 30 to 65 ns (tests/bench); a look into
-// an array is none.
+// What an admitted peer sends is the case that counts: it takes one read of the packet, and no
+// search where the tag's slot has it. Each call of the kernel's costs 30 to 65 ns (tests/bench); a
+// look into an array is none.
 
 #include <linux/bpf.h>
 #include <stdbool.h>

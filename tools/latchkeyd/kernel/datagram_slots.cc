@@ -7,7 +7,8 @@
 namespace latchkey::broker {
 namespace {
 
-// The program cannot order its reads; elsewhere than on x86-64 the processor could change their order.
+// The program cannot order its reads; elsewhere than on x86-64 the processor could change their
+// order.
 #if defined(__x86_64__)
 constexpr bool kOrdered = true;
 #else

@@ -1,5 +1,5 @@
-// The admissions of the datagram filter, in its program's maps: all of them in a hash map, and one of
-// those that share a slot in that, where the program finds it faster.
+// The admissions of the datagram filter, in its program's maps: all of them in a hash map, and one
+// of those that share a slot in that, where the program finds it faster.
 //
 // A slot never has what the hash map has not, whenever the broker is killed. Errors are errno's.
 #ifndef TOOLS_LATCHKEYD_KERNEL_DATAGRAM_SLOTS_H_

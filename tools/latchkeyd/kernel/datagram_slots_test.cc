@@ -16,12 +16,12 @@
 namespace latchkey::broker {
 namespace {
 
-constexpr uint32_t kMask = 0x7fff0000;
+constexpr uint32_t kMask = 0xffff0000;
 constexpr uint32_t kTag = 0x00070000;
 
 // Another tag whose slot is the same.
 uint32_t Neighbour(uint32_t tag) {
-  for (uint32_t other = 1; other < 0x7fff; ++other) {
+  for (uint32_t other = 1; other <= 0xffff; ++other) {
     const uint32_t its = other << 16;
     if (its != tag && latchkey_slot_of(its) == latchkey_slot_of(tag)) return its;
   }
@@ -40,7 +40,11 @@ struct Rig {
     const uint32_t zero = 0;
     const latchkey_settings settings{kMask};
     REQUIRE(bpf_map_update_elem(maps->settings.get(), &zero, &settings, BPF_ANY) == 0);
-    for (const int fd : {us.fd(), them.fd()}) {
+    for (const TestUdp* socket : {&us, &them}) {
+      const int fd = socket->fd();
+      const uint64_t cookie = socket->cookie();
+      const latchkey_held held{1};
+      REQUIRE(bpf_map_update_elem(maps->held.get(), &cookie, &held, BPF_ANY) == 0);
       const int program = maps->program.get();
       REQUIRE(setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) == 0);
     }
