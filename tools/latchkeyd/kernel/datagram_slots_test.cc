@@ -3,11 +3,9 @@
 #include <bpf/bpf.h>
 #include <sys/socket.h>
 
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <string>
-#include <thread>
 
 #include "tools/latchkeyd/kernel/datagram_maps.h"
 #include "tools/latchkeyd/kernel/datagram_test_socket.h"
@@ -150,36 +148,6 @@ TEST_CASE("What a broker was killed over is taken over, or taken away") {
   EraseAdmission(rig.both(), mine);
   CHECK(rig.Slot(kTag).turn == 10);
   CHECK_FALSE(rig.Comes(rig.us, "127.0.0.1", kTag));
-}
-
-// Were a slot read half of one and half of the other, one of what comes in here would be mixed.
-TEST_CASE("A slot that changes all the time never lets in what is of neither") {
-  const Rig rig;
-  const latchkey_admitted_key one = Rig::Key(rig.us, "127.0.0.1", kTag);
-  const latchkey_admitted_key two = Rig::Key(rig.them, "::1", kTag);
-  std::atomic<bool> over = false;
-  std::thread writer([&] {
-    while (!over) {
-      for (const auto* key : {&one, &two}) {
-        PutAdmission(rig.both(), *key);
-        EraseAdmission(rig.both(), *key);
-      }
-    }
-  });
-  const TestUdp v4("127.0.0.1");
-  const TestUdp v6("::1");
-  int mixed = 0;
-  for (int i = 0; i < 20'000; ++i) {
-    v4.Send(rig.them, "127.0.0.1", "x", kTag);
-    if (rig.them.Take() != "-") ++mixed;
-    v4.Send(rig.us, "127.0.0.1", "x", kTag);
-    rig.us.Take();
-    v6.Send(rig.them, "::1", "x", kTag);
-    rig.them.Take();
-  }
-  over = true;
-  writer.join();
-  CHECK(mixed == 0);
 }
 
 }  // namespace
