@@ -36,7 +36,7 @@ kills() { # kills SEED…: each at work, and killed at some moment
   check "a's broker has nothing of them any more" retry 20 idle a 0 "$files_a"
   check "nor has b's" retry 20 idle b 1 "$files_b"
 }
-memory() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(cat "$LAB/broker-$1.pid")/status"; } # in KiB
+memory() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(cat "$LAB/broker-$1.pid")/status"; } # in KiB
 kills 2 3 4
 memory_a=$(memory a) memory_b=$(memory b)
 kills 5 6 7
