@@ -331,6 +331,7 @@ int main(int argc, char** argv) {
       {"wait-end", WaitThenEnd},
       {"unspecified", DatagramUnspecified},
       {"sandbox", ProbeSandbox},
+      {"nameless", ProbeNameless},
       {"connect-fails", ProbeConnectFails},
       {"cancel", ProbeCancel},
       {"cancel-self", ProbeCancelSelf},

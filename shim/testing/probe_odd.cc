@@ -20,6 +20,13 @@
 namespace latchkey::testing {
 namespace {
 
+// Filters every system call from now on.
+bool Filter(sock_filter* code, uint16_t size) {
+  const sock_fprog program{size, code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
 // Has the kernel answer one system call with an error from now on.
 bool Deny(uint32_t call, uint32_t error) {
   sock_filter code[] = {
@@ -28,12 +35,45 @@ bool Deny(uint32_t call, uint32_t error) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  const sock_fprog program{sizeof(code) / sizeof(code[0]), code};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return Filter(code, sizeof(code) / sizeof(code[0]));
+}
+
+// Has the kernel answer what accepts by name as sockets without names do (AF_ALG), from now on.
+bool DenyNames() {
+  constexpr uint32_t kName = offsetof(seccomp_data, args[1]);
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept4, 0, 4),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kName),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kName + sizeof(uint32_t)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ECONNABORTED),
+  };
+  return Filter(code, sizeof(code) / sizeof(code[0]));
 }
 
 }  // namespace
+
+void ProbeNameless() {
+  const int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  // The kernel picks an abstract name.
+  sockaddr_un name{AF_UNIX, {}};
+  auto* const address = reinterpret_cast<sockaddr*>(&name);
+  socklen_t length = sizeof(sa_family_t);
+  bind(listener, address, length);
+  listen(listener, 4);
+  length = sizeof(name);
+  getsockname(listener, address, &length);
+  for (int i = 0; i < 3; ++i) connect(socket(AF_UNIX, SOCK_STREAM, 0), address, length);
+  if (!DenyNames()) std::exit(3);
+  Outcome("accept", accept(listener, nullptr, nullptr));
+  Outcome("accept4", accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  length = sizeof(name);
+  Outcome("named", accept(listener, address, &length));
+}
 
 void ProbeSandbox() {
   if (!Deny(SYS_getsockopt, EPERM)) std::exit(3);

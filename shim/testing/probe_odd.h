@@ -7,6 +7,9 @@ namespace latchkey::testing {
 // Has a seccomp filter deny getsockopt(), then prints what sockets still get.
 void ProbeSandbox();
 
+// Has a seccomp filter make children without names, then accepts on a Unix socket.
+void ProbeNameless();
+
 // Connects without blocking where the kernel refuses at once: nowhere, and with EAGAIN.
 void ProbeConnectFails();
 
