@@ -120,9 +120,11 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
+  // Of what came by dup() and the like nothing was noted, but that there were latches of UDP.
+  const bool past = MayHavePast(fd) || AnyDatagrams();
   // As a rule, where there is nothing to ask about:
   if (const wire::Page* page = CurrentPage();
-      page != nullptr && !MayHavePast(fd) &&
+      page != nullptr && !past &&
       (page->flags.load(std::memory_order_acquire) & kSpecialPage) == 0 &&
       BypassesAll(*page, remote)) {
     return RealConnect(fd, &copy.base, length);
@@ -131,7 +133,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   const bool must = settle == wire::Settle::kBypass && MustAsk(fd);
   if (settle == wire::Settle::kBypass && !must && !DatagramsDenied() &&
       Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass &&
-      (!MayHavePast(fd) || NothingToDo() || !HasPast(fd))) {
+      (!past || NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);

@@ -23,6 +23,13 @@ void SetRule(FakeBroker& broker, uint8_t protocol, Settle settle) {
   broker.page().flags = wire::kPageDatagramRules;
 }
 
+// Nothing but the port above the server's is let pass unasked.
+void LetNextPass(FakeBroker& broker, const Server& server) {
+  SetRule(broker, 0, Settle::kBypass);
+  broker.page().rules[0].port_low = broker.page().rules[0].port_high =
+      static_cast<uint16_t>(server.port() + 1);
+}
+
 TEST_CASE("where no rule is about datagrams none is looked at") {
   FakeBroker broker;
   Server server;
@@ -74,12 +81,19 @@ TEST_CASE("rules of TCP are not about datagrams") {
 TEST_CASE("each connect is asked about, the one that the page would settle too; errno is kept") {
   FakeBroker broker;
   Server server;
-  SetRule(broker, 0, Settle::kBypass);
-  broker.page().rules[0].port_low = broker.page().rules[0].port_high =
-      static_cast<uint16_t>(server.port() + 1);
+  LetNextPass(broker, server);
   CHECK(Run("udp-again", broker, server) == "errno 77\nfirst 0\nsecond 0\ndisconnect 0\n");
   CHECK(broker.Count(Type::kConnect) == 2);
   CHECK(broker.Count(Type::kRelease) == 1);
+}
+
+TEST_CASE("so is one by another number of the socket, and one of which a child of vfork closed") {
+  FakeBroker broker;
+  Server server;
+  LetNextPass(broker, server);
+  CHECK(Run(GENERATE(as<std::string>(), "udp-dup", "udp-fcntl", "udp-vfork"), broker, server) ==
+        "first 0\nsecond 0\n");
+  CHECK(broker.Count(Type::kConnect) == 2);
 }
 
 TEST_CASE("a UDP connect that the broker refuses fails with its errno") {

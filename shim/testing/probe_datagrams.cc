@@ -1,6 +1,8 @@
 #include "shim/testing/probe_datagrams.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "shim/testing/probe_tools.h"
@@ -44,6 +46,26 @@ void ProbeUdpAgain() {
   sockaddr none{};
   none.sa_family = AF_UNSPEC;
   Outcome("disconnect", connect(fd, &none, sizeof(none)));
+}
+
+void ProbeUdpCopied(int (*copy)(int fd)) {
+  const int fd = Udp();
+  Outcome("first", Connect(fd));
+  Outcome("second", Connect(copy(fd), static_cast<uint16_t>(port + 1)));
+}
+
+int ByDup(int fd) { return dup(fd); }
+
+int ByFcntl(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
+
+int AfterVfork(int fd) {
+  const pid_t child = vfork();
+  if (child == 0) {
+    close(fd);
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+  return fd;
 }
 
 void ProbeUdpTalks() {
