@@ -137,6 +137,12 @@ void CloseLoop() {
 void CloseRange() {
   Outcome("close_range", close_range(3, ~0U, 0));
   Outcome("connect", Connect(Tcp()));
+  // Of its own, of ours and of none.
+  int refused = 0;
+  for (unsigned fd = 3; fd < kHighest; ++fd) {
+    if (close_range(fd, fd, 64) < 0 && errno == EINVAL) ++refused;
+  }
+  Print("no flags", refused == kHighest - 3);
   Outcome("unshare", close_range(3, ~0U, CLOSE_RANGE_UNSHARE));
   closefrom(3);
   Outcome("connect", Connect(Tcp()));

@@ -20,7 +20,8 @@ TEST_CASE("a program that closes everything keeps its connection to the broker")
     CHECK(broker.Count(Type::kAttach) == 1);
   }
   SECTION("in ranges") {
-    CHECK(Run("close-range", broker, server) == "close_range 0\nconnect 0\nunshare 0\nconnect 0\n");
+    CHECK(Run("close-range", broker, server) ==
+          "close_range 0\nconnect 0\nno flags 1\nunshare 0\nconnect 0\n");
     CHECK(broker.Count(Type::kAttach) == 1);
   }
 }
