@@ -18,9 +18,9 @@ Wants WantsOf(int fd);
 // Names the latch of what was received, where its program wants it. `room`: the message's before.
 void NameReceived(int fd, msghdr& message, const Room& room);
 
-// Of what recvmmsg() has room for; of those past the last, nothing.
+// Of what recvmmsg() has room for, in 4 KiB of the stack; of those past the last, nothing.
 struct Rooms {
-  static constexpr unsigned kMost = 256;
+  static constexpr unsigned kMost = 1024;  // UIO_MAXIOV: what sendmmsg() takes
   Room each[kMost];
 
   Rooms(const mmsghdr* messages, unsigned count);

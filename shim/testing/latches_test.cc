@@ -45,6 +45,11 @@ TEST_CASE("who asked for marks alone has them, and names no latch") {
                                              Line("pointer", EFAULT) + Line("control", EFAULT));
 }
 
+TEST_CASE("of many that are received at once the last has its latch, too") {
+  const Telling telling;
+  CHECK(telling.Run("latches-many") == "room 0\nset 0\nown 0\nrecvmmsg 300\nlast z 1/36 latch 7\n");
+}
+
 TEST_CASE("under another's latch, a broken one, or none, nothing is sent") {
   const Telling telling;
   CHECK(telling.Run("latches-sent") == "set 0\nerrno 77\nsend 0\n" + Line("send", ECONNRESET) +

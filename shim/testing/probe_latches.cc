@@ -174,6 +174,23 @@ void Others() {
   Outcome("control", sendmsg(fd, &bad, 0));
 }
 
+// More than come at once as a rule, with marks of the program's own.
+void Many() {
+  constexpr unsigned kCount = 300;
+  sockaddr_in name{};
+  const int fd = Bound(name);
+  Outcome("room", Set(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20));
+  Outcome("set", Set(fd, SOL_LATCHKEY, LATCHKEY_LATCHES, 1));
+  Outcome("own", Set(fd, SOL_SOCKET, SO_RCVMARK, 1));
+  for (unsigned i = 1; i <= kCount; ++i) Put(name, i == kCount ? 'z' : 'a', kTag);
+  std::vector<Message> many(kCount);
+  std::vector<mmsghdr> batch;
+  for (const Message& each : many) batch.push_back(each.both);
+  Print("recvmmsg", recvmmsg(fd, batch.data(), kCount, MSG_DONTWAIT, nullptr));
+  many.back().both = batch.back();
+  many.back().Told("last");
+}
+
 void Sends() {
   sockaddr_in name{};
   const int to = Bound(name);
@@ -256,11 +273,9 @@ void Asks() {
 }  // namespace
 
 std::map<std::string, std::function<void()>> LatchProbes() {
-  return {{"latches-received", Receives},
-          {"latches-others", Others},
-          {"latches-sent", Sends},
-          {"latches-connected", Connected},
-          {"latches-asked", Asks}};
+  return {{"latches-received", Receives},   {"latches-others", Others},
+          {"latches-many", Many},           {"latches-sent", Sends},
+          {"latches-connected", Connected}, {"latches-asked", Asks}};
 }
 
 }  // namespace latchkey::testing
