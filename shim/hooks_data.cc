@@ -1,6 +1,6 @@
 // Data calls: straight through, by libc's function or as it would (real.h). Only a call that
 // failed, or met the end of the stream, looks at the session's page (trouble.h): no system call and
-// no copy is added to one that moves data.
+// no copy is added to one that moves data, but to a send with control data (latches.h).
 
 #include <netinet/in.h>
 #include <sys/syscall.h>
@@ -40,7 +40,7 @@ const sockaddr* NameOf(const msghdr& message) {
 
 // True where `count` messages may name latches, and one does.
 bool AnyNamed(const mmsghdr* messages, unsigned count) {
-  if (messages == nullptr || !TellsLatches()) return false;
+  if (messages == nullptr) return false;
   for (unsigned i = 0; i < count; ++i) {
     if (MayName(messages[i].msg_hdr)) return true;
   }
@@ -152,7 +152,7 @@ ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latc
 }
 
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
-  if (message != nullptr && message->msg_controllen != 0 && TellsLatches() && MayName(*message)) {
+  if (message != nullptr && message->msg_controllen != 0 && MayName(*message)) {
     return SendNamed(fd, *message, flags);
   }
   return SendMessageUnder(fd, message, flags, 0);

@@ -1,5 +1,7 @@
-// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. In a session where no program has asked
-// for it these cost two loads. Async-signal-safe, no allocation, errno untouched.
+// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. What is received costs two loads in a
+// session where no program has asked for it. What is sent is looked at wherever it has control data
+// (one system call where they are not on the stack: readable.h), since the kernel would ignore the
+// cmsg and let the datagram go. Async-signal-safe, no allocation, errno untouched.
 #ifndef SHIM_LATCHES_H_
 #define SHIM_LATCHES_H_
 
@@ -27,7 +29,7 @@ struct Rooms {
 };
 void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms);
 
-// True where a message names the latch that it is to leave under.
+// True where a message names the latch that it is to leave under. Never without a session.
 bool MayName(const msghdr& message);
 
 // Returns the errno that a datagram is not to be sent with under this latch; 0: none.

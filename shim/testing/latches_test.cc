@@ -50,6 +50,21 @@ TEST_CASE("of many that are received at once the last has its latch, too") {
   CHECK(telling.Run("latches-many") == "room 0\nset 0\nown 0\nrecvmmsg 300\nlast z 1/36 latch 7\n");
 }
 
+TEST_CASE("where nobody asked for latches nothing is sent under one") {
+  const Telling telling;
+  CHECK(telling.Run("latches-unasked") == Line("send", EPERM) + "sendmmsg 1\n" +
+                                              Line("rest", EPERM) + "other 0\n" +
+                                              Line("control", EFAULT) + "came 2\n");
+  CHECK(telling.broker.Count(Type::kLatches) == 0);
+}
+
+TEST_CASE("without a session the kernel ignores it") {
+  Telling telling;
+  telling.broker.ForgetSession();
+  CHECK(telling.Run("latches-unasked") ==
+        "send 0\nsendmmsg 2\nrest 0\nother 0\n" + Line("control", EFAULT) + "came 5\n");
+}
+
 TEST_CASE("under another's latch, a broken one, or none, nothing is sent") {
   const Telling telling;
   CHECK(telling.Run("latches-sent") == "set 0\nerrno 77\nsend 0\n" + Line("send", ECONNRESET) +

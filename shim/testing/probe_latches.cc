@@ -94,6 +94,14 @@ void Put(const sockaddr_in& to, char octet, uint32_t mark) {
   close(fd);
 }
 
+// How many datagrams are there.
+int Came(int fd) {
+  int came = 0;
+  char octet = 0;
+  while (recv(fd, &octet, 1, MSG_DONTWAIT) == 1) ++came;
+  return came;
+}
+
 void Receives() {
   sockaddr_in name{};
   const int fd = Bound(name);
@@ -174,6 +182,33 @@ void Others() {
   Outcome("control", sendmsg(fd, &bad, 0));
 }
 
+// Where no program of the session asked for anything.
+void Unasked() {
+  sockaddr_in name{};
+  const int to = Bound(name);
+  const int fd = Udp();
+  Message under;
+  under.Under(&name, 7);
+  Outcome("send", sendmsg(fd, under.get(), 0));
+  Message two[2];
+  two[0].Under(&name, 7);
+  two[0].get()->msg_controllen = 0;
+  two[1].Under(&name, 7);
+  mmsghdr batch[2] = {two[0].both, two[1].both};
+  Print("sendmmsg", sendmmsg(fd, batch, 2, 0));
+  Outcome("rest", sendmmsg(fd, batch + 1, 1, 0));
+  cmsghdr* const header = CMSG_FIRSTHDR(under.get());
+  header->cmsg_level = IPPROTO_IP;
+  header->cmsg_type = IP_TTL;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int hops = 9;
+  std::memcpy(CMSG_DATA(header), &hops, sizeof(hops));
+  Outcome("other", sendmsg(fd, under.get(), 0));
+  under.get()->msg_control = reinterpret_cast<void*>(64);
+  Outcome("control", sendmsg(fd, under.get(), 0));
+  Print("came", Came(to));
+}
+
 // More than come at once as a rule, with marks of the program's own.
 void Many() {
   constexpr unsigned kCount = 300;
@@ -225,10 +260,7 @@ void Sends() {
   Print("sendmmsg", sendmmsg(fd, batch, 3, 0));
   Print("length", batch[0].msg_len);
   Outcome("rest", sendmmsg(fd, batch + 2, 1, 0));
-  int came = 0;
-  char octet = 0;
-  while (recv(to, &octet, 1, MSG_DONTWAIT) == 1) ++came;
-  Print("came", came);
+  Print("came", Came(to));
 }
 
 void Connected() {
@@ -273,9 +305,10 @@ void Asks() {
 }  // namespace
 
 std::map<std::string, std::function<void()>> LatchProbes() {
-  return {{"latches-received", Receives},   {"latches-others", Others},
-          {"latches-many", Many},           {"latches-sent", Sends},
-          {"latches-connected", Connected}, {"latches-asked", Asks}};
+  return {{"latches-received", Receives}, {"latches-others", Others},
+          {"latches-many", Many},         {"latches-sent", Sends},
+          {"latches-unasked", Unasked},   {"latches-connected", Connected},
+          {"latches-asked", Asks}};
 }
 
 }  // namespace latchkey::testing
