@@ -183,7 +183,7 @@ ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags) {
 int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   const unsigned most = count < kMostMessages ? count : kMostMessages;  // the kernel's own limit
   return static_cast<int>(AnyNamed(messages, most) ? SendSome(fd, messages, most, flags)
-                                                   : SendPlain(fd, messages, count, flags));
+                                                   : SendPlain(fd, messages, most, flags));
 }
 
 ssize_t HookWrite(int fd, const void* data, size_t size) {

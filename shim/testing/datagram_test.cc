@@ -38,6 +38,12 @@ TEST_CASE("where no rule is about datagrams none is looked at") {
   CHECK(Run("udp-sends", broker, server).starts_with("sendto 0\n"));
 }
 
+TEST_CASE("of many sent at once no more is looked at than the kernel takes") {
+  FakeBroker broker;
+  Server server;
+  CHECK(Run("udp-many", broker, server) == "sendmmsg 1024\n");
+}
+
 TEST_CASE("where a rule protects, a datagram without a connection is the broker's to refuse") {
   FakeBroker broker;
   Server server;

@@ -330,6 +330,7 @@ int main(int argc, char** argv) {
       {"datagrams", Datagrams},
       {"udp-sends", ProbeUdpSends},
       {"udp-again", ProbeUdpAgain},
+      {"udp-many", ProbeUdpMany},
       {"udp-dup", [] { ProbeUdpCopied(ByDup); }},
       {"udp-fcntl", [] { ProbeUdpCopied(ByFcntl); }},
       {"udp-vfork", [] { ProbeUdpCopied(AfterVfork); }},

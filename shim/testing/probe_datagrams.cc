@@ -1,6 +1,7 @@
 #include "shim/testing/probe_datagrams.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,6 +47,27 @@ void ProbeUdpAgain() {
   sockaddr none{};
   none.sa_family = AF_UNSPEC;
   Outcome("disconnect", connect(fd, &none, sizeof(none)));
+}
+
+void ProbeUdpMany() {
+  constexpr size_t kMost = 1024;
+  constexpr size_t kSize = kMost * sizeof(mmsghdr);
+  constexpr size_t kPage = 4096;
+  static_assert(kSize % kPage == 0);
+  auto* const mapped = static_cast<char*>(
+      mmap(nullptr, kSize + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  mprotect(mapped + kSize, kPage, PROT_NONE);
+  sockaddr_in address = Loopback(port);
+  char octet = 'x';
+  iovec part{&octet, 1};
+  auto* const messages = reinterpret_cast<mmsghdr*>(mapped);
+  for (size_t i = 0; i < kMost; ++i) {
+    messages[i].msg_hdr.msg_name = &address;
+    messages[i].msg_hdr.msg_namelen = sizeof(address);
+    messages[i].msg_hdr.msg_iov = &part;
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  Print("sendmmsg", sendmmsg(Udp(), messages, 2 * kMost, 0));
 }
 
 void ProbeUdpCopied(int (*copy)(int fd)) {
