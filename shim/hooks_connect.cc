@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -15,6 +16,7 @@
 #include "shim/latchkey.h"
 #include "shim/options.h"
 #include "shim/page_view.h"
+#include "shim/parts.h"
 #include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/real.h"
@@ -213,8 +215,14 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
     }
   }
   if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);
-  if (real.setsockopt != nullptr) return real.setsockopt(fd, level, option, value, length);
-  return static_cast<int>(SystemCall(SYS_setsockopt, fd, level, option, value, length));
+  const int result = static_cast<int>(
+      real.setsockopt != nullptr ? real.setsockopt(fd, level, option, value, length)
+                                 : SystemCall(SYS_setsockopt, fd, level, option, value, length));
+  // The kernel has read it; another thread may have unmapped it since.
+  if (result == 0 && level == IPPROTO_UDP && option == UDP_CORK && IsReadable(value, sizeof(int))) {
+    NoteCork(fd, *static_cast<const int*>(value) != 0);
+  }
+  return result;
 }
 
 }  // namespace latchkey::shim

@@ -124,7 +124,7 @@ int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec*
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) LATCHKEY_HOOK(send);
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
   const ssize_t result = DataCall(real.send, SYS_sendto, fd, data, size, flags);
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
@@ -134,7 +134,7 @@ ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const socka
   if (MustSendAgain(result, fd, to, length, flags)) {
     result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latch) {
@@ -148,7 +148,7 @@ ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latc
     if (error != 0) return Refuse(error);
     result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
@@ -177,7 +177,7 @@ ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags) {
       result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
     }
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {

@@ -12,6 +12,7 @@
 #include "shim/held.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
+#include "shim/parts.h"
 #include "shim/past.h"
 #include "shim/real.h"
 #include "shim/session.h"
@@ -128,6 +129,7 @@ int HookSocket(int family, int type, int protocol) {
                          ? real.socket(family, type, protocol)
                          : static_cast<int>(SystemCall(SYS_socket, family, type, protocol));
   FreshHeld(result);
+  FreshParts(result);
   return result;
 }
 

@@ -342,6 +342,8 @@ int main(int argc, char** argv) {
       {"unspecified", DatagramUnspecified},
       {"sandbox", ProbeSandbox},
       {"nameless", ProbeNameless},
+      {"parts", [] { ProbeParts(/*cork=*/false); }},
+      {"parts-corked", [] { ProbeParts(/*cork=*/true); }},
       {"connect-fails", ProbeConnectFails},
       {"cancel", ProbeCancel},
       {"cancel-self", ProbeCancelSelf},

@@ -3,6 +3,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -87,6 +88,23 @@ void ProbeSandbox() {
   const sockaddr_un nobody{AF_UNIX, "/nonexistent"};
   Outcome("unix", connect(socket(AF_UNIX, SOCK_STREAM, 0),
                           reinterpret_cast<const sockaddr*>(&nobody), sizeof(nobody)));
+}
+
+void ProbeParts(bool cork) {
+  const sockaddr_in any = Loopback(0);
+  const sockaddr_in address = Loopback(port);
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof(any));
+  const auto send = [&](const char* what, int flags) {
+    Outcome(what, sendto(fd, "x", 1, flags, reinterpret_cast<const sockaddr*>(&address),
+                         sizeof(address)));
+  };
+  const int one = 1;
+  if (cork) Outcome("cork", setsockopt(fd, IPPROTO_UDP, UDP_CORK, &one, sizeof(one)));
+  send("part", cork ? 0 : MSG_MORE);
+  if (!Deny(SYS_sendto, EPERM)) std::exit(3);
+  send("rest", 0);
+  send("other", 0);
 }
 
 void ProbeConnectFails() {

@@ -10,6 +10,9 @@ void ProbeSandbox();
 // Has a seccomp filter make children without names, then accepts on a Unix socket.
 void ProbeNameless();
 
+// Sends a datagram in parts, of which the kernel refuses the last, and then another one.
+void ProbeParts(bool cork);
+
 // Connects without blocking where the kernel refuses at once: nowhere, and with EAGAIN.
 void ProbeConnectFails();
 
