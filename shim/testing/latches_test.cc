@@ -37,6 +37,13 @@ TEST_CASE("what is received comes with its latch, by every number of the socket"
   CHECK(telling.broker.flags(Type::kLatches) == wire::kRequestMarks);
 }
 
+TEST_CASE("what else comes with a datagram is there beside its latch, and no error has one") {
+  const Telling telling;
+  CHECK(telling.Run("latches-beside") ==
+        "set 0\nall a 1/29 latch 7 0/8\nall a 1/29 latch 7 0/8\nbrief b latch 7\ntruncated 1\n"
+        "recvmmsg 1\nfirst c latch 7\nsegments d latch 7 17/104\nsend 0\npoll 1\nerror x 0/11\n");
+}
+
 TEST_CASE("who asked for marks alone has them, and names no latch") {
   const Telling telling;
   CHECK(telling.Run("latches-others") == "marks a 1/36\n" + Line("send", EPERM) +
