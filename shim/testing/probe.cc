@@ -268,9 +268,20 @@ void DatagramUnspecified() {
 }
 
 void FastOpen() {
-  const sockaddr_in address = Loopback(port);
-  Outcome("sendto", sendto(Tcp(), "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL,
-                           reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+  constexpr int kFlags = MSG_FASTOPEN | MSG_NOSIGNAL;
+  sockaddr_in address = Loopback(port);
+  auto* const to = reinterpret_cast<sockaddr*>(&address);
+  char octet = 'x';
+  iovec part{&octet, 1};
+  mmsghdr message{};
+  message.msg_hdr.msg_name = to;
+  message.msg_hdr.msg_namelen = sizeof(address);
+  message.msg_hdr.msg_iov = &part;
+  message.msg_hdr.msg_iovlen = 1;
+  Outcome("sendto", sendto(Tcp(), "x", 1, kFlags, to, sizeof(address)));
+  Outcome("sendmsg", sendmsg(Tcp(), &message.msg_hdr, kFlags));
+  Outcome("sendmmsg", sendmmsg(Tcp(), &message, 1, kFlags));
+  Outcome("syscall", syscall(SYS_sendto, Tcp(), "x", 1, kFlags, to, sizeof(address)));
 }
 
 void Disconnect() {
@@ -347,6 +358,8 @@ int main(int argc, char** argv) {
       {"connect-fails", ProbeConnectFails},
       {"cancel", ProbeCancel},
       {"cancel-self", ProbeCancelSelf},
+      {"cancel-accept", ProbeCancelAccept},
+      {"cancel-connect", ProbeCancelConnect},
       {"nonblocking", ProbeNonblocking},
       {"larval", ProbeLarval},
       {"interrupted", ProbeInterrupted},

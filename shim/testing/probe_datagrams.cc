@@ -1,5 +1,6 @@
 #include "shim/testing/probe_datagrams.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -94,17 +95,33 @@ void ProbeUdpTalks() {
   const int fd = Udp();
   Outcome("connect", Connect(fd));
   char text[8];
-  iovec part{text, sizeof(text)};
+  constexpr size_t kSize = sizeof(text);
+  iovec part{text, kSize};
   mmsghdr message{};
   message.msg_hdr.msg_iov = &part;
   message.msg_hdr.msg_iovlen = 1;
-  Outcome("recv", recv(fd, text, sizeof(text), MSG_DONTWAIT));
+  Outcome("recv", recv(fd, text, kSize, MSG_DONTWAIT));
+  Outcome("recvfrom", recvfrom(fd, text, kSize, MSG_DONTWAIT, nullptr, nullptr));
   Outcome("recvmsg", recvmsg(fd, &message.msg_hdr, MSG_DONTWAIT));
   shutdown(fd, SHUT_RDWR);
-  Outcome("read", read(fd, text, sizeof(text)));
+  Outcome("read", read(fd, text, kSize));
+  Outcome("readv", readv(fd, &part, 1));
+  // What programs call that were built with _FORTIFY_SOURCE.
+  const auto fortified = [](const char* name) { return dlsym(RTLD_DEFAULT, name); };
+  Outcome("__read_chk", reinterpret_cast<ssize_t (*)(int, void*, size_t, size_t)>(
+                            fortified("__read_chk"))(fd, text, kSize, kSize));
+  Outcome("__recv_chk", reinterpret_cast<ssize_t (*)(int, void*, size_t, size_t, int)>(
+                            fortified("__recv_chk"))(fd, text, kSize, kSize, 0));
+  Outcome("__recvfrom_chk",
+          reinterpret_cast<ssize_t (*)(int, void*, size_t, size_t, int, sockaddr*, socklen_t*)>(
+              fortified("__recvfrom_chk"))(fd, text, kSize, kSize, 0, nullptr, nullptr));
   Outcome("recvmmsg", recvmmsg(fd, &message, 1, 0, nullptr));
   Outcome("send", send(fd, "x", 1, MSG_NOSIGNAL));
-  Outcome("write", writev(fd, &part, 1));
+  Outcome("sendto", sendto(fd, "x", 1, MSG_NOSIGNAL, nullptr, 0));
+  Outcome("sendmsg", sendmsg(fd, &message.msg_hdr, MSG_NOSIGNAL));
+  Outcome("sendmmsg", sendmmsg(fd, &message, 1, MSG_NOSIGNAL));
+  Outcome("write", write(fd, "x", 1));
+  Outcome("writev", writev(fd, &part, 1));
 }
 
 }  // namespace latchkey::testing

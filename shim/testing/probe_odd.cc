@@ -135,6 +135,35 @@ void ProbeCancel() {
   std::printf("cancelled %d\n", ended_with == PTHREAD_CANCELED ? 1 : 0);
 }
 
+void ProbeCancelAccept() {
+  static int listener = Tcp();
+  sockaddr_in name = Loopback(0);
+  socklen_t length = sizeof(name);
+  auto* const address = reinterpret_cast<sockaddr*>(&name);
+  bind(listener, address, length);
+  Outcome("listen", listen(listener, 4));
+  getsockname(listener, address, &length);
+  const int before = OpenCount();
+  pthread_t thread{};
+  const auto take = [](void*) -> void* {
+    accept(listener, nullptr, nullptr);
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, take, nullptr) != 0) std::exit(3);
+  usleep(50'000);  // into accept(), as a rule: it must end whether or not
+  void* ended_with = nullptr;
+  Outcome("cancel", -pthread_cancel(thread));
+  Outcome("join", -pthread_join(thread, &ended_with));
+  std::printf("cancelled %d\n", ended_with == PTHREAD_CANCELED ? 1 : 0);
+  const int client = Tcp();
+  Outcome("connect", ConnectTo(client, name));
+  const int child = accept(listener, nullptr, nullptr);
+  Outcome("accept", child);
+  close(client);
+  close(child);
+  Print("more", OpenCount() - before);
+}
+
 void ProbeCancelSelf() {
   pthread_cancel(pthread_self());
   char text[8];

@@ -19,6 +19,9 @@ void ProbeConnectFails();
 // Cancels a thread that waits in recv().
 void ProbeCancel();
 
+// Cancels a thread that waits in accept(); then accepts.
+void ProbeCancelAccept();
+
 // Cancels the process's only thread, which then reads.
 void ProbeCancelSelf();
 
