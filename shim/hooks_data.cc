@@ -38,6 +38,15 @@ const sockaddr* NameOf(const msghdr& message) {
   return result;
 }
 
+// True where `count` messages may name latches, and one does.
+bool AnyNamed(const mmsghdr* messages, unsigned count) {
+  if (messages == nullptr) return false;
+  for (unsigned i = 0; i < count; ++i) {
+    if (MayName(messages[i].msg_hdr)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int SendError(int fd, const sockaddr* to, socklen_t length, int flags) {

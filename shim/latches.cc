@@ -1,7 +1,6 @@
 #include "shim/latches.h"
 
 #include <cerrno>
-#include <cstdint>
 
 #include "shim/ask.h"
 #include "shim/page_view.h"
@@ -25,10 +24,6 @@ Asked AskAboutLatches(int fd) {
   asked.table = &page->latches;
   asked.wants = WantsOf(*asked.table, asked.cookie);
   return asked;
-}
-
-bool HasControl(const msghdr& message) {
-  return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr);
 }
 
 }  // namespace
@@ -66,26 +61,9 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
 }
 
 bool MayName(const msghdr& message) {
-  return HasControl(message) && CurrentPage() != nullptr &&
-         IsReadable(message.msg_control, message.msg_controllen) && NamesLatch(message);
-}
-
-bool AnyNamed(const mmsghdr* messages, unsigned count) {
-  if (messages == nullptr || CurrentPage() == nullptr) return false;
-  constexpr uintptr_t kPage = 4096;
-  uintptr_t known = 0;  // of a page that can be read
-  for (unsigned i = 0; i < count; ++i) {
-    const msghdr& message = messages[i].msg_hdr;
-    if (!HasControl(message)) continue;
-    const auto first = reinterpret_cast<uintptr_t>(message.msg_control);
-    const uintptr_t last = first + message.msg_controllen - 1;
-    const bool seen = known != 0 && message.msg_controllen <= kPage && first / kPage == known &&
-                      last / kPage == known;
-    if (!seen && !IsReadable(message.msg_control, message.msg_controllen)) continue;
-    known = last / kPage;
-    if (NamesLatch(message)) return true;
-  }
-  return false;
+  return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr) &&
+         CurrentPage() != nullptr && IsReadable(message.msg_control, message.msg_controllen) &&
+         NamesLatch(message);
 }
 
 int SendErrorUnder(int fd, uint64_t latch, const msghdr& message) {

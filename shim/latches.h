@@ -1,8 +1,7 @@
 // The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. What is received costs two loads in a
 // session where no program has asked for it. What is sent is looked at wherever it has control data
-// (one system call, and one for each page of what is sent at once, where they are not on the stack:
-// readable.h), since the kernel would ignore the cmsg and let the datagram go. Async-signal-safe,
-// no allocation, errno untouched.
+// (one system call where they are not on the stack: readable.h), since the kernel would ignore the
+// cmsg and let the datagram go. Async-signal-safe, no allocation, errno untouched.
 #ifndef SHIM_LATCHES_H_
 #define SHIM_LATCHES_H_
 
@@ -32,8 +31,6 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
 
 // True where a message names the latch that it is to leave under. Never without a session.
 bool MayName(const msghdr& message);
-// True where one of them does.
-bool AnyNamed(const mmsghdr* messages, unsigned count);
 
 // Returns the errno that a datagram is not to be sent with under this latch; 0: none.
 int SendErrorUnder(int fd, uint64_t latch, const msghdr& message);
