@@ -1,6 +1,6 @@
 // Data calls: straight through, by libc's function or as it would (real.h). Only a call that
 // failed, or met the end of the stream, looks at the session's page (trouble.h): no system call and
-// no copy is added to one that moves data, but to a send with control data (latches.h).
+// no copy is added to one that moves data.
 
 #include <netinet/in.h>
 #include <sys/syscall.h>

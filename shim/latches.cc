@@ -62,7 +62,8 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
 
 bool MayName(const msghdr& message) {
   return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr) &&
-         CurrentPage() != nullptr && IsReadable(message.msg_control, message.msg_controllen) &&
+         CurrentPage() != nullptr &&
+         (!TellsLatches() || IsReadable(message.msg_control, message.msg_controllen)) &&
          NamesLatch(message);
 }
 

@@ -253,8 +253,6 @@ void Unasked() {
   const int hops = 9;
   std::memcpy(CMSG_DATA(header), &hops, sizeof(hops));
   Outcome("other", sendmsg(fd, under.get(), 0));
-  under.get()->msg_control = reinterpret_cast<void*>(64);
-  Outcome("control", sendmsg(fd, under.get(), 0));
   Print("came", Came(to));
 }
 
