@@ -115,7 +115,8 @@ int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec*
           ? ReceiveNamed(fd, messages, count, flags, timeout)
           : DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
   // Of a UDP socket that was shut down it gets an empty one.
-  if (result > 0 && messages[0].msg_len == 0 && AnyTrouble() && EndedWith(fd) != 0) {
+  if (result > 0 && messages != nullptr && messages[0].msg_len == 0 && AnyTrouble() &&
+      EndedWith(fd) != 0) {
     return static_cast<int>(LookCloser(fd, 0));
   }
   return static_cast<int>(Checked(fd, result, false));
