@@ -142,8 +142,7 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     }
     return AttemptConnect(request, waiting, failure);
   }
-  if (verdict.outcome == policy::Outcome::kProtect &&
-      (IsManys(remote.address) || kernel_.IsBroadcast(remote.address))) {
+  if (verdict.outcome == policy::Outcome::kProtect && IsManys(remote.address)) {
     return Refuse(client, flow, Reason::kUnsupported, "a group has no SA of one peer");
   }
   switch (verdict.outcome) {

@@ -97,7 +97,7 @@ Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error
 Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                            const policy::Verdict& verdict, Waiting* waiting, const Error* failure) {
   const Client& client = request.client;
-  if (IsManys(request.remote.address) || kernel_.IsBroadcast(request.remote.address)) {
+  if (IsManys(request.remote.address)) {
     return Refuse(client, flow, Reason::kUnsupported, "a group has no SA of one peer");
   }
   const bool optional = verdict.rule != nullptr && !verdict.implicit &&
