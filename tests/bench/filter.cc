@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -105,6 +106,7 @@ void RoundAtOnce(int sender, Kind& kind) {
     sent[i].msg_hdr.msg_iov = received[i].msg_hdr.msg_iov = &part;
     sent[i].msg_hdr.msg_iovlen = received[i].msg_hdr.msg_iovlen = 1;
   }
+  Check(setsockopt(sender, SOL_SOCKET, SO_MARK, &kind.tag, sizeof(kind.tag)) == 0, "no mark");
   const auto begin = std::chrono::steady_clock::now();
   Check(sendmmsg(sender, sent, kAtOnce, 0) == kAtOnce, "not all sent");
   Check(recvmmsg(kind.socket.fd(), received, kAtOnce, MSG_DONTWAIT, nullptr) == kAtOnce,
@@ -114,7 +116,7 @@ void RoundAtOnce(int sender, Kind& kind) {
 }
 
 // The first kind is what the others are beside; `aim`: nanoseconds that those may add.
-void Print(const char* what, int aim, std::vector<double> Kind::*times, Kind (&kinds)[4]) {
+void Print(const char* what, int aim, std::vector<double> Kind::*times, std::span<Kind> kinds) {
   std::printf("%s (aim: %d ns of each)\n", what, aim);
   double bare = 0;
   for (Kind& kind : kinds) {
