@@ -122,8 +122,9 @@ struct Receivers {
   int fds[2];
   bool latches;
 
-  Receivers(bool first_held, bool with_latches)
-      : fds{Bound(names[0], first_held), Bound(names[1])}, latches(with_latches) {
+  Receivers(bool first_held, bool with_latches) : latches(with_latches) {
+    fds[0] = Bound(names[0], first_held);
+    fds[1] = Bound(names[1]);
     if (latches) WantLatches(fds[1]);
   }
   void Fill(int sender, int way, int count) const {
