@@ -3,7 +3,7 @@
 set -u
 connect=/opt/latchkey-lab/bin/connect
 echo=/opt/latchkey-lab/bin/echo
-printf 'latchkey = 1\napplication = "bench"\n[peer.them]\nid = ["bob"]\n[[rule]]\nprotocol = "tcp"\nremote_port = [8080]\ndirection = "out"\naction = "protect"\npeer = "them"\n[[rule]]\nprotocol = "udp"\nremote_port = [8090]\ndirection = "out"\naction = "protect"\npeer = "them"\n[[rule]]\naction = "bypass"\n' >"$LAB/bench.toml"
+printf 'latchkey = 1\napplication = "bench"\n[peer.them]\nid = ["bob"]\n[[rule]]\nprotocol = "tcp"\nremote_port = [8080]\ndirection = "out"\naction = "protect"\npeer = "them"\n[[rule]]\nprotocol = "udp"\nremote_port = [8090]\ndirection = "out"\naction = "protect"\npeer = "them"\n[[rule]]\ndirection = "out"\naction = "bypass"\n' >"$LAB/bench.toml"
 manual_sa a b 7 alice bob
 bg a broker latchkeyd
 retry 20 grep -qs 'latchkeyd: ready' "$LAB/broker.log" || fail "no broker: $(cat "$LAB/broker.log")"
