@@ -59,16 +59,15 @@ std::optional<std::vector<Region>> RegionsOf(const Rule& rule) {
 
 bool Overlap(const Region& a, const Region& b) {
   if (a.direction != b.direction || a.protocol != b.protocol) return false;
-  for (const size_t end : {0U, 1U}) {
-    if (!a.ends[end].Overlaps(b.ends[end])) return false;
-    if (a.ports[end].high < b.ports[end].low || b.ports[end].high < a.ports[end].low) return false;
-  }
-  return true;
+  return std::ranges::all_of(std::array{0U, 1U}, [&](size_t end) {
+    return a.ends[end].Overlaps(b.ends[end]) && a.ports[end].low <= b.ports[end].high &&
+           b.ports[end].low <= a.ports[end].high;
+  });
 }
 
 // Adds to `rest` what `taken` leaves of `region`; they overlap.
 void TakeFrom(Region region, const Region& taken, std::vector<Region>& rest) {
-  const auto leave = [&rest](Region part) { rest.push_back(std::move(part)); };
+  const auto leave = [&rest](const Region& part) { rest.push_back(part); };
   for (const size_t end : {0U, 1U}) {
     for (const Prefix& outside : Subtract(region.ends[end], taken.ends[end])) {
       Region part = region;
