@@ -25,7 +25,8 @@ check "it is said that there is none" grep -q 'not fenced: --no-fence' "$LAB/sai
 
 handed() { # handed RUN-OPTION... -- PROGRAM...: started with a socket, descriptor 9, that was made outside of the fence
   on a "${python[@]}" -c 'import os, socket, sys
-os.dup2(socket.socket().fileno(), 9)
+made = socket.socket()
+os.dup2(made.fileno(), 9)
 os.execvp("latchkey", ["latchkey", "run", *sys.argv[1:]])' "$@" 2>"$LAB/said"
 }
 sent() { packets wire 'host 10.9.0.3'; }
