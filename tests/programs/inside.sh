@@ -126,7 +126,9 @@ one_program() { # in a subshell: cases know nothing of each other
 
 policy "$LAB/in.toml" in local_port alice
 policy "$LAB/out.toml" out remote_port bob
-printf 'latchkey = 1\napplication = "bypass"\n[[rule]]\naction = "bypass"\n' >"$LAB/bypass.toml"
+# With a rule about others each call is decided: where all is bypassed nobody is asked.
+printf 'latchkey = 1\napplication = "bypass"\n[peer.them]\nid = ["bob"]\n[[rule]]\nremote = ["%s", "%s"]\naction = "protect"\npeer = "them"\n[[rule]]\naction = "bypass"\n' \
+  192.0.2.0/24 2001:db8::/32 >"$LAB/bypass.toml"
 chmod 755 "$LAB"
 manual_sa a b 7 alice bob
 for host in a b; do
