@@ -131,6 +131,11 @@ printf 'latchkey = 1\napplication = "bypass"\n[peer.them]\nid = ["bob"]\n[[rule]
   192.0.2.0/24 2001:db8::/32 >"$LAB/bypass.toml"
 chmod 755 "$LAB"
 manual_sa a b 7 alice bob
+# Port 8999, where nobody listens, answers under the SA: the kernel's own refusals go by the SPD alone.
+for pair in '10.9.0.2 dst 10.9.0.1' 'fd00::2 dst fd00::1'; do
+  # shellcheck disable=SC2086
+  ip -n b xfrm policy add src $pair proto tcp sport 8999 dir out tmpl proto esp reqid 7 mode transport || fail "no SPD entry for port 8999"
+done
 for host in a b; do
   bg $host broker-$host latchkeyd
   retry 20 grep -qs 'latchkeyd: ready' "$LAB/broker-$host.log" ||
