@@ -7,6 +7,7 @@
 #include "shim/ask.h"
 #include "shim/held.h"
 #include "shim/page_view.h"
+#include "shim/parts.h"
 #include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/session.h"
@@ -186,6 +187,8 @@ int BeforeSend(int fd, const sockaddr* address, socklen_t length, int flags) {
 }
 
 bool GrantedLate(int fd, const sockaddr* address, socklen_t length, int flags) {
+  // The parts before this one are lost.
+  if (TakePart(fd)) return false;
   const int saved = errno;
   const Target target = CurrentPage() == nullptr ? Target{} : ReadTarget(address, length);
   // A firewall says EPERM, too, EAGAIN is said for want of room, and EINVAL of bad arguments; but

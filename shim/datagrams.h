@@ -38,7 +38,8 @@ int Hold(int fd);
 int BeforeSend(int fd, const sockaddr* address, socklen_t length, int flags);
 
 // What failed in a send to `address`, by errno: true, it is to be made once more, the broker has
-// now seen to it. Otherwise errno is what the program is to see.
+// now seen to it. Otherwise errno is what the program is to see. Of a datagram in parts none is
+// made again but the first.
 bool GrantedLate(int fd, const sockaddr* address, socklen_t length, int flags);
 
 // The same for the result of a send: one that was made costs nothing.

@@ -22,8 +22,7 @@ void Own() {
 }
 
 bool MayNote(int fd) {
-  return !stopped.load(std::memory_order_seq_cst) && !hidden.Has(fd) &&
-         wire::RawSyscall(SYS_getpid) == owner.load(std::memory_order_relaxed);
+  return !stopped.load(std::memory_order_seq_cst) && !hidden.Has(fd) && AreOwnHints();
 }
 
 }  // namespace
@@ -32,6 +31,8 @@ void OwnHints() {
   Own();
   pthread_atfork(nullptr, nullptr, Own);
 }
+
+bool AreOwnHints() { return wire::RawSyscall(SYS_getpid) == owner.load(std::memory_order_relaxed); }
 
 void NoteHeld(int fd) {
   if (!MayNote(fd)) return;

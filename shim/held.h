@@ -23,6 +23,8 @@ namespace latchkey::shim {
 // Makes the hints this process's, and each child's of fork() its own: from the constructor. Until
 // then, and in children that were made past libc, none is taken.
 void OwnHints();
+// True when they are this process's: not to be forgotten by a child of vfork().
+bool AreOwnHints();
 
 // Notes that `fd` is held. The caller then looks at its mark, and forgets it where there is none.
 void NoteHeld(int fd);

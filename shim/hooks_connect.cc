@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -15,6 +16,7 @@
 #include "shim/latchkey.h"
 #include "shim/options.h"
 #include "shim/page_view.h"
+#include "shim/parts.h"
 #include "shim/past.h"
 #include "shim/readable.h"
 #include "shim/real.h"
@@ -120,9 +122,11 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   }
   if (!ReadEndpoint(&copy.base, length, remote)) return RealConnect(fd, &copy.base, length);
   if (const int error = RefusedWith(fd); error != 0) return Refuse(error);
+  // Of what came by dup() and the like nothing was noted, but that there were latches of UDP.
+  const bool past = MayHavePast(fd) || AnyDatagrams();
   // As a rule, where there is nothing to ask about:
   if (const wire::Page* page = CurrentPage();
-      page != nullptr && !MayHavePast(fd) &&
+      page != nullptr && !past &&
       (page->flags.load(std::memory_order_acquire) & kSpecialPage) == 0 &&
       BypassesAll(*page, remote)) {
     return RealConnect(fd, &copy.base, length);
@@ -131,7 +135,7 @@ int HookConnect(int fd, const sockaddr* address, socklen_t length) {
   const bool must = settle == wire::Settle::kBypass && MustAsk(fd);
   if (settle == wire::Settle::kBypass && !must && !DatagramsDenied() &&
       Settle(remote, IPPROTO_UDP) == wire::Settle::kBypass &&
-      (!MayHavePast(fd) || NothingToDo() || !HasPast(fd))) {
+      (!past || NothingToDo() || !HasPast(fd))) {
     return RealConnect(fd, &copy.base, length);
   }
   const int protocol = IntOption(fd, SOL_SOCKET, SO_PROTOCOL);
@@ -211,8 +215,14 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
     }
   }
   if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);
-  if (real.setsockopt != nullptr) return real.setsockopt(fd, level, option, value, length);
-  return static_cast<int>(SystemCall(SYS_setsockopt, fd, level, option, value, length));
+  const int result = static_cast<int>(
+      real.setsockopt != nullptr ? real.setsockopt(fd, level, option, value, length)
+                                 : SystemCall(SYS_setsockopt, fd, level, option, value, length));
+  // The kernel has read it; another thread may have unmapped it since.
+  if (result == 0 && level == IPPROTO_UDP && option == UDP_CORK && IsReadable(value, sizeof(int))) {
+    NoteCork(fd, *static_cast<const int*>(value) != 0);
+  }
+  return result;
 }
 
 }  // namespace latchkey::shim

@@ -40,7 +40,7 @@ const sockaddr* NameOf(const msghdr& message) {
 
 // True where `count` messages may name latches, and one does.
 bool AnyNamed(const mmsghdr* messages, unsigned count) {
-  if (messages == nullptr || !TellsLatches()) return false;
+  if (messages == nullptr) return false;
   for (unsigned i = 0; i < count; ++i) {
     if (MayName(messages[i].msg_hdr)) return true;
   }
@@ -115,7 +115,8 @@ int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec*
           ? ReceiveNamed(fd, messages, count, flags, timeout)
           : DataCall(real.recvmmsg, SYS_recvmmsg, fd, messages, count, flags, timeout);
   // Of a UDP socket that was shut down it gets an empty one.
-  if (result > 0 && messages[0].msg_len == 0 && AnyTrouble() && EndedWith(fd) != 0) {
+  if (result > 0 && messages != nullptr && messages[0].msg_len == 0 && AnyTrouble() &&
+      EndedWith(fd) != 0) {
     return static_cast<int>(LookCloser(fd, 0));
   }
   return static_cast<int>(Checked(fd, result, false));
@@ -124,7 +125,7 @@ int HookRecvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec*
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) LATCHKEY_HOOK(send);
 ssize_t HookSend(int fd, const void* data, size_t size, int flags) {
   const ssize_t result = DataCall(real.send, SYS_sendto, fd, data, size, flags);
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const sockaddr* to,
@@ -134,7 +135,7 @@ ssize_t HookSendto(int fd, const void* data, size_t size, int flags, const socka
   if (MustSendAgain(result, fd, to, length, flags)) {
     result = DataCall(real.sendto, SYS_sendto, fd, data, size, flags, to, length);
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latch) {
@@ -148,11 +149,11 @@ ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latc
     if (error != 0) return Refuse(error);
     result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 ssize_t HookSendmsg(int fd, const msghdr* message, int flags) {
-  if (message != nullptr && message->msg_controllen != 0 && TellsLatches() && MayName(*message)) {
+  if (message != nullptr && message->msg_controllen != 0 && MayName(*message)) {
     return SendNamed(fd, *message, flags);
   }
   return SendMessageUnder(fd, message, flags, 0);
@@ -177,13 +178,13 @@ ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags) {
       result = DataCall(real.sendmmsg, SYS_sendmmsg, fd, messages, number, flags);
     }
   }
-  return CheckedSend(fd, result);
+  return CheckedSend(fd, result, flags);
 }
 
 int HookSendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   const unsigned most = count < kMostMessages ? count : kMostMessages;  // the kernel's own limit
   return static_cast<int>(AnyNamed(messages, most) ? SendSome(fd, messages, most, flags)
-                                                   : SendPlain(fd, messages, count, flags));
+                                                   : SendPlain(fd, messages, most, flags));
 }
 
 ssize_t HookWrite(int fd, const void* data, size_t size) {

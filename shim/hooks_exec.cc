@@ -105,6 +105,34 @@ int WithArguments(const char* first, va_list* list, Call call) {
   return call(arguments);
 }
 
+// posix_spawn(), or pidfd_spawn(), which has a descriptor in the pid's place.
+using SpawnCall = decltype(real.posix_spawn);
+
+// `next`: of `real`, where it may be missing.
+int Spawn(const SpawnCall& next, int* child, const char* path,
+          const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+          char* const* arguments, char* const* environment) {
+  if (real.posix_spawn == nullptr) ResolveReal();  // from another library's constructor
+  if (next == nullptr) return ENOSYS;
+  // There are actions that change the folder.
+  return Keep(environment, {AT_FDCWD, path, actions != nullptr}, E2BIG, [&](char* const* kept) {
+    return next(child, path, actions, attributes, arguments, kept);
+  });
+}
+
+// The same of a name that is searched for.
+int SpawnFound(const SpawnCall& next, int* child, const char* file,
+               const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+               char* const* arguments, char* const* environment) {
+  if (real.posix_spawn == nullptr) ResolveReal();
+  if (next == nullptr) return ENOSYS;
+  char room[PATH_MAX];
+  const char* const name = Search(file, room, sizeof(room));
+  return Keep(environment, Found(name, actions != nullptr), E2BIG, [&](char* const* kept) {
+    return next(child, name, actions, attributes, arguments, kept);
+  });
+}
+
 }  // namespace
 
 int HookExecve(const char* path, char* const* arguments, char* const* environment) {
@@ -194,12 +222,7 @@ int HookPosixSpawn(pid_t* pid, const char* path, const posix_spawn_file_actions_
 int HookPosixSpawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                    const posix_spawnattr_t* attributes, char* const* arguments,
                    char* const* environment) {
-  if (real.posix_spawn == nullptr) ResolveReal();
-  if (real.posix_spawn == nullptr) return ENOSYS;
-  // There are actions that change the folder.
-  return Keep(environment, {AT_FDCWD, path, actions != nullptr}, E2BIG, [&](char* const* kept) {
-    return real.posix_spawn(pid, path, actions, attributes, arguments, kept);
-  });
+  return Spawn(real.posix_spawn, pid, path, actions, attributes, arguments, environment);
 }
 
 int HookPosixSpawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
@@ -208,13 +231,26 @@ int HookPosixSpawnp(pid_t* pid, const char* file, const posix_spawn_file_actions
 int HookPosixSpawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
                     const posix_spawnattr_t* attributes, char* const* arguments,
                     char* const* environment) {
-  if (real.posix_spawnp == nullptr) ResolveReal();
-  if (real.posix_spawnp == nullptr) return ENOSYS;
-  char room[PATH_MAX];
-  const char* const name = Search(file, room, sizeof(room));
-  return Keep(environment, Found(name, actions != nullptr), E2BIG, [&](char* const* kept) {
-    return real.posix_spawnp(pid, name, actions, attributes, arguments, kept);
-  });
+  return SpawnFound(real.posix_spawnp, pid, file, actions, attributes, arguments, environment);
+}
+
+// The same, since glibc 2.39; before it, and on a kernel that cannot, they say ENOSYS.
+int HookPidfdSpawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,
+                   const posix_spawnattr_t* attributes, char* const* arguments,
+                   char* const* environment) LATCHKEY_HOOK(pidfd_spawn);
+int HookPidfdSpawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,
+                   const posix_spawnattr_t* attributes, char* const* arguments,
+                   char* const* environment) {
+  return Spawn(real.pidfd_spawn, pidfd, path, actions, attributes, arguments, environment);
+}
+
+int HookPidfdSpawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions,
+                    const posix_spawnattr_t* attributes, char* const* arguments,
+                    char* const* environment) LATCHKEY_HOOK(pidfd_spawnp);
+int HookPidfdSpawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions,
+                    const posix_spawnattr_t* attributes, char* const* arguments,
+                    char* const* environment) {
+  return SpawnFound(real.pidfd_spawnp, pidfd, file, actions, attributes, arguments, environment);
 }
 
 }  // namespace latchkey::shim

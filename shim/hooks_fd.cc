@@ -12,6 +12,7 @@
 #include "shim/held.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
+#include "shim/parts.h"
 #include "shim/past.h"
 #include "shim/real.h"
 #include "shim/session.h"
@@ -20,6 +21,7 @@ namespace latchkey::shim {
 namespace {
 
 constexpr int kMaxLinks = 8;
+constexpr unsigned kNobody = ~0U;  // a number that no descriptor has
 
 int RealCloseRange(unsigned first, unsigned last, int flags) {
   if (real.close_range != nullptr) return real.close_range(first, last, flags);
@@ -36,7 +38,8 @@ int CloseApart(unsigned first, unsigned last, int flags) {
     if (link > first) {
       if (const int result = RealCloseRange(first, link - 1, flags); result != 0) return result;
     }
-    if (link == last) return 0;
+    // Nothing is left but what the kernel says of the flags.
+    if (link == last) return RealCloseRange(kNobody, kNobody, flags);
     first = link + 1;
   }
   return RealCloseRange(first, last, flags);
@@ -126,6 +129,7 @@ int HookSocket(int family, int type, int protocol) {
                          ? real.socket(family, type, protocol)
                          : static_cast<int>(SystemCall(SYS_socket, family, type, protocol));
   FreshHeld(result);
+  FreshParts(result);
   return result;
 }
 

@@ -62,7 +62,9 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
 
 bool MayName(const msghdr& message) {
   return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr) &&
-         IsReadable(message.msg_control, message.msg_controllen) && NamesLatch(message);
+         CurrentPage() != nullptr &&
+         (!TellsLatches() || IsReadable(message.msg_control, message.msg_controllen)) &&
+         NamesLatch(message);
 }
 
 int SendErrorUnder(int fd, uint64_t latch, const msghdr& message) {

@@ -1,5 +1,8 @@
-// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. In a session where no program has asked
-// for it these cost two loads. Async-signal-safe, no allocation, errno untouched.
+// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. What is received costs two loads in a
+// session where no program has asked for it. What is sent is looked at wherever it has control data,
+// since the kernel would ignore the cmsg and let the datagram go; in such a session without asking
+// whether they can be read, which takes a system call. Async-signal-safe, no allocation, errno
+// untouched.
 #ifndef SHIM_LATCHES_H_
 #define SHIM_LATCHES_H_
 
@@ -18,16 +21,16 @@ Wants WantsOf(int fd);
 // Names the latch of what was received, where its program wants it. `room`: the message's before.
 void NameReceived(int fd, msghdr& message, const Room& room);
 
-// Of what recvmmsg() has room for; of those past the last, nothing.
+// Of what recvmmsg() has room for, in 4 KiB of the stack; of those past the last, nothing.
 struct Rooms {
-  static constexpr unsigned kMost = 256;
+  static constexpr unsigned kMost = 1024;  // UIO_MAXIOV: what sendmmsg() takes
   Room each[kMost];
 
   Rooms(const mmsghdr* messages, unsigned count);
 };
 void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms);
 
-// True where a message names the latch that it is to leave under.
+// True where a message names the latch that it is to leave under. Never without a session.
 bool MayName(const msghdr& message);
 
 // Returns the errno that a datagram is not to be sent with under this latch; 0: none.

@@ -162,7 +162,7 @@ struct latchkey_info {
  * Nothing is sent, and errno is EPERM where it is not the socket's, or another peer's than
  * msg_name's; ECONNRESET where it is not ESTABLISHED, or there is none any more; EINVAL for no
  * uint64_t, or two; ENOBUFS for more than 1024 octets of control data around it.
- * Without the option the kernel ignores it. */
+ * Without the option nothing is sent either (EPERM); without Latchkey the kernel ignores it. */
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "shim/fd_bits.h"
+#include "shim/held.h"
 
 namespace latchkey::shim {
 namespace {
@@ -14,7 +15,9 @@ std::atomic<bool> datagrams{false};
 
 void NotePast(int fd) { noted.Set(fd); }
 
-void ForgetPast(int fd) { noted.Clear(fd); }
+void ForgetPast(int fd) {
+  if (noted.Has(fd) && AreOwnHints()) noted.Clear(fd);
+}
 
 bool MayHavePast(int fd) { return !FdBits::Kept(fd) || noted.Has(fd); }
 

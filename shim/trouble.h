@@ -9,6 +9,7 @@
 
 #include <cerrno>
 
+#include "shim/parts.h"
 #include "shim/past.h"
 
 namespace latchkey::shim {
@@ -46,8 +47,9 @@ bool LacksKeys(int fd);
 ssize_t LookForKeys(int fd);
 
 // Passes a sending call's result on.
-inline ssize_t CheckedSend(int fd, ssize_t result) {
+inline ssize_t CheckedSend(int fd, ssize_t result, int flags = 0) {
   if (result >= 0) [[likely]] {
+    NoteSent(fd, flags);
     return result;
   }
   if (AnyTrouble()) result = LookCloser(fd, result);

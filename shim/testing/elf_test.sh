@@ -1,9 +1,11 @@
 #!/bin/sh
-# What the loader sees of the shim: its exports are the list in exports.lds and nothing else, it needs
-# libc alone, calls no function that it stands in front of, and runs on glibc 2.34.
+# elf_test SHIM LIST SOURCE...: what the loader sees of the shim: its exports are the list in
+# exports.lds and all hooks of the sources, and nothing else, it needs libc alone, calls no function
+# that it stands in front of, and runs on glibc 2.34.
 set -eu
 shim=$1
 exports=$2
+shift 2
 failed=0
 
 fail() {
@@ -18,6 +20,14 @@ listed=$(sed -n '/global:/,/local:/p' "$exports" | tr -d ' \n' | sed 's/global:/
 exported=$(nm -D --defined-only "$shim" | awk '{print $3}' | names)
 [ -n "$listed" ] || fail "no list in $exports"
 [ "$listed" = "$exported" ] || fail "exported: $exported; listed: $listed"
+
+hooks=$(sed -n '/#define/d; s/.*LATCHKEY_HOOK(\([a-z0-9_]*\)).*/\1/p' "$@" | names)
+[ "$listed" = "$hooks" ] || fail "hooks: $hooks; listed: $listed"
+called=$(sed -n 's/^X(\([a-z0-9_]*\),.*/\1/p' "$@" | names)
+[ -n "$called" ] || fail "no table of real functions"
+for name in $called; do
+  case " $listed" in *" $name "*) ;; *) fail "lists not $name, which it looks up" ;; esac
+done
 
 undefined=$(nm -D --undefined-only "$shim" | awk '{print $NF}' | sed 's/@.*//' | names)
 for name in $listed; do
@@ -34,6 +44,7 @@ newest=$(nm -D --undefined-only "$shim" | sed -n 's/.*@GLIBC_//p' | sort -V | ta
 ends=$(readelf -d "$shim" | sed -n 's/.*(FINI_ARRAYSZ) *\([0-9]*\).*/\1/p')
 [ "${ends:-0}" -le 8 ] || fail "has a destructor"
 
-LD_PRELOAD=$(realpath "$shim") LATCHKEY_SOCKET=/nonexistent LATCHKEY_TOKEN=none /bin/true ||
-  fail "harms a program without sockets"
+said=$(LD_PRELOAD=$(realpath "$shim") LATCHKEY_SOCKET=/nonexistent LATCHKEY_TOKEN=none \
+  /bin/true 2>&1) || fail "harms a program without sockets"
+[ -z "$said" ] || fail "a program without sockets says: $said"
 exit $failed

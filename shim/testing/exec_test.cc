@@ -1,5 +1,7 @@
 // Programs that the latched one starts with an environment of their own: they belong to the session
 // all the same, unless the policy lets them go.
+#include <dlfcn.h>
+
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstring>
@@ -63,6 +65,21 @@ TEST_CASE("so does one that is spawned") {
   const std::string output = world.Run("exec-" + name);
   CHECK(output == std::string(kKept) + "spawn 0\nstatus 0\n");
   CHECK(world.broker.Count(Type::kAttach) == 2);
+}
+
+TEST_CASE("so does one that is spawned by a call that not every libc has") {
+  World world;
+  const std::string name = GENERATE(as<std::string>(), "pidfd-spawn", "pidfd-spawnp");
+  INFO(name);
+  auto environment = In(world.broker);
+  environment["LD_PRELOAD"] = std::filesystem::absolute(std::getenv("LATER_LIBC"));
+  CHECK(Probe("exec-" + name, world.server.port(), environment).Finish() ==
+        std::string(kKept) + "spawn 0\nwait 0\nstatus 0\n");
+  CHECK(world.broker.Count(Type::kAttach) == 2);
+  // Without it: as that which the test itself has.
+  if (dlsym(RTLD_DEFAULT, "pidfd_spawn") == nullptr) {
+    CHECK(world.Run("exec-" + name) == "spawn " + std::to_string(ENOSYS) + "\n");
+  }
 }
 
 TEST_CASE("so does one that a vfork child becomes, whose parent goes on as before") {

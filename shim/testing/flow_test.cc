@@ -124,6 +124,14 @@ TEST_CASE("a non-blocking accept finds nobody when the only child was refused") 
   CHECK(Run("accept-nb", broker, server) == Line("accept", EAGAIN));
 }
 
+TEST_CASE("a listener whose children have no names is left to the kernel") {
+  FakeBroker broker;
+  Server server;
+  if (GENERATE(false, true)) broker.ForgetSession();
+  CHECK(Run("nameless", broker, server) == "accept 0\naccept4 0\n" + Line("named", ECONNABORTED));
+  CHECK(broker.Count(Type::kAccept) == 0);
+}
+
 TEST_CASE("a sandbox that hides what a socket is lets nothing pass") {
   FakeBroker broker;
   Server server;

@@ -81,8 +81,15 @@ Probe::Probe(const std::string& name, uint16_t port,
   const std::string shim = FromEnvironment("SHIM");
   if (program.empty() || shim.empty()) std::abort();
   std::vector<std::string> variables;
-  if (!environment.empty()) variables.push_back("LD_PRELOAD=" + shim);
-  for (const auto& [key, value] : environment) variables.push_back(key + "=" + value);
+  std::string preload = shim;
+  for (const auto& [key, value] : environment) {
+    if (key == "LD_PRELOAD") {
+      preload += ":" + value;
+    } else {
+      variables.push_back(key + "=" + value);
+    }
+  }
+  if (!environment.empty()) variables.push_back("LD_PRELOAD=" + preload);
   const std::string number = std::to_string(port);
   std::vector<char*> arguments;
   // execve's parameters lack a const for the sake of old C; it writes to none of it.

@@ -37,7 +37,8 @@ class Server {
 // A probe that runs. Killed after 20 s: a hang is a failure.
 class Probe {
  public:
-  // `environment` is all it gets beside LD_PRELOAD; when it is empty it runs without the shim.
+  // `environment` is all it gets beside LD_PRELOAD (one there comes behind the shim); when it is
+  // empty it runs without the shim.
   Probe(const std::string& name, uint16_t port,
         const std::map<std::string, std::string>& environment);
   ~Probe();

@@ -141,6 +141,16 @@ TEST_CASE("one that need not be held is asked about all the same where a rule pr
   CHECK(here.peers() == 2);
 }
 
+TEST_CASE("the rest of a datagram whose first part is lost is not sent again") {
+  Held here(Settle::kProtect, kHold | kRules);
+  here.SetHold();
+  const std::string refused = "part 0\n" + Line("rest", EPERM) + Line("other", EPERM);
+  CHECK(here.Run("parts") == refused);
+  CHECK(here.peers() == 1);  // about the other
+  CHECK(here.Run("parts-corked") == "cork 0\n" + refused);
+  CHECK(here.peers() == 2);
+}
+
 const std::string kWays[] = {"sendto", "sendmsg", "sendmmsg", "segments",
                              "more",   "rest",    "mapped",   "unspecified"};
 

@@ -37,12 +37,37 @@ TEST_CASE("what is received comes with its latch, by every number of the socket"
   CHECK(telling.broker.flags(Type::kLatches) == wire::kRequestMarks);
 }
 
+TEST_CASE("what else comes with a datagram is there beside its latch, and no error has one") {
+  const Telling telling;
+  CHECK(telling.Run("latches-beside") ==
+        "set 0\nall a 1/29 latch 7 0/8\nall a 1/29 latch 7 0/8\nbrief b latch 7\ntruncated 1\n"
+        "recvmmsg 1\nfirst c latch 7\nsegments d latch 7 17/104\nsend 0\npoll 1\nerror x 0/11\n");
+}
+
 TEST_CASE("who asked for marks alone has them, and names no latch") {
   const Telling telling;
   CHECK(telling.Run("latches-others") == "marks a 1/36\n" + Line("send", EPERM) +
                                              Line("tcp", ENOPROTOOPT) + Line("two", EINVAL) +
                                              Line("null", EFAULT) + Line("short", EINVAL) +
                                              Line("pointer", EFAULT) + Line("control", EFAULT));
+}
+
+TEST_CASE("of many that are received at once the last has its latch, too") {
+  const Telling telling;
+  CHECK(telling.Run("latches-many") == "room 0\nset 0\nown 0\nrecvmmsg 300\nlast z 1/36 latch 7\n");
+}
+
+TEST_CASE("where nobody asked for latches nothing is sent under one") {
+  const Telling telling;
+  CHECK(telling.Run("latches-unasked") ==
+        Line("send", EPERM) + "sendmmsg 1\n" + Line("rest", EPERM) + "other 0\n" + "came 2\n");
+  CHECK(telling.broker.Count(Type::kLatches) == 0);
+}
+
+TEST_CASE("without a session the kernel ignores it") {
+  Telling telling;
+  telling.broker.ForgetSession();
+  CHECK(telling.Run("latches-unasked") == "send 0\nsendmmsg 2\nrest 0\nother 0\ncame 5\n");
 }
 
 TEST_CASE("under another's latch, a broken one, or none, nothing is sent") {

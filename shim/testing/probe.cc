@@ -137,6 +137,12 @@ void CloseLoop() {
 void CloseRange() {
   Outcome("close_range", close_range(3, ~0U, 0));
   Outcome("connect", Connect(Tcp()));
+  // Of its own, of ours and of none.
+  int refused = 0;
+  for (unsigned fd = 3; fd < kHighest; ++fd) {
+    if (close_range(fd, fd, 64) < 0 && errno == EINVAL) ++refused;
+  }
+  Print("no flags", refused == kHighest - 3);
   Outcome("unshare", close_range(3, ~0U, CLOSE_RANGE_UNSHARE));
   closefrom(3);
   Outcome("connect", Connect(Tcp()));
@@ -262,9 +268,20 @@ void DatagramUnspecified() {
 }
 
 void FastOpen() {
-  const sockaddr_in address = Loopback(port);
-  Outcome("sendto", sendto(Tcp(), "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL,
-                           reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+  constexpr int kFlags = MSG_FASTOPEN | MSG_NOSIGNAL;
+  sockaddr_in address = Loopback(port);
+  auto* const to = reinterpret_cast<sockaddr*>(&address);
+  char octet = 'x';
+  iovec part{&octet, 1};
+  mmsghdr message{};
+  message.msg_hdr.msg_name = to;
+  message.msg_hdr.msg_namelen = sizeof(address);
+  message.msg_hdr.msg_iov = &part;
+  message.msg_hdr.msg_iovlen = 1;
+  Outcome("sendto", sendto(Tcp(), "x", 1, kFlags, to, sizeof(address)));
+  Outcome("sendmsg", sendmsg(Tcp(), &message.msg_hdr, kFlags));
+  Outcome("sendmmsg", sendmmsg(Tcp(), &message, 1, kFlags));
+  Outcome("syscall", syscall(SYS_sendto, Tcp(), "x", 1, kFlags, to, sizeof(address)));
 }
 
 void Disconnect() {
@@ -324,6 +341,10 @@ int main(int argc, char** argv) {
       {"datagrams", Datagrams},
       {"udp-sends", ProbeUdpSends},
       {"udp-again", ProbeUdpAgain},
+      {"udp-many", ProbeUdpMany},
+      {"udp-dup", [] { ProbeUdpCopied(ByDup); }},
+      {"udp-fcntl", [] { ProbeUdpCopied(ByFcntl); }},
+      {"udp-vfork", [] { ProbeUdpCopied(AfterVfork); }},
       {"udp-talks", ProbeUdpTalks},
       {"fast-open", FastOpen},
       {"disconnect", Disconnect},
@@ -331,9 +352,14 @@ int main(int argc, char** argv) {
       {"wait-end", WaitThenEnd},
       {"unspecified", DatagramUnspecified},
       {"sandbox", ProbeSandbox},
+      {"nameless", ProbeNameless},
+      {"parts", [] { ProbeParts(/*cork=*/false); }},
+      {"parts-corked", [] { ProbeParts(/*cork=*/true); }},
       {"connect-fails", ProbeConnectFails},
       {"cancel", ProbeCancel},
       {"cancel-self", ProbeCancelSelf},
+      {"cancel-accept", ProbeCancelAccept},
+      {"cancel-connect", ProbeCancelConnect},
       {"nonblocking", ProbeNonblocking},
       {"larval", ProbeLarval},
       {"interrupted", ProbeInterrupted},

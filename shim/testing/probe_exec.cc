@@ -1,5 +1,6 @@
 #include "shim/testing/probe_exec.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -65,6 +66,18 @@ void SpawnInPath() {
   pid_t child = 0;
   Print("spawn", posix_spawnp(&child, name, nullptr, nullptr, arguments, none));
   Await(child);
+}
+
+// By a call of glibc 2.39 or later, which this was not built with, perhaps.
+void SpawnWithPidfd(const char* call, const char* what) {
+  const auto spawn = reinterpret_cast<decltype(&posix_spawn)>(dlsym(RTLD_DEFAULT, call));
+  int child = -1;
+  const int error = spawn != nullptr ? spawn(&child, what, nullptr, nullptr, arguments, none) : -1;
+  Print("spawn", error);
+  if (error != 0) return;
+  siginfo_t ended{};
+  Outcome("wait", waitid(P_PIDFD, static_cast<id_t>(child), &ended, WEXITED));
+  Print("status", ended.si_status);
 }
 
 // By a relative path, which an action makes another file's, perhaps.
@@ -198,6 +211,12 @@ std::map<std::string, std::function<void()>> ExecProbes() {
       {"exec-env", [] { execlp("env", "env", "-i", self.c_str(), verb, nullptr); }},
       {"exec-spawn", Spawn},
       {"exec-spawnp", SpawnInPath},
+      {"exec-pidfd-spawn", [] { SpawnWithPidfd("pidfd_spawn", self.c_str()); }},
+      {"exec-pidfd-spawnp",
+       [] {
+         ClearButPath();
+         SpawnWithPidfd("pidfd_spawnp", name);
+       }},
       {"exec-spawn-elsewhere", SpawnElsewhere},
       {"exec-vfork", AfterVfork},
       {"exec-fails", Fail},

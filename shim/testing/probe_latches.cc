@@ -1,11 +1,14 @@
 #include "shim/testing/probe_latches.h"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "shim/latchkey.h"
@@ -85,13 +88,24 @@ struct Message {
   }
 };
 
-void Put(const sockaddr_in& to, char octet, uint32_t mark) {
+// Sends `octet` and `more` with this mark, in segments of a size unless that is 0.
+void Put(const sockaddr_in& to, char octet, uint32_t mark, const char* more = "", int size = 0) {
   const int fd = Udp();
+  const std::string text = octet + std::string(more);
+  if (size != 0 && Set(fd, IPPROTO_UDP, UDP_SEGMENT, size) != 0) Outcome("segment", -1);
   if (mark != 0 && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
     Outcome("mark", -1);
   }
-  sendto(fd, &octet, 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+  sendto(fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to));
   close(fd);
+}
+
+// How many datagrams are there.
+int Came(int fd) {
+  int came = 0;
+  char octet = 0;
+  while (recv(fd, &octet, 1, MSG_DONTWAIT) == 1) ++came;
+  return came;
 }
 
 void Receives() {
@@ -150,6 +164,49 @@ void Receives() {
   left.Told("left");
 }
 
+// What else comes with datagrams, and other ways to have them.
+void Beside() {
+  sockaddr_in name{};
+  const int fd = Bound(name);
+  Outcome("set", Set(fd, SOL_LATCHKEY, LATCHKEY_LATCHES, 1));
+  Set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+  Set(fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+  Put(name, 'a', kTag);
+  for (const int flags : {int{MSG_PEEK}, 0}) {
+    Message message;
+    recvmsg(fd, message.get(), flags);
+    message.Told("all");
+  }
+  Set(fd, IPPROTO_IP, IP_PKTINFO, 0);
+  Set(fd, SOL_SOCKET, SO_TIMESTAMP, 0);
+  Put(name, 'b', kTag, "ye");
+  Message brief;
+  recvmsg(fd, brief.get(), 0);
+  brief.Told("brief");
+  Print("truncated", (brief.get()->msg_flags & MSG_TRUNC) != 0);
+  Put(name, 'c', kTag);
+  Message many[4];
+  mmsghdr batch[4] = {many[0].both, many[1].both, many[2].both, many[3].both};
+  Print("recvmmsg", recvmmsg(fd, batch, 4, MSG_WAITFORONE, nullptr));
+  many[0].both = batch[0];
+  many[0].Told("first");
+  Set(fd, IPPROTO_UDP, UDP_GRO, 1);
+  Put(name, 'd', kTag, "ots", 2);
+  Message segments;
+  recvmsg(fd, segments.get(), 0);
+  segments.Told("segments");
+  // Nobody is there.
+  sockaddr_in gone{};
+  close(Bound(gone));
+  Set(fd, IPPROTO_IP, IP_RECVERR, 1);
+  Outcome("send", sendto(fd, "x", 1, 0, reinterpret_cast<const sockaddr*>(&gone), sizeof(gone)));
+  pollfd watched{fd, 0, 0};
+  Print("poll", poll(&watched, 1, 10'000));
+  Message error;
+  recvmsg(fd, error.get(), MSG_ERRQUEUE);
+  error.Told("error");
+}
+
 // A socket whose program asked for marks alone, in a session where another asked for latches.
 void Others() {
   sockaddr_in name{};
@@ -172,6 +229,48 @@ void Others() {
   msghdr bad = *under.get();
   bad.msg_control = reinterpret_cast<void*>(64);
   Outcome("control", sendmsg(fd, &bad, 0));
+}
+
+// Where no program of the session asked for anything.
+void Unasked() {
+  sockaddr_in name{};
+  const int to = Bound(name);
+  const int fd = Udp();
+  Message under;
+  under.Under(&name, 7);
+  Outcome("send", sendmsg(fd, under.get(), 0));
+  Message two[2];
+  two[0].Under(&name, 7);
+  two[0].get()->msg_controllen = 0;
+  two[1].Under(&name, 7);
+  mmsghdr batch[2] = {two[0].both, two[1].both};
+  Print("sendmmsg", sendmmsg(fd, batch, 2, 0));
+  Outcome("rest", sendmmsg(fd, batch + 1, 1, 0));
+  cmsghdr* const header = CMSG_FIRSTHDR(under.get());
+  header->cmsg_level = IPPROTO_IP;
+  header->cmsg_type = IP_TTL;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int hops = 9;
+  std::memcpy(CMSG_DATA(header), &hops, sizeof(hops));
+  Outcome("other", sendmsg(fd, under.get(), 0));
+  Print("came", Came(to));
+}
+
+// More than come at once as a rule, with marks of the program's own.
+void Many() {
+  constexpr unsigned kCount = 300;
+  sockaddr_in name{};
+  const int fd = Bound(name);
+  Outcome("room", Set(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20));
+  Outcome("set", Set(fd, SOL_LATCHKEY, LATCHKEY_LATCHES, 1));
+  Outcome("own", Set(fd, SOL_SOCKET, SO_RCVMARK, 1));
+  for (unsigned i = 1; i <= kCount; ++i) Put(name, i == kCount ? 'z' : 'a', kTag);
+  std::vector<Message> many(kCount);
+  std::vector<mmsghdr> batch;
+  for (const Message& each : many) batch.push_back(each.both);
+  Print("recvmmsg", recvmmsg(fd, batch.data(), kCount, MSG_DONTWAIT, nullptr));
+  many.back().both = batch.back();
+  many.back().Told("last");
 }
 
 void Sends() {
@@ -208,10 +307,7 @@ void Sends() {
   Print("sendmmsg", sendmmsg(fd, batch, 3, 0));
   Print("length", batch[0].msg_len);
   Outcome("rest", sendmmsg(fd, batch + 2, 1, 0));
-  int came = 0;
-  char octet = 0;
-  while (recv(to, &octet, 1, MSG_DONTWAIT) == 1) ++came;
-  Print("came", came);
+  Print("came", Came(to));
 }
 
 void Connected() {
@@ -256,11 +352,10 @@ void Asks() {
 }  // namespace
 
 std::map<std::string, std::function<void()>> LatchProbes() {
-  return {{"latches-received", Receives},
-          {"latches-others", Others},
-          {"latches-sent", Sends},
-          {"latches-connected", Connected},
-          {"latches-asked", Asks}};
+  return {{"latches-received", Receives},   {"latches-beside", Beside},
+          {"latches-others", Others},       {"latches-many", Many},
+          {"latches-sent", Sends},          {"latches-unasked", Unasked},
+          {"latches-connected", Connected}, {"latches-asked", Asks}};
 }
 
 }  // namespace latchkey::testing

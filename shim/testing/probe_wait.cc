@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
@@ -188,6 +189,28 @@ void ProbeWaitTogether() {
   for (std::thread& thread : threads) thread.join();
   Print("good", good);
   Print("few more", OpenCount() - before < 8);
+}
+
+void ProbeCancelConnect() {
+  const int before = OpenCount();
+  static int fd = Tcp();
+  pthread_t thread{};
+  const auto make = [](void*) -> void* {
+    Connect(fd);
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, make, nullptr) != 0) std::exit(3);
+  Pause();
+  Print("cancel", pthread_cancel(thread));
+  Pause();
+  void* ended_with = nullptr;
+  Print("join", pthread_join(thread, &ended_with));
+  Print("cancelled", ended_with == PTHREAD_CANCELED);
+  close(fd);
+  const int later = Tcp();
+  Outcome("later", Connect(later));
+  close(later);
+  Print("more", OpenCount() - before);
 }
 
 void ProbeWaitFork() {

@@ -25,6 +25,9 @@ void ProbeTimeoutRestarted();
 // Twenty threads connect.
 void ProbeWaitTogether();
 
+// Cancels a thread that waits in connect(), which ends once the wait has.
+void ProbeCancelConnect();
+
 // Forks while a thread waits in connect(); the child connects, and outlives the wait.
 void ProbeWaitFork();
 

@@ -272,6 +272,22 @@ TEST_CASE("twenty threads wait at the same time") {
   CHECK(broker.withdrawn() == 0);
 }
 
+TEST_CASE("a thread that is cancelled while it waits ends when that is over, and leaves nothing") {
+  FakeBroker broker;
+  Server server;
+  broker.Set(Type::kConnect, kForEver, 1);
+  Probe probe("cancel-connect", server.port(), In(broker));
+  probe.ReadUntil("ready");
+  broker.AwaitWaiting(1);
+  probe.Continue();
+  CHECK(probe.ReadUntil("ready") == "cancel 0\nready\n");
+  CHECK(broker.waiting() == 1);
+  broker.Decide({});
+  probe.Continue();
+  CHECK(probe.Finish() == "join 0\ncancelled 1\nlater 0\nmore 0\n");
+  CHECK(broker.Count(Type::kConnect) == 2);
+}
+
 TEST_CASE("a child asks on its own while its parent waits, and does not hold up a withdrawal") {
   FakeBroker broker;
   Server server;

@@ -39,6 +39,17 @@ class Datagrams:
         self.connections[self.name] = socket.socket(family_of(address), socket.SOCK_DGRAM)
         return "ok"
 
+    def udp_join(self, group, address):
+        """Takes in what comes for an IPv4 group, too, by the link with this address of ours."""
+        request = socket.inet_aton(group) + socket.inet_aton(address)
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        return "ok"
+
+    def udp_broadcast(self):
+        """May send to all of a link from now on."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        return "ok"
+
     def blocking(self, flag):
         self.socket.setblocking(flag == "1")
         return "ok"

@@ -29,6 +29,24 @@ expect cli ok
 expect cli ok
 want cli 'send canary-waited' ok
 want srv recv canary-waited
+# Connected at both ends, its channel has one binding; those of a socket that is not have none.
+sed 's/"b.lab", "c.lab"/"a.lab"/' "$LAB/short.toml" >"$LAB/back.toml"
+latched b back "$LAB/back.toml" 'udp 10.9.0.1 8088 8089'
+expect back ok
+latched a both "$LAB/out.toml" 'udp 10.9.0.2 8089 8088'
+expect both ok
+want both 'send canary-both' ok
+want back recv canary-both
+ask back binding
+check "there is one: $REPLY" eval '[[ $REPLY =~ :\ ipsec-end-point-sha256\ [0-9a-f]{64}$ ]]'
+want both binding "${REPLY#*: }"
+latched a free "$LAB/out.toml" 'udp-new 10.9.0.2' 'sendto 10.9.0.2 8080 canary-free'
+expect free ok
+expect free ok
+want srv recv canary-free
+want free state 1
+want free binding ENODATA
+for name in back both free; do end $name; done
 want cli close ok
 
 for address in 10.9.0.2 fd00::2 ::ffff:10.9.0.2; do

@@ -51,10 +51,21 @@ for family in 4 6; do
   answer "free$family"
 done
 
-# Two servers on one port: when one goes, the guards stay for the other.
+# Two servers on one port, each of a policy of its own: latched alike, or the later one is refused.
+cp "$LAB/in.toml" "$LAB/same.toml"
+policy_header "$LAB/clear.toml"
+printf '[[rule]]\nname = "all"\naction = "bypass"\n' >>"$LAB/clear.toml"
 latched b one "$LAB/in.toml" 'listen :: 8082 shared' serve
-latched b two "$LAB/in.toml" 'listen :: 8082 shared' serve
+latched b two "$LAB/same.toml" 'listen :: 8082 shared' serve
 for name in one two; do expect $name ok; expect $name ok; done
+latched b clear "$LAB/clear.toml" 'listen :: 8082 shared' 'listen :: 8083 shared'
+expect clear EACCES
+expect clear ok
+mark b
+latched b late "$LAB/in.toml" 'listen :: 8083 shared'
+expect late EACCES
+want_refusal b unlatched-listener
+# When one goes, the guards stay for the other.
 end one
 refuses_clear c 10.9.0.2 8082
 refuses_clear c fd00::2 8082

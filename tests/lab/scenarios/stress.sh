@@ -25,13 +25,25 @@ check "and it was at it" grep -qE '^asked [0-9]{2}' "$LAB/one.log"
 check "and its latches are gone" retry 20 idle a 0
 check "at b the listener's is left" retry 20 idle b 1
 files_a=$(open_files a) files_b=$(open_files b)
-for seed in 2 3; do
-  stress "killed$seed" $seed 1000000000
-  check "it is at work" retry 20 grep -q '^\.' "$LAB/killed$seed.log"
-  kill -KILL "$(cat "$LAB/killed$seed.pid")"
+kills() { # kills SEED…: each at work, and killed at some moment
+  local seed
+  for seed in "$@"; do
+    stress "killed$seed" "$seed" 1000000000
+    check "$seed is at work" retry 20 grep -q '^\.' "$LAB/killed$seed.log"
+    sleep "0.$((RANDOM % 10))"
+    kill -KILL "$(cat "$LAB/killed$seed.pid")"
+  done
+  check "a's broker has nothing of them any more" retry 20 idle a 0 "$files_a"
+  check "nor has b's" retry 20 idle b 1 "$files_b"
+}
+memory() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(cat "$LAB/broker-$1.pid")/status"; } # in KiB
+kills 2 3 4
+memory_a=$(memory a) memory_b=$(memory b)
+kills 5 6 7
+for host in a b; do
+  before=memory_$host grown=$(($(memory $host) - ${!before}))
+  check "$host's broker grew by $grown KiB of ${!before}" [ "$grown" -lt 512 ]
 done
-check "a's broker has nothing of them any more" retry 20 idle a 0 "$files_a"
-check "nor has b's" retry 20 idle b 1 "$files_b"
 expect_eq "no payload in clear" "$(clear_payload wire)" 0
 check "there was ESP" [ "$(esp_packets wire a b)" -gt 50 ]
 expect_eq "nothing to who has no keys" "$(packets wire 'tcp and host 10.9.0.3')" 0

@@ -31,6 +31,8 @@ done
 # They are those that `latchkey list` shows, and the program is told the same of them.
 # shellcheck disable=SC2154
 check "they differ" [ "$latch_a" != "$latch_c" ]
+# Who did not ask for latches sends nothing under one.
+want cli-a "send-under 10.9.0.2 8080 $latch_a canary-unasked" EPERM
 list_of() { # list_of HOST: the IPv4 peers of its UDP sockets: ID STATE PEER REASON
   on "$1" latchkey list --json | "${python[@]}" -c "import json, sys
 for each in json.load(sys.stdin)['latches']:

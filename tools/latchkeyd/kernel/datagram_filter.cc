@@ -95,7 +95,7 @@ DatagramFilter::DatagramFilter(const DatagramOptions& options)
     // By another mask a mark may be the tag of another SA.
     for (const auto& key :
          KeysOf<latchkey_admitted_key>(maps_->admitted, LATCHKEY_MOST_ADMISSIONS)) {
-      bpf_map_delete_elem(maps_->admitted.get(), &key);
+      EraseAdmission(Admissions(), key);
     }
   }
   const latchkey_settings settings{tag_mask_};
@@ -123,6 +123,10 @@ std::string DatagramFilter::Complaint() const {
 std::vector<uint64_t> DatagramFilter::Held() const {
   if (!maps_) return {};
   return KeysOf<uint64_t>(maps_->held, LATCHKEY_MOST_SOCKETS);
+}
+
+AdmissionMaps DatagramFilter::Admissions() const {
+  return {maps_->admitted.get(), maps_->slots.get()};
 }
 
 void DatagramFilter::Inherit() {
@@ -153,7 +157,7 @@ void DatagramFilter::Inherit() {
     if (generations.contains(key.cookie)) {
       admitted_.insert(AdmissionOf(key));
     } else {
-      bpf_map_delete_elem(maps_->admitted.get(), &key);
+      EraseAdmission(Admissions(), key);
     }
   }
   for (const uint64_t cookie : KeysOf<uint64_t>(maps_->dropped, LATCHKEY_MOST_SOCKETS)) {
@@ -297,10 +301,7 @@ Result<void> DatagramFilter::Admit(const DatagramAdmission& admission) {
     return Fail(Reason::kBadRequest, "admit datagrams", "of no socket, place or tag");
   }
   const latchkey_admitted_key key = KeyOf(admission);
-  const uint32_t yes = 1;
-  if (bpf_map_update_elem(maps_->admitted.get(), &key, &yes, BPF_ANY) != 0) {
-    return Refused("admit datagrams");
-  }
+  if (!PutAdmission(Admissions(), key)) return Refused("admit datagrams");
   admitted_.insert(admission);
   inherited_.erase(admission);
   return {};
@@ -309,7 +310,7 @@ Result<void> DatagramFilter::Admit(const DatagramAdmission& admission) {
 void DatagramFilter::Dismiss(const DatagramAdmission& admission) {
   if (!maps_) return;
   const latchkey_admitted_key key = KeyOf(admission);
-  bpf_map_delete_elem(maps_->admitted.get(), &key);
+  EraseAdmission(Admissions(), key);
   admitted_.erase(admission);
   inherited_.erase(admission);
 }

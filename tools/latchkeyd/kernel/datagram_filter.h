@@ -3,7 +3,7 @@
 //
 // Limits, for all sockets of a network namespace: datagram_layout.h (65,536 sockets, 262,144
 // admissions, 65,536 regions of one address and port, 65,536 others); past them kLimit. The empty
-// maps take 7 MB of the kernel's memory, an admission 64 octets. One filter belongs to one thread.
+// maps take 8 MB of the kernel's memory, an admission 64 octets. One filter belongs to one thread.
 #ifndef TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 #define TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 
@@ -16,6 +16,7 @@
 #include "policy/model/error.h"
 #include "tools/latchkeyd/kernel/datagram_layout.h"
 #include "tools/latchkeyd/kernel/datagram_maps.h"
+#include "tools/latchkeyd/kernel/datagram_slots.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
 namespace latchkey::broker {
@@ -55,6 +56,7 @@ class DatagramFilter {
     std::vector<latchkey_region_key> regions;
   };
 
+  AdmissionMaps Admissions() const;
   void Inherit();
   static Result<Keys> MakeKeys(uint64_t cookie, uint32_t generation,
                                const std::vector<DatagramRegion>& regions);

@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_LAYOUT = 2 };
+enum { LATCHKEY_LAYOUT = 3 };
 
 // The most that each map holds, for all sockets of a network namespace.
 enum {
@@ -34,6 +34,20 @@ struct latchkey_admitted_key {
   __u16 family;
   __u8 address[16];
 };
+
+// One of the admissions again, where the program finds it without a search: at the place that its
+// tag says, if no other has it. What is written is whole only while `turn` is even and stays what
+// it was; an empty one is all zeros, and of no cookie.
+struct latchkey_slot {
+  __u64 turn;
+  struct latchkey_admitted_key admission;
+};
+enum { LATCHKEY_SLOT_BITS = 15, LATCHKEY_SLOTS = 1 << LATCHKEY_SLOT_BITS };
+
+// Which slot is a tag's. Tags lie anywhere in the mark; those that follow each other do not meet.
+static inline __u32 latchkey_slot_of(__u32 tag) {
+  return (tag * 0x9e3779b1U) >> (32 - LATCHKEY_SLOT_BITS);
+}
 
 struct latchkey_exact_key {
   __u64 cookie;

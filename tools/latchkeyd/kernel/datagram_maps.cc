@@ -16,8 +16,8 @@ alignas(8) constexpr uint8_t kObject[] = {
 };
 
 const std::vector<std::string>& Maps() {
-  static const std::vector<std::string> names = {"settings", "held",    "admitted", "exact",
-                                                 "regions",  "dropped", "noted"};
+  static const std::vector<std::string> names = {"settings", "held",    "admitted", "slots",
+                                                 "exact",    "regions", "dropped",  "noted"};
   return names;
 }
 
@@ -33,6 +33,7 @@ Result<DatagramMaps> LoadDatagramMaps(const std::string& base) {
   maps.settings = std::move(object->maps.at("settings"));
   maps.held = std::move(object->maps.at("held"));
   maps.admitted = std::move(object->maps.at("admitted"));
+  maps.slots = std::move(object->maps.at("slots"));
   maps.exact = std::move(object->maps.at("exact"));
   maps.regions = std::move(object->maps.at("regions"));
   maps.dropped = std::move(object->maps.at("dropped"));

@@ -18,6 +18,7 @@ struct DatagramMaps {
   UniqueFd settings;
   UniqueFd held;
   UniqueFd admitted;
+  UniqueFd slots;
   UniqueFd exact;
   UniqueFd regions;
   UniqueFd dropped;

@@ -77,7 +77,7 @@ TEST_CASE("The next broker finds the maps, and changes what its predecessor's so
     peer.Send(us, "127.0.0.1", "clear");
   }
   REQUIRE(pins.Folders().size() == 1);
-  CHECK(Pins::List(pins.base + "/" + pins.Folders()[0]).size() == 7);
+  CHECK(Pins::List(pins.base + "/" + pins.Folders()[0]).size() == 8);
   peer.Send(us, "127.0.0.1", "between", kTag);
   CHECK(us.Take() == "between");
   DatagramFilter filter({kMask, pins.base});
@@ -203,7 +203,7 @@ TEST_CASE("Maps that are not as ours are not used") {
   DatagramFilter filter({kMask, pins.base});
   CHECK(filter.Complaint() == "");
   CHECK(filter.Held().empty());
-  CHECK(Pins::List(folder).size() == 7);
+  CHECK(Pins::List(folder).size() == 8);
   // A socket whose maps are lost keeps its filter, and cannot be had.
   const Result<void> done = filter.Filter(us.fd(), us.cookie(), {Region("0.0.0.0/0", Need::kPass)});
   REQUIRE_FALSE(done);

@@ -82,6 +82,22 @@ Result<void> ReadInet(int fd, SocketFacts* facts) {
   return {};
 }
 
+bool AskForBroadcast(int fd, bool on) {
+  const int value = on ? 1 : 0;
+  return setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &value, sizeof(value)) == 0;
+}
+
+// Connects a UDP socket, without what its last connection left, which would be kept as the source
+// address; 0 or the errno. The port does not matter: nothing is ever sent.
+int ConnectAnew(int fd, const Address& remote, bool v6, uint32_t scope) {
+  const sockaddr nothing{AF_UNSPEC, {}};
+  if (connect(fd, &nothing, sizeof(nothing)) != 0) return errno;
+  sockaddr_storage address{};
+  const socklen_t length = ToSockaddr(SocketAddress{remote, 9}, v6, scope, &address);
+  if (length == 0) return EINVAL;
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), length) == 0 ? 0 : errno;
+}
+
 }  // namespace
 
 std::optional<uint64_t> OwnNetnsCookie() {
@@ -161,35 +177,41 @@ Result<void> TellSocketMarks(int fd, bool on) {
   return Fail(reason, "set SO_RCVMARK", strerror(errno));
 }
 
-std::optional<Address> SourceFinder::Find(const Address& remote, uint32_t scope) {
-  if (remote.family == Family::kNone) return std::nullopt;
-  const bool v6 = remote.family == Family::kV6;
+bool SourceFinder::Open(Family family) {
+  const bool v6 = family == Family::kV6;
   UniqueFd& fd = v6 ? v6_ : v4_;
-  if (!fd) {
-    UniqueFd fresh(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    if (!fresh) return std::nullopt;
-    if (!SetPolicyValue(fresh.get(), v6, BuildSocketBypass(remote.family, /*out=*/true), "out")) {
-      return std::nullopt;
-    }
-    fd = std::move(fresh);
+  if (fd) return true;
+  UniqueFd fresh(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fresh || !AskForBroadcast(fresh.get(), true)) return false;
+  if (!SetPolicyValue(fresh.get(), v6, BuildSocketBypass(family, /*out=*/true), "out")) {
+    return false;
   }
-  // What the last answer left would be kept as the source address.
-  const sockaddr nothing{AF_UNSPEC, {}};
-  if (connect(fd.get(), &nothing, sizeof(nothing)) != 0) return std::nullopt;
+  fd = std::move(fresh);
+  return true;
+}
+
+std::optional<Address> SourceFinder::Find(const Address& remote, uint32_t scope) {
+  if (remote.family == Family::kNone || !Open(remote.family)) return std::nullopt;
+  const bool v6 = remote.family == Family::kV6;
+  const int fd = v6 ? v6_.get() : v4_.get();
+  if (ConnectAnew(fd, remote, v6, scope) != 0) return std::nullopt;
   sockaddr_storage address{};
-  // The port does not matter: nothing is ever sent.
-  socklen_t length = ToSockaddr(SocketAddress{remote, 9}, v6, scope, &address);
-  if (length == 0) return std::nullopt;
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
-    return std::nullopt;
-  }
-  length = sizeof(address);
-  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+  socklen_t length = sizeof(address);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     return std::nullopt;
   }
   const SocketAddress local = FromSockaddr(address, length);
   if (local.address.family != remote.family || local.address.IsAny()) return std::nullopt;
   return local.address;
+}
+
+bool SourceFinder::IsBroadcast(const Address& remote) {
+  if (remote.family != Family::kV4 || !Open(Family::kV4)) return false;
+  if (!AskForBroadcast(v4_.get(), false)) return false;
+  const bool refused = ConnectAnew(v4_.get(), remote, /*v6=*/false, 0) == EACCES;
+  // A route may be prohibited as well, and stays so.
+  return AskForBroadcast(v4_.get(), true) && refused &&
+         ConnectAnew(v4_.get(), remote, /*v6=*/false, 0) == 0;
 }
 
 Result<void> BindToAny(int fd, const SocketFacts& facts) {

@@ -38,15 +38,21 @@ Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uin
 // Implements KernelPort::TellMarks().
 Result<void> TellSocketMarks(int fd, bool on);
 
-// Implements KernelPort::SourceAddress(). The sockets that ask have a policy that lets them past
-// the SPD, so that asking triggers no key exchange; they are kept, since making one is what takes
-// time.
+// Implements KernelPort::SourceAddress() and IsBroadcast(). The sockets that ask have a policy that
+// lets them past the SPD, so that asking triggers no key exchange; they are kept, since making one
+// is what takes time.
 class SourceFinder {
  public:
   // `scope`: interface of a link-local IPv6 address, else 0.
   std::optional<Address> Find(const Address& remote, uint32_t scope);
 
+  // The kernel refuses to connect a socket to such an address that has not asked for SO_BROADCAST,
+  // and one that has it does not.
+  bool IsBroadcast(const Address& remote);
+
  private:
+  bool Open(Family family);
+
   UniqueFd v4_;
   UniqueFd v6_;
 };

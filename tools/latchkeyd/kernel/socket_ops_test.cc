@@ -185,5 +185,28 @@ TEST_CASE("Source addresses and ports of the kernel's choice") {
   }
 }
 
+TEST_CASE("A link's broadcast address is known as such, whatever its prefix") {
+  TestNetns netns;
+  SourceFinder finder;
+  CHECK_FALSE(finder.IsBroadcast(*Address::Parse("10.9.0.255")));  // no route
+  REQUIRE(system("ip link add v0 type veth peer name v1 && ip link set v0 up && "
+                 "ip link set v1 up && ip addr add 10.9.0.1/24 dev v0 && "
+                 "ip addr add 10.9.4.1/22 dev v0 && ip addr add fd00::1/64 dev v0 nodad && "
+                 "ip route add prohibit 10.9.9.0/24") == 0);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(finder.IsBroadcast(*Address::Parse("10.9.0.255")));
+    CHECK(finder.IsBroadcast(*Address::Parse("10.9.7.255")));
+    for (const char* one : {"10.9.0.2", "10.9.4.255", "10.9.9.255", "10.9.0.1", "127.0.0.1",
+                            "192.0.2.255", "fd00::ff"}) {
+      INFO(one);
+      CHECK_FALSE(finder.IsBroadcast(*Address::Parse(one)));
+    }
+    // It has a source address as any other has.
+    CHECK(finder.Find(*Address::Parse("10.9.0.255"), 0) == Address::Parse("10.9.0.1"));
+    CHECK(finder.Find(*Address::Parse("10.9.0.2"), 0) == Address::Parse("10.9.0.1"));
+  }
+  CHECK_FALSE(finder.IsBroadcast(Address{}));
+}
+
 }  // namespace
 }  // namespace latchkey::broker

@@ -24,6 +24,7 @@
 #include "tools/latchkeyd/latch/kernel_port.h"
 #include "tools/latchkeyd/latch/key_manager.h"
 #include "tools/latchkeyd/latch/legacy.h"
+#include "tools/latchkeyd/latch/listener_plan.h"
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/latch/options.h"
 #include "tools/latchkeyd/latch/peer_look.h"
@@ -224,6 +225,7 @@ class Engine {
   Answer AttemptAccept(const Request& request, Waiting* waiting, const Error* failure);
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
+  Result<void> Join(const Client& client, const SocketFacts& facts, const ListenerPlan& plan);
   const Entry* ListenerOf(const Flow& flow) const;
   Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
 
@@ -266,7 +268,7 @@ class Engine {
   Answer AttemptPeer(const Request& request, Waiting* waiting, const Error* failure);
   Answer ProtectPeer(const Request& request, Entry& entry, const Flow& flow,
                      const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
-  bool AgeOut(Entry& entry);
+  void LetAgedGo(Entry& entry, const std::map<SocketAddress, HeldPeer>& aged);
   Result<HeldPeer*> AskedPeer(const Request& request, Entry& entry, const SocketAddress& remote,
                               bool clear, bool same_host = false);
   Result<void> PassInClear(const Request& request, Entry& entry, const Flow& flow,

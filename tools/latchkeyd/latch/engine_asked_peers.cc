@@ -2,6 +2,7 @@
 // from its rules: the broker decides about each, once, and waits for keys where it must.
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "tools/latchkeyd/latch/engine.h"
@@ -13,8 +14,31 @@ namespace {
 
 // How many peers one socket may have asked about.
 constexpr size_t kMostAsked = 1024;
-// Those let pass in clear that were not asked about for so long make way for others then.
+// Those that were not asked about for so long make way for others then, where nothing is lost.
 constexpr int64_t kIdleMs = 60'000;
+
+// Nothing is with one in clear, nor with one to be protected that is bound to nobody (any more):
+// each is asked about again when the program sends there.
+bool MayMakeWay(const HeldPeer& peer) {
+  const bool unbound =
+      !peer.identity && peer.latch == 0 && peer.guards.empty() && peer.admissions.empty();
+  return peer.asked && (peer.clear || unbound);
+}
+
+// Takes the oldest quarter of the idle ones out, or as many as there are. Whoever can have the
+// program send to others, under whatever addresses, could use all places up.
+std::map<SocketAddress, HeldPeer> TakeIdle(Held& held, int64_t now) {
+  std::vector<std::pair<int64_t, SocketAddress>> idle;
+  for (const auto& [remote, peer] : held.peers) {
+    const bool old = peer.asked_at <= now - kIdleMs;
+    if (old && MayMakeWay(peer)) idle.emplace_back(peer.asked_at, remote);
+  }
+  std::ranges::sort(idle);
+  if (idle.size() > kMostAsked / 4) idle.resize(kMostAsked / 4);
+  std::map<SocketAddress, HeldPeer> taken;
+  for (const auto& [when, remote] : idle) taken.insert(held.peers.extract(remote));
+  return taken;
+}
 
 }  // namespace
 
@@ -123,8 +147,10 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
     return Fail(Reason::kConflictSpd, "ask about peer", "what the system asks has changed");
   }
   const std::vector<DatagramRegion> before = RegionsOf(held);
-  const bool room = CountAsked(held) < kMostAsked || AgeOut(entry);
-  if (!room || !HasShare(entry.latch.uid, 0, 1)) {
+  std::map<SocketAddress, HeldPeer> aged;
+  if (CountAsked(held) >= kMostAsked) aged = TakeIdle(held, kernel_.NowMs());
+  if (CountAsked(held) >= kMostAsked || !HasShare(entry.latch.uid, 0, 1)) {
+    held.peers.merge(aged);
     return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
   }
   HeldPeer& peer = held.peers[remote];
@@ -133,38 +159,30 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
   peer.clear = clear;
   peer.same_host = same_host;
   const std::vector<DatagramRegion> regions = RegionsOf(held);
-  if (regions == before) return &peer;
-  const Result<SocketFacts> facts = InspectFlow(request.fd);
   Result<void> done;
-  if (!facts) done = std::unexpected(facts.error());
-  if (done) done = kernel_.FilterDatagrams(request.fd, *facts, regions);
-  if (done) return &peer;
-  held.peers.erase(remote);
-  return std::unexpected(done.error());
+  if (regions != before) {
+    const Result<SocketFacts> facts = InspectFlow(request.fd);
+    if (!facts) done = std::unexpected(facts.error());
+    if (done) done = kernel_.FilterDatagrams(request.fd, *facts, regions);
+  }
+  if (!done) {  // the kernel has what it had
+    held.peers.erase(remote);
+    held.peers.merge(aged);
+    return std::unexpected(done.error());
+  }
+  if (!aged.empty()) LetAgedGo(entry, aged);
+  return &peer;
 }
 
-// Whoever can have the program answer him in clear, under whatever address, could use all of them
-// up. The oldest quarter goes, and is asked about again when the program sends there. False where
-// all have been asked about a moment ago.
-bool Engine::AgeOut(Entry& entry) {
-  Held& held = *entry.held;
-  std::vector<std::pair<int64_t, SocketAddress>> idle;
-  for (const auto& [remote, peer] : held.peers) {
-    const bool old = peer.asked_at <= kernel_.NowMs() - kIdleMs;
-    if (peer.asked && peer.clear && old) idle.emplace_back(peer.asked_at, remote);
+// Those that made way: the filter lets nothing of them in any more.
+void Engine::LetAgedGo(Entry& entry, const std::map<SocketAddress, HeldPeer>& aged) {
+  for (const auto& [remote, peer] : aged) {
+    for (const Guard& guard : peer.guards) guards_.Drop(guard);
   }
-  if (idle.empty()) return false;
-  std::ranges::sort(idle);
-  if (idle.size() > kMostAsked / 4) idle.resize(kMostAsked / 4);
-  for (const auto& [when, remote] : idle) {
-    for (const Guard& guard : held.peers.at(remote).guards) guards_.Drop(guard);
-    held.peers.erase(remote);
-  }
-  held.aged_out += idle.size();
+  entry.held->aged_out += aged.size();
   observer_.OnWarning("latch " + std::to_string(entry.latch.id) +
-                      ": it sends to so many in clear " + "that the oldest made way, " +
-                      std::to_string(held.aged_out) + " until now");
-  return true;
+                      ": it sends to so many that the oldest made way, " +
+                      std::to_string(entry.held->aged_out) + " until now");
 }
 
 Result<void> Engine::PassInClear(const Request& request, Entry& entry, const Flow& flow,

@@ -36,6 +36,10 @@ TEST_CASE("What the rules leave in clear is let pass to the one that was asked a
   CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 53));
   CHECK(broker.Peer(fd, "224.0.0.251", 5353).verdict == Verdict::kLatched);
   CHECK(broker.Peer(fd, "224.0.0.251", 53).reason == Reason::kUnsupported);
+  broker.keys.negotiates = true;  // nobody is asked for SAs with all of a link
+  CHECK(broker.Peer(fd, "10.9.0.255", 53).reason == Reason::kUnsupported);
+  CHECK(broker.Peer(fd, "10.9.0.255", 123).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "10.9.0.255", 123));
 }
 
 TEST_CASE("Whoever is let pass in clear against the SPD is told of, once, and seen as its entry") {
@@ -148,6 +152,63 @@ TEST_CASE("A socket asks about so many and no more") {
   const int other = broker.Held(40'001);
   CHECK(broker.Peer(other, "10.9.0.2", 3).verdict == Verdict::kLatched);
   CHECK(broker.Peer(other, "10.9.0.2", 4).reason == Reason::kLimit);
+}
+
+TEST_CASE("Protected ones make way when they are bound to nobody any more, and not before") {
+  policy::Rule rule = UdpRule("ask", Direction::kOut, policy::Action::kProtect);
+  rule.remote_port = {{1000, 2999}};
+  HoldBroker broker(MakePolicy({rule}));
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  broker.Keyed(8, "carol", "10.9.0.3");
+  const int fd = broker.Held(40'000);
+  for (uint16_t port = 1000; port < 2024; ++port) {
+    REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
+  }
+  broker.Pass(3'600'000);  // their SAs are there
+  CHECK(broker.Peer(fd, "10.9.0.3", 1000).reason == Reason::kLimit);
+  broker.Unkeyed(bob);
+  broker.Pass(299'999);  // and nobody else's flows are to be taken for theirs
+  CHECK(broker.Peer(fd, "10.9.0.3", 1000).reason == Reason::kLimit);
+  broker.Pass(1);
+  const int warnings = broker.observer.warnings;
+  CHECK(broker.Peer(fd, "10.9.0.3", 1000).verdict == Verdict::kLatched);
+  CHECK(broker.Sends(fd, "10.9.0.3", 1000, 8));
+  CHECK(broker.observer.warnings == warnings + 1);
+  // A quarter went: so many find room without another word.
+  for (uint16_t port = 1001; port < 1255; ++port) {
+    REQUIRE(broker.Peer(fd, "10.9.0.3", port).verdict == Verdict::kLatched);
+  }
+  CHECK(broker.observer.warnings == warnings + 1);
+  // One that made way begins as one that was never there.
+  const std::vector<Sa> again = broker.Keyed(9, "bob", "10.9.0.2");
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1000));
+  CHECK(broker.Peer(fd, "10.9.0.2", 1000).verdict == Verdict::kLatched);
+  CHECK(broker.Sends(fd, "10.9.0.2", 1000, 9));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1000, &again[1]));
+}
+
+TEST_CASE("Where the newcomer cannot be had, those who were to make way stay") {
+  HoldBroker broker(ClientPolicy());
+  const int fd = broker.Held(40'000);
+  for (uint16_t port = 1000; port < 2024; ++port) {
+    REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
+  }
+  broker.Pass(60'000);
+  const int warnings = broker.observer.warnings;
+  broker.kernel.fail_after = 1;
+  CHECK(broker.Peer(fd, "10.9.0.2", 3000).reason == Reason::kKernelRefused);
+  CHECK(broker.kernel.fail_after == 0);
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 3000));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 3000));
+  CHECK(broker.observer.warnings == warnings);
+  // As before, both ways.
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 1000));
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1000));
+  // And once it can be had they go, both ways.
+  CHECK(broker.Peer(fd, "10.9.0.2", 3000).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 3000));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1000));
+  CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 1000));
 }
 
 }  // namespace

@@ -180,12 +180,13 @@ TEST_CASE("Its latch is found again after a crash of the broker") {
 
 TEST_CASE("Groups, other datagrams and sockets that serve no more are refused") {
   Broker broker;
-  for (const char* group : {"224.0.0.1", "239.1.2.3", "255.255.255.255", "ff02::1"}) {
+  for (const char* group : {"224.0.0.1", "239.1.2.3", "255.255.255.255", "ff02::1", "10.9.0.255"}) {
     INFO(group);
     const int fd = broker.kernel.AddUdp(/*v6=*/true);
     const Answer answer = broker.Begin(fd, false, group);
     CHECK(answer.verdict == wire::Verdict::kRefused);
     CHECK(answer.reason == Reason::kUnsupported);
+    CHECK(broker.Begin(broker.Socket(), false, group).reason == Reason::kUnsupported);
   }
   const int lite = broker.kernel.AddUdp();
   broker.SocketOf(lite).facts.datagram_udp = false;

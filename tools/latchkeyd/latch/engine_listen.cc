@@ -43,6 +43,9 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
       PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
                    options_.guard_mark, client.requester.grants);
   if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
+  if (Result<void> joined = Join(client, *facts, *plan); !joined) {
+    return Refuse(client, flow, joined.error().reason, joined.error().ToString());
+  }
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
   if (facts->tcp_state == kTcpListen) {
     return Refuse(client, flow, Reason::kUnlatchedListener,
@@ -81,6 +84,43 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   }
   RefreshListener(*stored);
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
+}
+
+// Which of several at one place (SO_REUSEPORT) gets a client is chance: they are latched alike, or
+// another is refused. (Of a wildcard and an address the kernel takes the address; rules may tell
+// them apart.)
+Result<void> Engine::Join(const Client& client, const SocketFacts& facts,
+                          const ListenerPlan& plan) {
+  const auto unlike = [&](uint64_t id) {
+    const Entry& other = *database_.Find(id);
+    if (other.held || other.latch.flow.local != facts.local) return false;
+    // Requests hold for the children of all (RequestFor).
+    if (client.policy->floor != nullptr || other.policy->floor != nullptr) return !plan.latched;
+    const Result<ListenerPlan> theirs =
+        PlanListener(*other.policy, facts.local, FamiliesOf(facts), system_spd_,
+                     options_.guard_mark, other.requester.grants);
+    return !theirs || *theirs != plan;
+  };
+  if (std::ranges::any_of(database_.listeners(), unlike)) {
+    Reap(/*thorough=*/true);  // one that was closed a moment ago may still be there
+    const auto& listeners = database_.listeners();
+    if (const auto found = std::ranges::find_if(listeners, unlike); found != listeners.end()) {
+      return Fail(plan.latched ? Reason::kConflictSpd : Reason::kUnlatchedListener, "listen",
+                  "latch " + std::to_string(*found) + " listens there by other rules");
+    }
+  }
+  if (!plan.latched) return {};
+  const Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
+  if (!live) return std::unexpected(live.error());
+  const auto unlatched = [&](const LiveSocket& other) {
+    return other.protocol == kProtocolTcp && other.tcp_state == kTcpListen &&
+           other.local == facts.local && other.cookie != facts.cookie &&
+           (other.mark & options_.guard_mark) == 0 && !database_.FindByCookie(other.cookie);
+  };
+  if (std::ranges::any_of(*live, unlatched)) {
+    return Fail(Reason::kUnlatchedListener, "listen", "one that is not latched listens there");
+  }
+  return {};
 }
 
 // Of several that share the port (SO_REUSEPORT) the oldest: a child may have queued at it.

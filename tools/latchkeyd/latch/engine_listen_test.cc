@@ -17,6 +17,16 @@ int OutEsp(const FakeKernel& kernel, uint32_t reqid) {
   return count;
 }
 
+// What lets `remote` (nothing: everybody) come in clear.
+policy::Rule Monitor(std::vector<Prefix> remote = {}) {
+  policy::Rule rule;
+  rule.name = "monitor";
+  rule.direction = Direction::kIn;
+  rule.remote = std::move(remote);
+  rule.action = policy::Action::kBypass;
+  return rule;
+}
+
 TEST_CASE("a listener demands ESP, carries the mark and may answer only under allowed SAs") {
   Broker broker(MakePolicy({ProtectRule({"bob"})}));
   broker.Keyed(7, "bob", "10.9.0.2");
@@ -124,12 +134,7 @@ TEST_CASE("a socket that listened before it was latched is refused") {
 }
 
 TEST_CASE("a bypassed peer of a mixed listener gets a clean socket") {
-  policy::Rule bypass;
-  bypass.name = "monitor";
-  bypass.direction = Direction::kIn;
-  bypass.remote = {Prefix::Parse("10.9.0.3").value()};
-  bypass.action = policy::Action::kBypass;
-  Broker broker(MakePolicy({bypass, ProtectRule()}));
+  Broker broker(MakePolicy({Monitor({*Prefix::Parse("10.9.0.3")}), ProtectRule()}));
   broker.Keyed(7, "bob", "10.9.0.2");
   const int listener = broker.Listener();
   REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
@@ -139,6 +144,75 @@ TEST_CASE("a bypassed peer of a mixed listener gets a clean socket") {
   CHECK(broker.kernel.sockets.at(child).policy->kind == Kind::kClear);
   CHECK((broker.kernel.sockets.at(child).facts.mark & 0x80000000) == 0);
   CHECK(broker.Accept(broker.Child(listener, "10.9.0.2")).verdict == Verdict::kLatched);
+}
+
+TEST_CASE("several listeners share a place when policies make the same of it") {
+  Broker broker;
+  REQUIRE(broker.Listen(broker.Listener("::", 80)).verdict == Verdict::kLatched);
+  SECTION("another's policy of the same text") {
+    broker.client.policy = MakePolicy({ProtectRule()});
+  }
+  SECTION("one that asks for other peers") {
+    broker.client.policy = MakePolicy({ProtectRule({"bob"})});
+  }
+  SECTION("after another broker took the first over") { broker.Crash(); }
+  SECTION("when the SPD has changed") {
+    SpdEntry allow;
+    allow.selector.family = Family::kV4;
+    broker.kernel.spd.push_back(allow);
+    broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  }
+  CHECK(broker.Listen(broker.Listener("::", 80)).verdict == Verdict::kLatched);
+}
+
+TEST_CASE("listeners that share a place are latched alike, or the later one is refused") {
+  const auto protects = MakePolicy({ProtectRule()});
+  const auto bypasses = MakePolicy({Monitor()});
+  const auto mixed = MakePolicy({Monitor({*Prefix::Parse("10.9.0.3")}), ProtectRule()});
+  auto first = protects;
+  auto second = protects;
+  Reason reason = Reason::kNone;
+  SECTION("one that everybody reaches beside a latched one") {
+    second = bypasses;
+    reason = Reason::kUnlatchedListener;
+  }
+  SECTION("a latched one beside one that everybody reaches") {
+    first = bypasses;
+    reason = Reason::kUnlatchedListener;
+  }
+  SECTION("one that lets others in clear in") {
+    second = mixed;
+    reason = Reason::kConflictSpd;
+  }
+  SECTION("one that lets nobody in clear in, beside one that does") {
+    first = mixed;
+    reason = Reason::kConflictSpd;
+  }
+  Broker broker(first);
+  const auto listen = [&](const std::shared_ptr<const policy::Policy>& policy, int fd) {
+    broker.client.policy = policy;
+    return broker.Listen(fd);
+  };
+  const int earlier = broker.Listener();
+  REQUIRE(listen(first, earlier).verdict != Verdict::kRefused);
+  const size_t guards = broker.kernel.guards.size();
+  const int later = broker.Listener();
+  CHECK(listen(second, later).reason == reason);
+  CHECK(broker.SocketOf(later).facts.mark == 0);
+  CHECK(broker.kernel.guards.size() == guards);
+  // Elsewhere it is nobody's concern, nor what the first says by another backlog.
+  CHECK(listen(second, broker.Listener("0.0.0.0", 81)).verdict != Verdict::kRefused);
+  CHECK(listen(second, broker.Listener("10.9.0.1", 80)).verdict != Verdict::kRefused);
+  CHECK(listen(first, earlier).verdict != Verdict::kRefused);
+  // A server that takes another's place is alone there, whether that was seen to close or not.
+  broker.CloseSocket(earlier);
+  CHECK(listen(second, later).verdict != Verdict::kRefused);
+}
+
+TEST_CASE("where it cannot be seen who listens there, nobody is latched beside him") {
+  Broker broker;
+  broker.kernel.no_list = true;
+  CHECK(broker.Listen(broker.Listener()).reason == Reason::kKernelRefused);
 }
 
 TEST_CASE("an unbound socket is bound before it is guarded") {

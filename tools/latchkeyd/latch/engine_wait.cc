@@ -34,6 +34,10 @@ Result<void> Engine::Wait(Waiting& waiting, const Flow& flow, const policy::Verd
                           bool pending) {
   const int64_t now = kernel_.NowMs();
   if (!pending && waiting.negotiation == 0) {
+    // Asked only here: where there are SAs it is one peer's, and the common case costs nothing.
+    if (kernel_.IsBroadcast(flow.remote.address)) {
+      return Fail(Reason::kUnsupported, "acquire SA", "a group has no SA of one peer");
+    }
     AcquireRequest request;
     request.flow = flow;
     if (verdict.rule != nullptr) request.child = verdict.rule->child;

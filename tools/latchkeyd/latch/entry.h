@@ -39,7 +39,7 @@ struct Client {
 // One whom an unconnected UDP socket may have to do with: in its filter by admissions, in the SPD
 // by entries of its own. The key is its address, with its port where the broker was asked about it.
 struct HeldPeer {
-  bool asked = false;      // by the program: it stays as long as the socket, SAs or not
+  bool asked = false;      // by the program: it stays, SAs or not, unless it makes way for others
   bool clear = false;      // asked: it is let pass in clear
   bool same_host = false;  // clear, and within the host
   int64_t asked_at = 0;    // asked: NowMs() of the last time

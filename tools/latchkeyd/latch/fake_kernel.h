@@ -56,6 +56,9 @@ class FakeKernel : public KernelPort {
   Result<std::vector<LiveSocket>> LiveSockets() override;
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
+  bool IsBroadcast(const Address& remote) override {
+    return remote == Address::Parse("10.9.0.255");
+  }
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   void PushOut(int fd) override { sockets.at(fd).steps.emplace_back("push"); }
   void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,

@@ -216,6 +216,8 @@ class KernelPort {
   // Returns the source address the kernel would choose for a packet to `remote` (a connected
   // datagram socket of the broker's own tells); nothing where there is no route.
   virtual std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) = 0;
+  // True when what goes to `remote` goes to all of a link, as its routes have it.
+  virtual bool IsBroadcast(const Address& remote) = 0;
 
   // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
   // has, or any, as listen() would do by itself.

@@ -44,6 +44,8 @@ struct ListenerPlan {
   Mode mode = Mode::kTransport;            // pure: that
   Family socket_family = Family::kNone;    // pure: the family whose IN socket policy demands it
   std::vector<Guard> guards;               // SPD entries to hold while it listens
+
+  bool operator==(const ListenerPlan&) const = default;
 };
 
 // Cuts the whole address space of `family` into regions by the rules that can match an incoming TCP

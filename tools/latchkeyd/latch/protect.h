@@ -67,7 +67,8 @@ Guard FlowGuard(const Latch& latch, uint32_t mark, bool narrow = false);
 // server's address and port, whatever our own, and a reqid that no SA has.
 Guard LarvalGuard(const SocketAddress& remote, uint8_t protocol, uint32_t reqid, uint32_t mark);
 
-// True for an address of many: a group, or the broadcast address. No SA has one as its peer's.
+// True for an address of many, wherever: a group, or the broadcast address. No SA has one as its
+// peer's. (Which ones are a link's the kernel knows: KernelPort::IsBroadcast().)
 bool IsManys(const Address& address);
 
 // Returns the families that a bound socket can speak.

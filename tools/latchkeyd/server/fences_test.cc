@@ -254,10 +254,26 @@ TEST_CASE_METHOD(Fences, "a session lives as long as something is in its fence")
   CHECK(server->session_count() == 1);
   server->EndIdleSessions();
   CHECK(server->session_count() == 1);
+  // Nobody can be of it any more, once that is over.
   fence.empty.insert(fence.standing.begin()->first);
   server->Tick();
   CHECK(fence.standing.empty());
+  CHECK(server->session_count() == 0);
+}
+
+TEST_CASE_METHOD(Fences, "a session with a latch outlives its fence") {
+  Peer peer = Fenced();
+  const int socket = kernel.NewSocket();
+  Latch(peer, socket);
+  Hang(peer);
+  fence.empty.insert(fence.standing.begin()->first);
+  server->Tick();
+  CHECK(fence.standing.empty());
+  CHECK(server->session_count() == 1);
+  kernel.sockets.at(socket).held = false;
+  kernel.sockets.at(socket).live = false;
   kernel.now += 60'000;
+  server->Tick();
   server->Tick();
   CHECK(server->session_count() == 0);
 }
@@ -300,9 +316,9 @@ TEST_CASE_METHOD(Fences, "who is not fenced, and why, outlives the broker") {
 }
 
 TEST_CASE_METHOD(Fences, "a fence that nobody is behind any more stays over for the next broker") {
-  Peer control = Connect();
-  REQUIRE(Launch(control));
-  Hang(control);
+  Peer peer = Fenced();
+  Latch(peer, kernel.NewSocket());  // for which the session stays
+  Hang(peer);
   fence.empty.insert(fence.standing.begin()->first);
   server->Tick();
   REQUIRE(State().state == wire::FenceState::kOver);

@@ -160,6 +160,7 @@ bool Server::FinishOpen(Connection& connection, Opening opening, Result<PolicyTe
   if (text) {
     opening.record.policy_text = std::move(text->policy);
     opening.record.signature = std::move(text->signature);
+    MakeRoom(uid);
     session = sessions_.Make(std::move(opening.record));
   } else {
     Error error = text.error();

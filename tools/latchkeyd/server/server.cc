@@ -146,8 +146,11 @@ void Server::Tick() {
            wire::ReasonWord(wire::Reason::kShimNotLoaded));
       session.launched.Reset();
     }
-    if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms &&
-        !HasLatch(id) && !IsFenced(session)) {
+    // Nobody was left in a fence that is over. (Who was moved out of it has a connection, or may
+    // lose his session as one that was never fenced.)
+    const bool over_now = session.record.fence == wire::FenceState::kOver ||
+                          now - session.idle_since >= options_.session_idle_ms;
+    if (session.connections == 0 && over_now && !HasLatch(id) && !IsFenced(session)) {
       over.push_back(id);
     }
   }
@@ -175,6 +178,28 @@ bool Server::HasLatch(uint64_t session) const {
 void Server::EndSession(uint64_t id) {
   journal_.EndSession(id);
   sessions_.Remove(id);
+}
+
+// A process of a session has a connection as a rule: of those without any, that have no latch and
+// no fence, the longest idle makes way for one that is about to be made.
+void Server::MakeRoom(uint32_t uid) {
+  if (sessions_.HasRoom(uid)) return;
+  TickFences();
+  const int64_t now = kernel_.NowMs();
+  std::vector<std::pair<int64_t, uint64_t>> idle;
+  for (const auto& [id, session] : sessions_.all()) {
+    const bool settled = session.record.fence == wire::FenceState::kOver ||
+                         now - session.idle_since >= options_.session_settled_ms;
+    if (session.record.uid == uid && session.connections == 0 && settled && !IsFenced(session)) {
+      idle.emplace_back(session.idle_since, id);
+    }
+  }
+  std::ranges::sort(idle);
+  for (const auto& [since, id] : idle) {
+    if (HasLatch(id)) continue;
+    EndSession(id);
+    if (sessions_.HasRoom(uid)) return;
+  }
 }
 
 void Server::EndIdleSessions() {

@@ -103,6 +103,7 @@ struct Told {
 struct ServerOptions {
   int64_t check_in_ms = 5'000;          // after exec, for the shim to be heard of
   int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
+  int64_t session_settled_ms = 1'000;   // the same, where its user has no room for another
   size_t connections = 8'192;           // in all
   size_t connections_per_user = 4'096;  // root is not counted
   size_t watchers = 64;                 // in all; root is not counted, here and below
@@ -223,6 +224,7 @@ class Server : public Observer {
   // The rule that a flow falls under (cause.h).
   std::string CauseIn(uint64_t session, const policy::Policy* policy, const Flow& flow,
                       const policy::Rule* rule = nullptr);
+  void MakeRoom(uint32_t uid);
   bool HasLatch(uint64_t session) const;
   Client ClientOf(Session& session, const wire::Received& request) const;
   // Puts a socket's own request in the place of its session's policy. False for one that may have

@@ -125,6 +125,7 @@ struct Rig {
   FakeKeyManager keys;
   FakeFence fence;
   ServerOptions options;
+  SessionTable::Limits limits;
   std::vector<std::string> log;
   std::unique_ptr<SessionTable> sessions;
   std::optional<Journal> journal;
@@ -147,7 +148,8 @@ struct Rig {
   void Start() {
     engine.reset();
     server.reset();
-    sessions = std::make_unique<SessionTable>(directory + "/pages", Options{}.guard_mark);
+    sessions = std::make_unique<SessionTable>(directory + "/pages", Options{}.guard_mark,
+                                              Admission(), limits);
     JournalState old;
     Result<Journal> opened = Journal::Open(directory + "/journal", old);
     REQUIRE(opened);

@@ -15,12 +15,6 @@
 #include "shim/wire/messages.h"
 
 namespace latchkey::broker {
-namespace {
-
-constexpr size_t kSessionsPerUser = 64;
-constexpr size_t kSessionsOfRoot = 4096;
-
-}  // namespace
 
 std::string TokenText(const uint8_t* token) {
   std::string text(2 * wire::kTokenSize + 1, '\0');
@@ -44,11 +38,14 @@ Result<Session*> SessionTable::Put(const SessionRecord& record, bool fresh) {
   return &it->second;
 }
 
-Result<Session*> SessionTable::Make(SessionRecord record) {
+bool SessionTable::HasRoom(uint32_t uid) const {
   const auto same_user = std::ranges::count_if(
-      sessions_, [&](const auto& each) { return each.second.record.uid == record.uid; });
-  const size_t limit = record.uid == 0 ? kSessionsOfRoot : kSessionsPerUser;
-  if (static_cast<size_t>(same_user) >= limit) {
+      sessions_, [uid](const auto& each) { return each.second.record.uid == uid; });
+  return static_cast<size_t>(same_user) < (uid == 0 ? limits_.of_root : limits_.per_user);
+}
+
+Result<Session*> SessionTable::Make(SessionRecord record) {
+  if (!HasRoom(record.uid)) {
     return Fail(Reason::kLimit, "make session", "too many sessions of one user");
   }
   std::array<uint8_t, wire::kTokenSize> token{};

@@ -37,16 +37,28 @@ struct Session {
 
 class SessionTable {
  public:
+  // How many sessions a user may have at once.
+  struct Limits {
+    size_t per_user = 64;
+    size_t of_root = 4096;
+  };
+
   // `pages`: the directory the page files lie in. `guard_mark`: the bit that they say marks a
   // latched socket.
   // `admission` says which policies may be used.
+  SessionTable(std::string pages, uint32_t guard_mark, Admission admission, Limits limits)
+      : pages_(std::move(pages)),
+        guard_mark_(guard_mark),
+        admission_(std::move(admission)),
+        limits_(limits) {}
   SessionTable(std::string pages, uint32_t guard_mark, Admission admission = {})
-      : pages_(std::move(pages)), guard_mark_(guard_mark), admission_(std::move(admission)) {}
+      : SessionTable(std::move(pages), guard_mark, std::move(admission), Limits()) {}
 
   // Makes a session with a fresh token from the kernel's random source. `record` brings everything
-  // but id and token. bad-policy with every error of the text, a line each; limit for more than 64
-  // of one user (root: 4096).
+  // but id and token. bad-policy with every error of the text, a line each; limit where the user
+  // has no room.
   Result<Session*> Make(SessionRecord record);
+  bool HasRoom(uint32_t uid) const;
   // Brings back one that a broker before us had, with its token and page.
   Result<Session*> Restore(const SessionRecord& record);
 
@@ -78,6 +90,7 @@ class SessionTable {
   std::string pages_;
   uint32_t guard_mark_;
   Admission admission_;
+  const Limits limits_;
   const std::vector<SpdEntry>* spd_ = nullptr;
   std::map<uint64_t, Session> sessions_;
   uint64_t next_id_ = 1;
