@@ -22,6 +22,31 @@ bool BypassesTheHost(const Rule& rule) {
   return rule.action == Action::kBypass && rule.direction != Direction::kOut && MayBeThisHost(rule);
 }
 
+// Whether some address, or some port, is in both; empty: all are.
+bool Overlap(const std::vector<Prefix>& one, const std::vector<Prefix>& other) {
+  return one.empty() || other.empty() || std::ranges::any_of(one, [&](const Prefix& prefix) {
+           return std::ranges::any_of(
+               other, [&](const Prefix& another) { return prefix.Overlaps(another); });
+         });
+}
+bool Overlap(const std::vector<PortRange>& one, const std::vector<PortRange>& other) {
+  return one.empty() || other.empty() || std::ranges::any_of(one, [&](const PortRange& range) {
+           return std::ranges::any_of(other, [&](const PortRange& another) {
+             return range.low <= another.high && another.low <= range.high;
+           });
+         });
+}
+
+// Whether datagrams that `rule` is about going out are let pass by `other`, which counts for them
+// first without a connection as it is about those that come in too (hold_plan.h).
+bool LetPassFirst(const Rule& rule, const Rule& other) {
+  return rule.direction == Direction::kOut && rule.action != Action::kBypass &&
+         rule.protocol != kProtocolTcp && other.direction == Direction::kBoth &&
+         other.action == Action::kBypass && other.protocol != kProtocolTcp &&
+         Overlap(rule.remote, other.remote) && Overlap(rule.local, other.local) &&
+         Overlap(rule.remote_port, other.remote_port) && Overlap(rule.local_port, other.local_port);
+}
+
 std::string Named(const Rule& rule) { return "rule " + Quote(rule.name); }
 
 std::string CoverText(const std::vector<Rule>& rules, const std::vector<size_t>& covers) {
@@ -49,6 +74,14 @@ class Linter {
       const Rule& rule = policy_.rules[i];
       if (const auto covers = CoveredBy(policy_.rules, i, steps); !covers.empty()) {
         Warn(rule, "can never match: " + CoverText(policy_.rules, covers));
+      }
+      for (size_t later = i + 1; later < policy_.rules.size() && steps > 0; ++later, --steps) {
+        if (!LetPassFirst(rule, policy_.rules[later])) continue;
+        Warn(rule, "does not hold for datagrams without a connection that " +
+                       Named(policy_.rules[later]) +
+                       " lets pass: it is about incoming ones too, and those rules come first; "
+                       "direction = \"out\" there changes that");
+        break;
       }
       bypasses = bypasses || BypassesTheHost(rule);
       if (Protects(rule.action)) OneThatProtects(rule, bypasses);

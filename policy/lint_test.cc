@@ -85,6 +85,29 @@ TEST_CASE("Incoming connections: the host's own, and those by the client's port"
   CHECK(Warnings(in("direction = \"out\"\nremote_port = [80]")).empty());
 }
 
+TEST_CASE("Outgoing datagrams that a rule for both directions lets pass") {
+  const auto warnings = [](const std::string& first, const std::string& second) {
+    return Warnings("[[rule]]\naction = \"protect\"\npeer = \"p\"\n" + first +
+                    "\n[[rule]]\naction = \"bypass\"\n" + second + "\n");
+  };
+  const std::string out = "direction = \"out\"\nremote_port = [8090]";
+  const List says = {
+      "p:9:1: rule \"rule 1\" does not hold for datagrams without a connection that rule \"rule "
+      "2\" "
+      "lets pass: it is about incoming ones too, and those rules come first; direction = \"out\" "
+      "there changes that"};
+  CHECK(warnings(out, "") == says);
+  CHECK(warnings(out + "\nprotocol = \"udp\"",
+                 "protocol = \"udp\"\nremote_port = [\"8000-9000\"]") == says);
+  CHECK(warnings(out, "remote = [\"10.0.0.0/8\"]") == says);
+  CHECK(warnings(out, "direction = \"out\"").empty());
+  CHECK(warnings(out, "direction = \"in\"\nlocal_port = [53]").empty());
+  CHECK(warnings(out, "protocol = \"tcp\"").empty());
+  CHECK(warnings(out + "\nprotocol = \"tcp\"", "").empty());
+  CHECK(warnings(out, "remote_port = [53]").empty());
+  CHECK(warnings(out + "\nremote = [\"10.1.0.0/16\"]", "remote = [\"10.2.0.0/16\"]").empty());
+}
+
 TEST_CASE("Peers, pins, optional protection, the host's own clients, serials") {
   CHECK(Warnings("[[rule]]\ndirection = \"out\"\naction = \"protect\"\n") ==
         List{"p:9:1: rule \"rule 1\" names no peer: any authenticated peer will do"});

@@ -40,6 +40,13 @@ needed=$(readelf -d "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '
 newest=$(nm -D --undefined-only "$shim" | sed -n 's/.*@GLIBC_//p' | sort -V | tail -1)
 [ "$(printf '%s\n2.34\n' "$newest" | sort -V | tail -1)" = 2.34 ] || fail "needs glibc $newest"
 
+# No path of it allocates: it asks nobody for memory. (setenv and realpath may, of the C library; they are for its start and for
+# what a child is to find in its environment.)
+for name in malloc calloc realloc reallocarray free aligned_alloc memalign posix_memalign valloc strdup strndup asprintf vasprintf \
+  getline fopen fdopen opendir brk sbrk mmap mmap64; do
+  case " $undefined" in *" $name "*) fail "allocates: $name" ;; esac
+done
+
 # The compiler's own entry, and nothing of ours: what is called after the last destructor works.
 ends=$(readelf -d "$shim" | sed -n 's/.*(FINI_ARRAYSZ) *\([0-9]*\).*/\1/p')
 [ "${ends:-0}" -le 8 ] || fail "has a destructor"

@@ -10,6 +10,8 @@
 //   connect keyless ADDRESS PORT           connects to peers that have no SA yet, at 10.9.1.0/24
 //   and,
 //                                          where that takes longer, 10.9.2.0/24
+//   connect medians ADDRESS PORT N         connects likewise; prints the medians, bare and by
+//                                          name, in microseconds
 //   connect trace ADDRESS PORT             500 rounds of data calls between two getppid() calls
 //
 // Times are CLOCK_MONOTONIC, in nanoseconds; the table goes to standard output.
@@ -195,30 +197,40 @@ class Echo {
   int fd_ = -1;
 };
 
-void MeasureConnect(const sockaddr_in& to, int rounds) {
-  sockaddr_in plain_to = to;
-  plain_to.sin_port = htons(static_cast<uint16_t>(ntohs(to.sin_port) + 1));
+struct Connects {
   std::vector<int64_t> bare;
   std::vector<int64_t> seen;
-  std::vector<int64_t> asked;
+  std::vector<int64_t> asked;  // an idle process
+};
+
+// By turns.
+Connects TimeConnects(const sockaddr_in& to, int rounds) {
+  sockaddr_in plain_to = to;
+  plain_to.sin_port = htons(static_cast<uint16_t>(ntohs(to.sin_port) + 1));
+  Connects times;
   const Echo echo;
   for (int i = -100; i < rounds; ++i) {
     const int64_t first = TimedConnect(plain_to, kBare);
     const int64_t second = TimedConnect(to, kSeen);
     const int64_t third = echo.TimedExchange();
     if (i < 0) continue;
-    asked.push_back(third);
-    bare.push_back(first);
-    seen.push_back(second);
+    times.asked.push_back(third);
+    times.bare.push_back(first);
+    times.seen.push_back(second);
   }
+  return times;
+}
+
+void MeasureConnect(const sockaddr_in& to, int rounds) {
+  Connects times = TimeConnects(to, rounds);
   for (const auto& [percent, aim] : {std::pair{50, 60}, std::pair{99, 250}}) {
-    const int64_t plain = Percentile(bare, percent);
-    const int64_t through = Percentile(seen, percent);
+    const int64_t plain = Percentile(times.bare, percent);
+    const int64_t through = Percentile(times.seen, percent);
     std::printf(
         "connect, p%d              %10.1f us %10.1f us %+10.1f us   (aim: %d us; a message to "
         "an idle process and back: %.1f us)\n",
         percent, Micro(plain), Micro(through), Micro(through - plain), aim,
-        Micro(Percentile(asked, percent)));
+        Micro(Percentile(times.asked, percent)));
   }
 }
 
@@ -347,10 +359,16 @@ int main(int argc, char** argv) {
     MeasureCalls(Endpoint(argv[2], argv[3]));
     return 0;
   }
+  if (verb == "medians" && argc == 5) {
+    Connects times = TimeConnects(Endpoint(argv[2], argv[3]), std::max(100, std::atoi(argv[4])));
+    std::printf("%.2f %.2f\n", Micro(Percentile(times.bare, 50)),
+                Micro(Percentile(times.seen, 50)));
+    return 0;
+  }
   if (verb == "keyless") {
     MeasureKeyless(Endpoint(argv[2], argv[3]));
     return 0;
   }
-  std::fprintf(stderr, "usage: connect serve|measure|keyless|trace ADDRESS PORT [N]\n");
+  std::fprintf(stderr, "usage: connect serve|measure|medians|keyless|trace ADDRESS PORT [N]\n");
   return 2;
 }

@@ -1,20 +1,26 @@
 // datagrams SHIM: what the shim adds to sends on an unconnected UDP socket that a broker holds, to
-// a peer that it has been asked about, and to receiving with the latch of each datagram (root; the
-// running kernel's loopback; a broker that says yes).
+// a peer that it has been asked about, what the SPD entries of 10,000 such peers add, and what the
+// shim adds to receiving, without and with the latch of each datagram (root; the running kernel's
+// loopback and, for the entries, a device of its own; a broker that says yes).
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "shim/latchkey.h"
 #include "shim/testing/fake_broker.h"
 #include "shim/testing/harness.h"
+#include "tests/bench/spd_netns.h"
 
 namespace {
 
@@ -22,6 +28,7 @@ using latchkey::testing::FakeBroker;
 using latchkey::testing::Probe;
 
 constexpr int kBatch = 64;
+constexpr uint32_t kPeers = 10'000;
 // The kernel does all but send: what a network device and a receiver take would drown the rest.
 constexpr int kProbe = MSG_CONFIRM | 0x10;  // MSG_PROBE of linux/socket.h; of no octets
 
@@ -36,31 +43,44 @@ int64_t Now() {
   return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
 }
 
-// Measures libc's own function and what a call by name reaches, by turns; prints medians of one
-// datagram, of which each call sends `each`.
-template <typename Function, typename Call>
-void Measure(const char* name, int aim, int each, Function* seen, Call call) {
-  constexpr int kBlocks = 300;
-  const int calls = 500 / each + 8;
+// libc's own function, past the shim.
+template <typename Function>
+Function* Libc(const char* name, Function* seen) {
   void* library = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
-  const auto bare = reinterpret_cast<Function*>(dlsym(library, each == 1 ? "sendto" : "sendmmsg"));
+  const auto bare = reinterpret_cast<Function*>(dlsym(library, name));
   if (bare == nullptr) Die("libc");
   if (reinterpret_cast<void*>(bare) == reinterpret_cast<void*>(seen)) Die("no shim");
-  double median[2];
+  return bare;
+}
+
+// Times rounds of way 0, which is bare, and way 1 by turns: round(way) returns the nanoseconds of
+// one datagram. Prints the medians. `aim` 0: there is none.
+template <typename Round>
+void Compare(const char* name, int aim, Round round) {
+  constexpr int kBlocks = 300;
   std::vector<double> times[2];
   for (int block = 0; block < kBlocks; ++block) {
-    for (const int way : {0, 1}) {
-      const int64_t start = Now();
-      for (int i = 0; i < calls; ++i) call(way == 0 ? bare : seen);
-      times[way].push_back(static_cast<double>(Now() - start) / calls / each);
-    }
+    for (const int way : {0, 1}) times[way].push_back(round(way));
   }
+  double median[2];
   for (const int way : {0, 1}) {
     std::nth_element(times[way].begin(), times[way].begin() + kBlocks / 2, times[way].end());
     median[way] = times[way][kBlocks / 2];
   }
-  std::printf("%-25s %10.1f ns %10.1f ns %+10.1f ns   (aim: %d ns)\n", name, median[0], median[1],
-              median[1] - median[0], aim);
+  std::printf("%-29s %6.1f ns %10.1f ns %+10.1f ns", name, median[0], median[1],
+              median[1] - median[0]);
+  std::printf(aim != 0 ? "   (aim: %d ns)\n" : "\n", aim);
+}
+
+// Of calls that send `each` datagrams: call(way).
+template <typename Call>
+void MeasureSent(const char* name, int aim, int each, Call call) {
+  const int calls = 500 / each + 8;
+  Compare(name, aim, [&](int way) {
+    const int64_t start = Now();
+    for (int i = 0; i < calls; ++i) call(way);
+    return static_cast<double>(Now() - start) / calls / each;
+  });
 }
 
 sockaddr_in Loopback(uint16_t port) {
@@ -71,55 +91,149 @@ sockaddr_in Loopback(uint16_t port) {
   return address;
 }
 
-int Bound(sockaddr_in& name) {
+// Bound by name, so that it is held; or past the shim, so that it is not.
+int Bound(sockaddr_in& name, bool held = true) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   name = Loopback(0);
   socklen_t length = sizeof(name);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0) Die("bind");
+  auto* const bind_it = held ? &::bind : Libc("bind", &::bind);
+  if (bind_it(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0) Die("bind");
   getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
   return fd;
 }
 
-// One datagram from a marked socket, received: by libc's own function on a socket that tells no
-// marks, and by name on one that is told latches; by turns, medians.
-void MeasureReceived(int sender) {
-  using Function = ssize_t(int, msghdr*, int);
-  constexpr int kBlocks = 300;
-  constexpr int kCalls = 200;
-  void* library = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
-  const auto bare = reinterpret_cast<Function*>(dlsym(library, "recvmsg"));
-  if (bare == nullptr || bare == &::recvmsg) Die("no shim");
-  const auto send = reinterpret_cast<decltype(&::sendto)>(dlsym(library, "sendto"));
-  sockaddr_in names[2];
-  const int fds[2] = {Bound(names[0]), Bound(names[1])};
+void WantLatches(int fd) {
   const int on = 1;
-  if (setsockopt(fds[1], SOL_LATCHKEY, LATCHKEY_LATCHES, &on, sizeof(on)) != 0) Die("latches");
-  std::vector<double> times[2];
-  for (int block = 0; block < kBlocks; ++block) {
-    for (const int way : {0, 1}) {
-      for (int i = 0; i < kCalls; ++i) {
-        send(sender, "x", 1, 0, reinterpret_cast<const sockaddr*>(&names[way]), sizeof(names[way]));
-      }
-      const int64_t start = Now();
-      for (int i = 0; i < kCalls; ++i) {
-        alignas(cmsghdr) char control[64];
-        char octet;
-        sockaddr_in from;
-        iovec part{&octet, 1};
-        msghdr message{&from, sizeof(from), &part, 1, control, sizeof(control), 0};
-        if ((way == 0 ? bare : &::recvmsg)(fds[way], &message, MSG_DONTWAIT) != 1) Die("recvmsg");
-        if (way == 1 && message.msg_controllen != CMSG_SPACE(sizeof(uint64_t))) Die("no latch");
-      }
-      times[way].push_back(static_cast<double>(Now() - start) / kCalls);
+  if (setsockopt(fd, SOL_LATCHKEY, LATCHKEY_LATCHES, &on, sizeof(on)) != 0) Die("latches");
+}
+
+struct Letter {
+  alignas(cmsghdr) char control[64];
+  char octet;
+  sockaddr_in from;
+  iovec part{&octet, 1};
+
+  msghdr Header() { return {&from, sizeof(from), &part, 1, control, sizeof(control), 0}; }
+};
+
+// What a receiver has it by: `fds` of way 0 and 1, and whether the latter is to get latches.
+struct Receivers {
+  sockaddr_in names[2];
+  int fds[2];
+  bool latches;
+
+  Receivers(bool first_held, bool with_latches) : latches(with_latches) {
+    fds[0] = Bound(names[0], first_held);
+    fds[1] = Bound(names[1]);
+    if (latches) WantLatches(fds[1]);
+  }
+  void Fill(int sender, int way, int count) const {
+    static const auto send = Libc("sendto", &::sendto);
+    for (int i = 0; i < count; ++i) {
+      send(sender, "x", 1, 0, reinterpret_cast<const sockaddr*>(&names[way]), sizeof(names[way]));
     }
   }
-  double median[2];
-  for (const int way : {0, 1}) {
-    std::nth_element(times[way].begin(), times[way].begin() + kBlocks / 2, times[way].end());
-    median[way] = times[way][kBlocks / 2];
+  void Check(int way, const msghdr& message) const {
+    const size_t wanted = way == 1 && latches ? CMSG_SPACE(sizeof(uint64_t)) : 0;
+    if (message.msg_controllen != wanted) Die("latch");
   }
-  std::printf("%-25s %10.1f ns %10.1f ns %+10.1f ns   (aim: 150 ns)\n", "recvmsg, with its latch",
-              median[0], median[1], median[1] - median[0]);
+};
+
+// From a marked socket, received one by one: by libc's own function on a socket that tells no
+// marks, and by name on one that is told latches.
+void MeasureReceived(int sender) {
+  constexpr int kCalls = 200;
+  const auto bare = Libc("recvmsg", &::recvmsg);
+  const Receivers receivers(/*first_held=*/true, /*with_latches=*/true);
+  Compare("recvmsg, with its latch", 150, [&](int way) {
+    receivers.Fill(sender, way, kCalls);
+    const int64_t start = Now();
+    for (int i = 0; i < kCalls; ++i) {
+      Letter letter;
+      msghdr message = letter.Header();
+      if ((way == 0 ? bare : &::recvmsg)(receivers.fds[way], &message, MSG_DONTWAIT) != 1) {
+        Die("recvmsg");
+      }
+      receivers.Check(way, message);
+    }
+    return static_cast<double>(Now() - start) / kCalls;
+  });
+}
+
+// The same, 64 at once; `latches`: with theirs, else of a socket that is held and no more.
+void MeasureReceivedBatch(int sender, bool latches) {
+  const auto bare = Libc("recvmmsg", &::recvmmsg);
+  const Receivers receivers(/*first_held=*/false, latches);
+  std::vector<Letter> letters(kBatch);
+  std::vector<mmsghdr> batch(kBatch);
+  const char* const name = latches ? "recvmmsg of 64, latches, each" : "recvmmsg of 64, held, each";
+  Compare(name, 25, [&](int way) {
+    double taken = 0;
+    for (int i = 0; i < 3; ++i) {
+      receivers.Fill(sender, way, kBatch);
+      const int64_t start = Now();
+      for (int j = 0; j < kBatch; ++j) batch[j].msg_hdr = letters[j].Header();
+      const auto call = way == 0 ? bare : &::recvmmsg;
+      if (call(receivers.fds[way], batch.data(), kBatch, MSG_DONTWAIT, nullptr) != kBatch) {
+        Die("recvmmsg");
+      }
+      taken += static_cast<double>(Now() - start) / kBatch / 3;
+      for (const mmsghdr& each : batch) receivers.Check(way, each.msg_hdr);
+    }
+    return taken;
+  });
+}
+
+// To each of so many peers in turn, through the SPD: by libc's own function from the first socket,
+// by the same or by name from the second.
+void MeasurePeers(const char* name, int aim, int first, int second, uint32_t peers, bool by_name) {
+  const int fds[2] = {first, second};
+  const auto bare = Libc("sendto", &::sendto);
+  sockaddr_in to = Loopback(9);
+  uint32_t number = 0;
+  MeasureSent(name, aim, 1, [&](int way) {
+    number = (number + 6151) % peers;  // prime: neighbours are not sent to in a row
+    to.sin_addr.s_addr = latchkey::bench::PeerAddress(number);
+    const auto call = way == 1 && by_name ? &::sendto : bare;
+    const auto* where = reinterpret_cast<const sockaddr*>(&to);
+    if (call(fds[way], "", 0, kProbe, where, sizeof(to)) != 0) Die("sendto");
+  });
+}
+
+// What is bare is beside an SPD with entries, though they are not about it: as on any host that has
+// IPsec. What that costs by itself comes last.
+void MeasureEntries() {
+  const auto there = [](const char* name) { return open(getenv(name), O_RDONLY | O_CLOEXEC); };
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(latchkey::bench::kHeldPort);
+  const auto bound = [&at](int netns, auto* bind_it) {
+    const int fd = latchkey::bench::SocketIn(netns);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind_it(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) != 0) Die("bind");
+    return fd;
+  };
+  const auto past = Libc("bind", &::bind);
+  const int one = there("ONE");
+  const int crowd = there("CROWD");
+  const int plain = bound(there("NOBODY"), past);
+  const int beside_one = bound(one, past);
+  const int beside_many = bound(crowd, past);
+  const int has_one = bound(one, &::bind);
+  const int has_many = bound(crowd, &::bind);
+  // Its entries are what lets it send.
+  sockaddr_in nobody = Loopback(9);
+  nobody.sin_addr.s_addr = latchkey::bench::PeerAddress(kPeers);
+  const auto send = Libc("sendto", &::sendto);
+  const auto* where = reinterpret_cast<const sockaddr*>(&nobody);
+  if (send(has_many, "", 0, kProbe, where, sizeof(nobody)) == 0 || errno != EPERM) {
+    Die("no entries");
+  }
+  MeasurePeers("sendto, held, of 1 peer", 40, beside_one, has_one, 1, /*by_name=*/true);
+  MeasurePeers("sendto, held, of 10,000", 80, beside_one, has_many, kPeers, /*by_name=*/true);
+  MeasurePeers("bare, beside those entries", 0, beside_one, beside_many, kPeers, false);
+  MeasurePeers("bare, SPD empty or with one", 0, plain, beside_one, kPeers, false);
 }
 
 void MeasureAll() {
@@ -129,7 +243,9 @@ void MeasureAll() {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   const sockaddr_in any = Loopback(0);
   if (bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0) Die("bind");
-  Measure("sendto, held", 40, 1, &::sendto, [&](auto* call) {
+  const auto bare_sendto = Libc("sendto", &::sendto);
+  MeasureSent("sendto, held", 40, 1, [&](int way) {
+    const auto call = way == 0 ? bare_sendto : &::sendto;
     if (call(fd, "", 0, kProbe, name, length) != 0) Die("sendto");
   });
   std::vector<mmsghdr> batch(kBatch);
@@ -137,13 +253,23 @@ void MeasureAll() {
     each.msg_hdr.msg_name = &to;
     each.msg_hdr.msg_namelen = length;
   }
-  Measure("sendmmsg of 64, held, each", 25, kBatch, &::sendmmsg, [&](auto* call) {
+  const auto bare_sendmmsg = Libc("sendmmsg", &::sendmmsg);
+  MeasureSent("sendmmsg of 64, held, each", 25, kBatch, [&](int way) {
+    const auto call = way == 0 ? bare_sendmmsg : &::sendmmsg;
     if (call(fd, batch.data(), kBatch, kProbe) != kBatch) Die("sendmmsg");
   });
+  MeasureEntries();
   const int sender = socket(AF_INET, SOCK_DGRAM, 0);
   const uint32_t mark = 0x10000;  // as an SA's
   if (setsockopt(sender, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) Die("SO_MARK");
+  MeasureReceivedBatch(sender, /*latches=*/false);
   MeasureReceived(sender);
+  MeasureReceivedBatch(sender, /*latches=*/true);
+}
+
+// How a process that gets no descriptors of ours finds this one.
+std::string PathOf(const latchkey::UniqueFd& fd) {
+  return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fd.get());
 }
 
 }  // namespace
@@ -166,7 +292,13 @@ int main(int argc, char** argv) {
   broker.SetHold(1, latchkey::testing::Want::kNothing);
   broker.Set(latchkey::wire::Type::kLatches, {.verdict = latchkey::wire::Verdict::kBypass});
   broker.SetTold(/*connected=*/false);
-  Probe probe("measure", 0, latchkey::testing::In(broker));
+  const uint32_t mark = page.guard_mark;
+  const latchkey::UniqueFd nobody = latchkey::bench::MakeSpdNetns(0, mark);
+  const latchkey::UniqueFd one = latchkey::bench::MakeSpdNetns(1, mark);
+  const latchkey::UniqueFd crowd = latchkey::bench::MakeSpdNetns(kPeers, mark);
+  std::map<std::string, std::string> environment = latchkey::testing::In(broker);
+  environment.insert({{"NOBODY", PathOf(nobody)}, {"ONE", PathOf(one)}, {"CROWD", PathOf(crowd)}});
+  Probe probe("measure", 0, environment);
   const std::string said = probe.Finish();
   const int asked = broker.Count(latchkey::wire::Type::kPeer);
   std::fputs((said + probe.errors()).c_str(), stdout);

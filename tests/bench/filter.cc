@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,8 @@ struct Kind {
   uint32_t regions;
   uint32_t tag;
   TestUdp socket{"127.0.0.1"};
-  std::vector<double> nanoseconds{};
+  std::vector<double> nanoseconds{};  // of a datagram
+  std::vector<double> at_once{};      // of one of 64 by one call each
 };
 
 void Check(bool good, const char* what) {
@@ -67,11 +69,16 @@ void Prepare(DatagramFilter& filter, Kind& kind) {
   }
 }
 
-void Round(int sender, Kind& kind) {
+sockaddr_in NameOf(const Kind& kind) {
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   to.sin_port = htons(kind.socket.port());
+  return to;
+}
+
+void Round(int sender, Kind& kind) {
+  sockaddr_in to = NameOf(kind);
   char text[64] = {};
   Check(setsockopt(sender, SOL_SOCKET, SO_MARK, &kind.tag, sizeof(kind.tag)) == 0, "no mark");
   const auto begin = std::chrono::steady_clock::now();
@@ -84,6 +91,41 @@ void Round(int sender, Kind& kind) {
   }
   const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
   kind.nanoseconds.push_back(took.count() / kAtOnce);
+}
+
+// The same by sendmmsg and recvmmsg.
+void RoundAtOnce(int sender, Kind& kind) {
+  sockaddr_in to = NameOf(kind);
+  char text[64] = {};
+  iovec part{text, sizeof(text)};
+  mmsghdr sent[kAtOnce] = {};
+  mmsghdr received[kAtOnce] = {};
+  for (int i = 0; i < kAtOnce; ++i) {
+    sent[i].msg_hdr.msg_name = &to;
+    sent[i].msg_hdr.msg_namelen = sizeof(to);
+    sent[i].msg_hdr.msg_iov = received[i].msg_hdr.msg_iov = &part;
+    sent[i].msg_hdr.msg_iovlen = received[i].msg_hdr.msg_iovlen = 1;
+  }
+  Check(setsockopt(sender, SOL_SOCKET, SO_MARK, &kind.tag, sizeof(kind.tag)) == 0, "no mark");
+  const auto begin = std::chrono::steady_clock::now();
+  Check(sendmmsg(sender, sent, kAtOnce, 0) == kAtOnce, "not all sent");
+  Check(recvmmsg(kind.socket.fd(), received, kAtOnce, MSG_DONTWAIT, nullptr) == kAtOnce,
+        "not all received");
+  const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
+  kind.at_once.push_back(took.count() / kAtOnce);
+}
+
+// The first kind is what the others are beside; `aim`: nanoseconds that those may add.
+void Print(const char* what, int aim, std::vector<double> Kind::*times, std::span<Kind> kinds) {
+  std::printf("%s (aim: %d ns of each)\n", what, aim);
+  double bare = 0;
+  for (Kind& kind : kinds) {
+    std::vector<double>& values = kind.*times;
+    std::ranges::sort(values);
+    const double median = values[values.size() / 2];
+    if (bare == 0) bare = median;
+    std::printf("%-34s %8.0f ns %+8.0f ns\n", kind.name, median, median - bare);
+  }
 }
 
 int Main() {
@@ -100,14 +142,10 @@ int Main() {
   const TestUdp sender("127.0.0.1");
   for (int i = 0; i < kRounds; ++i) {
     for (Kind& kind : kinds) Round(sender.fd(), kind);
+    for (Kind& kind : kinds) RoundAtOnce(sender.fd(), kind);
   }
-  double bare = 0;
-  for (Kind& kind : kinds) {
-    std::ranges::sort(kind.nanoseconds);
-    const double median = kind.nanoseconds[kind.nanoseconds.size() / 2];
-    if (bare == 0) bare = median;
-    std::printf("%-34s %8.0f ns %+8.0f ns\n", kind.name, median, median - bare);
-  }
+  Print("datagrams, sent and received", 150, &Kind::nanoseconds, kinds);
+  Print("the same, 64 by one sendmmsg and one recvmmsg", 25, &Kind::at_once, kinds);
   return 0;
 }
 

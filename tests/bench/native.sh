@@ -44,10 +44,24 @@ ip netns exec "$a" "$bin/bench_broker" "$bin/broker" 10.9.0.1 10.9.0.2 >"$bin/br
 pids+=($!)
 until_there grep -qs '^ready' "$bin/broker.log" || die "the broker does not start: $(cat "$bin/broker.log")"
 until_there ip netns exec "$a" "$bin/connect" trace 10.9.0.2 8080 2>/dev/null || die 'nobody answers'
-latched() {
-  ip netns exec "$a" "$bin/latchkey" run --socket "$bin/broker/broker.sock" -p "$bin/bench.toml" -- "$@"
+launch() { # launch [OPTION...] -- CMD...
+  ip netns exec "$a" "$bin/latchkey" run --socket "$bin/broker/broker.sock" -p "$bin/bench.toml" "$@"
 }
+latched() { launch -- "$@"; }
 latched "$bin/connect" measure 10.9.0.2 8080 "$rounds" || die "$(tail -n 3 "$bin/broker.log")"
+# What the fence has of that: runs with it and without, by turns.
+if ! grep -q 'without a fence' "$bin/broker.log"; then
+  for i in 1 2 3 4 5 6 7 8 9; do
+    for fence in --fence --no-fence; do
+      echo "$fence $(launch $fence -- "$bin/connect" medians 10.9.0.2 8080 $((rounds / 9)) 2>>"$bin/fences.log")"
+    done
+  done >"$bin/fences"
+  grep -qE '^--(no-)?fence $' "$bin/fences" && die "$(tail -n 3 "$bin/fences.log")"
+  median() { awk -v fence="$1" -v field="$2" '$1 == fence { print $field }' "$bin/fences" | sort -n | sed -n 5p; }
+  awk -v bare="$(median --no-fence 2)" -v through="$(median --no-fence 3)" -v fenced_bare="$(median --fence 2)" -v fenced="$(median --fence 3)" 'BEGIN {
+    printf "connect, p50, no fence   %10.1f us %10.1f us %+10.1f us   (behind it %.1f us bare, %.1f us latched: it adds %+.1f us; aim: 1 us)\n",
+      bare, through, through - bare, fenced_bare, fenced, fenced - through }'
+fi
 latched "$bin/connect" keyless 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"
 ip netns exec "$a" "${BASH_SOURCE[0]%/*}/startup.sh" "$bin/latchkey" run --socket "$bin/broker/broker.sock" \
   -p "$bin/bench.toml" -- || die "start-up: $(tail -n 3 "$bin/broker.log")"

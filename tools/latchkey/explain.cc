@@ -237,6 +237,15 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   answer.verdict =
       policy::Decide({*facts.system, facts.spd}, *facts.policy, facts.requester, flow, same_host);
   answer.reason = answer.verdict.reason;
+  if (flow.protocol == kProtocolUdp && !options.in) {  // hold_plan.h
+    Flow incoming = flow;
+    incoming.direction = Direction::kIn;
+    const policy::Rule* const first = policy::FirstMatch(*facts.policy, incoming);
+    const policy::Rule* const rule = answer.verdict.rule;
+    if (first != nullptr && (rule == nullptr || first->action != rule->action)) {
+      answer.unconnected = first;
+    }
+  }
   if (answer.verdict.outcome != policy::Outcome::kProtect) return answer;
   if (facts.pad) answer.pad = NamesByPad(*facts.pad, flow, answer.verdict.demand);
   if (!facts.live) return answer;

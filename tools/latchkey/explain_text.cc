@@ -225,6 +225,12 @@ std::string ExplainText(const Explanation& answer, const Source& source) {
        fmt::format("{}, grants: {}", source.requester.uid, GrantsText(source.requester.grants)));
   line("system", SystemText(answer.verdict.system, source));
   line("rule", RuleText(answer, source));
+  if (const policy::Rule* rule = answer.unconnected; rule != nullptr) {
+    line("but",
+         fmt::format("without a connection, {}:{}: rule \"{}\", {}: what is about incoming "
+                     "datagrams too comes first",
+                     source.policy, rule->line, Printable(rule->name), ActionWord(rule->action)));
+  }
   if (Protects(answer)) {
     line("asked", DemandText(answer.verdict.demand));
     line("SA", SaText(answer, source));
@@ -244,6 +250,12 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
   };
   const policy::SystemAsk& ask = answer.verdict.system;
   const policy::Rule* rule = answer.verdict.rule;
+  const auto named = [](const policy::Rule* one) {
+    return one == nullptr
+               ? Json(nullptr)
+               : Json{
+                     {"name", one->name}, {"line", one->line}, {"action", ActionWord(one->action)}};
+  };
   Json document = {
       {"direction", answer.flow.direction == Direction::kIn ? "in" : "out"},
       {"protocol", ProtocolWord(answer.flow.protocol)},
@@ -256,10 +268,8 @@ Json ExplainJson(const Explanation& answer, const Source& source) {
        {{"action", SystemWord(ask.action)},
         {"spd", ask.spd == nullptr ? Json(nullptr) : Json(SpdText(*ask.spd))},
         {"rule", ask.rule == nullptr ? Json(nullptr) : Json(ask.rule->name)}}},
-      {"rule", rule == nullptr ? Json(nullptr)
-                               : Json{{"name", rule->name},
-                                      {"line", rule->line},
-                                      {"action", ActionWord(rule->action)}}},
+      {"rule", named(rule)},
+      {"unconnected", named(answer.unconnected)},
       {"asked", Protects(answer) ? Json(DemandText(answer.verdict.demand)) : Json(nullptr)},
       {"implicit", answer.verdict.implicit},
       {"decision", ResultWord(answer)},

@@ -24,6 +24,8 @@ struct Explanation {
   std::vector<PadName> pad;                   // who is behind it by the PAD; where SAs are not seen
   // Of IKE, that would be negotiated: there is no SA, and the flow waits for one.
   std::optional<broker::vici::Choice> child;
+  // The rule that counts for a UDP socket without a connection, where it says something else.
+  const policy::Rule* unconnected = nullptr;
   bool clear = false;  // optional protection, and no SA: in clear
 };
 

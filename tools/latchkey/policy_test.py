@@ -192,6 +192,19 @@ class Explaining(Base):
         self.assertIn("decision: REFUSED: policy-discard (EACCES)\n", result.stdout)
         self.assertIn("to change: ", result.stdout)
 
+    def test_without_a_connection(self):
+        rules = ('latchkey = 1\napplication = "a"\n[[rule]]\ndirection = "out"\nremote_port = [90]\naction = "discard"\n'
+                 '[[rule]]\nname = "rest"\naction = "bypass"\n')
+        policy = self.write("p.toml", rules, 0o644)
+        but = f'but:      without a connection, {policy}:7: rule "rest", bypass: what is about incoming datagrams too comes first\n'
+        asked = ("-p", policy, "--out", "udp", "192.0.2.1", "90")
+        self.assertIn(but, self.explain(*asked).stdout)
+        self.assertEqual(json.loads(self.explain(*asked, "--json").stdout)["explanations"][0]["unconnected"]["name"], "rest")
+        for other in (("udp", "91"), ("tcp", "90")):
+            self.assertNotIn("but:", self.explain("-p", policy, "--out", other[0], "192.0.2.1", other[1]).stdout)
+        self.assertIn('rule "rule 1" does not hold for datagrams without a connection that rule "rest" lets pass',
+                      self.call("check", policy).stderr)
+
     def test_who_is_behind_by_the_pad(self):
         policy = self.write("p.toml", GOOD, 0o644)
         pad = '[[sa]]\nreqid = 7\nremote = ["192.0.2.1"]\nid = "%s"\n'

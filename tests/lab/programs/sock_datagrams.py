@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import struct
@@ -10,6 +11,13 @@ import time
 from sock_words import family_of, name_of, word
 
 IP_PKTINFO = 8  # linux/in.h
+UDP_SEGMENT = 103  # linux/udp.h
+
+
+def paced(stop, place):
+    while not os.path.exists(stop):
+        yield place
+        time.sleep(0.01)
 
 
 class Datagrams:
@@ -82,6 +90,13 @@ class Datagrams:
         self.socket.send(b"<" + b"canary-long." * (int(size) // 12) + b">")
         return "ok"
 
+    def udp_segments(self, address, port, text, size, count):
+        """So many datagrams of so many octets by one call, for the kernel to cut up (UDP_SEGMENT)."""
+        octets = text.encode().ljust(int(size), b".") * int(count)
+        control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", int(size)))]
+        self.socket.sendmsg([octets], control, 0, (address, int(port)))
+        return "ok"
+
     def recv_size(self):
         text = self.socket.recv(65536)
         return f"{len(text)} {text[:1].decode()}{text[-1:].decode()}"
@@ -150,6 +165,21 @@ class Datagrams:
     def udp_stream(self, address, port, count, text):
         """So many, one after the other; says how often a send said what."""
         return self.send_each([(address, int(port))] * int(count), text)
+
+    def udp_paced(self, stop, address, port, text):
+        """One every 10 ms until a file is there; says how often a send said what."""
+        signal.setitimer(signal.ITIMER_REAL, 240)
+        return self.send_each(paced(stop, (address, int(port))), text)
+
+    def udp_heard(self, stop, text):
+        """How many of these come, until a file is there and nothing more for a second."""
+        signal.setitimer(signal.ITIMER_REAL, 240)
+        heard = 0
+        while True:
+            if select.select([self.socket], [], [], 1)[0]:
+                heard += self.socket.recv(2048) == text.encode()
+            elif os.path.exists(stop):
+                return str(heard)
 
     def send_each(self, places, text):
         said = {}

@@ -1,4 +1,4 @@
-# Connected UDP is latched as TCP is: both families, v4-mapped, drained, connected anew, dissolved, broken.
+# Connected UDP is latched as TCP is: both families, v4-mapped, drained, connected anew, to somebody else too, dissolved, broken.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
@@ -45,6 +45,31 @@ wire_protected wire a b canary
 # Without a connection it goes under the same SAs, or not at all. (Nobody has the port: b says so in clear, and quotes it.)
 expect_eq "not connected" "$(once_latched a "$LAB/udp-a.toml" 'udp-send 10.9.0.2 8080 free')" "= udp-send: ok"
 expect_eq "nor to who has none" "$(once_latched a "$LAB/udp-a.toml" 'udp-send 10.9.0.3 8080 free')" "= udp-send: ENOKEY"
+
+# Connected anew to somebody else: the latch with the first is over, what he has sent and nobody has read is gone, and the new one is heard.
+policy_out "$LAB/both.toml" '"8080-8089"' bob carol
+sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/both.toml"
+manual_sa a c 5 alice carol
+ip -n c xfrm policy add src 10.9.0.3 dst 10.9.0.1 proto udp dport 8087 dir out tmpl proto esp reqid 5 mode transport || fail "no policy on c"
+latched b srv8087 "$LAB/udp-b.toml" 'udp 10.9.0.1 8087 8087'
+latched a cli8087 "$LAB/both.toml" 'udp 10.9.0.2 8087 8087' 'timeout 1'
+expect srv8087 ok
+for i in 1 2; do expect cli8087 ok; done
+for way in early late; do want srv8087 "send canary-$way" ok; done
+want cli8087 recv canary-early
+check "the other is queued" retry 5 on a sh -c "ss -Hun 'sport = :8087' | awk '\$1 > 0 { found = 1 } END { exit !found }'"
+want cli8087 'again 10.9.0.3 8087' ok
+want cli8087 recv timeout
+want_latches a 1 'ESTABLISHED 8087 .*'
+want_latches a 1 'ESTABLISHED 8087 10\.9\.0\.3 carol alice transport aes-gcm-16:256 -'
+once c 'udp-from 10.9.0.1 8087 8087 canary-carol' >/dev/null
+want cli8087 recv canary-carol
+want srv8087 'send later' ok # (nobody there: a says so in clear, and quotes it)
+want cli8087 recv timeout
+for name in cli8087 srv8087; do end $name; done
+sa_delete a c 5
+ip -n c xfrm policy delete src 10.9.0.3 dst 10.9.0.1 proto udp dport 8087 dir out
+expect_eq "none of it in clear" "$(clear_octets wire canary)" 0
 
 # From here on there is clear traffic, of c and of b's other programs, on purpose.
 # What was queued before the latch is never seen; natively it is.

@@ -1,4 +1,4 @@
-# A held UDP socket beside others: what came before it was held, what a refused one hears, a fork that reads too, an SPD that changes, a flow that is closed.
+# A held UDP socket beside others: what came before it was held, what a refused one hears, a fork that reads too, what the kernel is to cut up, an SPD that changes, a flow that is closed.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
@@ -64,6 +64,17 @@ expect open ok
 to_carol() { ask open "sendto 10.9.0.3 9000 $1"; }
 to_carol clear-one
 expect_eq "in clear, as nothing asks for more" "${REPLY#*: }" ok
+# Datagrams for the kernel to cut up (UDP_SEGMENT): it does so for whom the rules let pass, and refuses what is to be ESP.
+sock c pieces 'udp-bind 0.0.0.0 9005' 'timeout 1'
+sock a whole 'udp-bind 0.0.0.0 9006'
+for name in pieces pieces whole; do expect $name ok; done
+want open 'udp-segments 10.9.0.3 9005 clear-pieces 100 5' ok
+for i in 1 2 3 4 5; do want pieces recv-size '100 c.'; done
+want pieces recv-size timeout
+want open 'udp-segments 10.9.0.1 9006 canary-pieces 100 5' EIO
+want open 'sendto 10.9.0.1 9006 canary-whole' ok
+want whole recvfrom 'canary-whole 10.9.0.2'
+
 block='src 0.0.0.0/0 dst 10.9.0.2/31 proto udp dir out' # newer than what lets it pass, and no more exact
 # shellcheck disable=SC2086
 ip -n b xfrm policy add $block action block || fail "no policy at b"
@@ -85,6 +96,9 @@ latched a con "$LAB/out.toml" 'udp 10.9.0.2 8080 9300' 'send canary-connected'
 expect con ok
 expect con ok
 want srv recvfrom 'canary-connected 10.9.0.1'
+want con 'udp-segments 10.9.0.2 8080 canary-pieces 100 5' EIO
+want con 'send canary-again' ok
+want srv recvfrom 'canary-again 10.9.0.1'
 entries() { on a ip xfrm policy list dir out | grep -c 'sport 9300'; }
 check "it has one" [ "$(entries)" -ge 1 ]
 want con close ok

@@ -78,6 +78,27 @@ TEST_CASE("Who did not ask is told nothing") {
   CHECK_FALSE(udp.kernel().tells_marks);
 }
 
+TEST_CASE("Of a peer the page holds two slots, within the 128 octets that one may take") {
+  static_assert(2 * sizeof(wire::LatchSlot) <= 128);
+  Udp udp;
+  REQUIRE(udp.Latches(wire::kRequestLatches).verdict == Verdict::kBypass);
+  CHECK(udp.page().latches.used == 1);  // the socket's own
+  REQUIRE(udp.Hold() != 0);
+  const auto add = [&udp](uint32_t reqid, const std::string& address) {
+    std::vector<KernelEvent> events;
+    for (const Sa& sa : udp.rig.kernel.AddPair(reqid, address)) {
+      events.push_back({KernelEvent::Kind::kSaAdded, sa});
+    }
+    udp.rig.engine->OnEvents(events);
+  };
+  for (uint32_t peers = 1; peers <= 100; ++peers) {
+    if (peers > 1) add(7, "10.9.1." + std::to_string(peers));
+    CHECK(udp.page().latches.used == 1 + 2 * peers);
+  }
+  add(7, "10.9.0.2");  // rekeyed: another tag, as long as both SAs are there
+  CHECK(udp.page().latches.used == 1 + 2 * 100 + 1);
+}
+
 TEST_CASE("A connection's latch is told as the socket's") {
   Udp udp;
   REQUIRE(udp.Latches(wire::kRequestLatches | wire::kRequestMarks).verdict == Verdict::kBypass);
