@@ -126,9 +126,16 @@ one_program() { # in a subshell: cases know nothing of each other
 
 policy "$LAB/in.toml" in local_port alice
 policy "$LAB/out.toml" out remote_port bob
-printf 'latchkey = 1\napplication = "bypass"\n[[rule]]\naction = "bypass"\n' >"$LAB/bypass.toml"
+# With a rule about others each call is decided: where all is bypassed nobody is asked.
+printf 'latchkey = 1\napplication = "bypass"\n[peer.them]\nid = ["bob"]\n[[rule]]\nremote = ["%s", "%s"]\naction = "protect"\npeer = "them"\n[[rule]]\naction = "bypass"\n' \
+  192.0.2.0/24 2001:db8::/32 >"$LAB/bypass.toml"
 chmod 755 "$LAB"
 manual_sa a b 7 alice bob
+# Port 8999, where nobody listens, answers under the SA: the kernel's own refusals go by the SPD alone.
+for pair in '10.9.0.2 dst 10.9.0.1' 'fd00::2 dst fd00::1'; do
+  # shellcheck disable=SC2086
+  ip -n b xfrm policy add src $pair proto tcp sport 8999 dir out tmpl proto esp reqid 7 mode transport || fail "no SPD entry for port 8999"
+done
 for host in a b; do
   bg $host broker-$host latchkeyd
   retry 20 grep -qs 'latchkeyd: ready' "$LAB/broker-$host.log" ||

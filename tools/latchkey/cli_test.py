@@ -51,53 +51,6 @@ class Programs(Base):
             self.skipTest(f"no file capabilities here: {error}")
         self.check(copy, 126, copy + ": has file capabilities: the loader ignores the shim")
 
-    def test_static(self):
-        source = self.write("s.c", "int main(void) { return 0; }\n")
-        static = self.path("static")
-        for options in (["-static"], ["-static-pie"]):
-            subprocess.run(["gcc", *options, "-o", static, source], check=True)
-            alone = static + ": statically linked: the shim cannot be loaded into it"
-            script = self.write("script", "#!" + static + "\n")
-            inner = f"{script}: its interpreter {alone}"
-            for program, why in ((static, alone), (script, inner)):
-                self.start_broker()
-                self.refused(self.run_latched(program, options=["--no-fence"]), 126, why)
-                result = self.run_latched(program)
-                self.assertEqual((result.returncode, result.stdout, result.stderr),
-                                 (0, "", f"latchkey: {why}: fenced, not latched\n"))
-                self.write("broker.sock.unfenced", "")
-                self.refused(self.run_latched(program), 126,
-                             why + "; and no fence: no cgroups (unsupported)")
-                os.unlink(self.path("broker.sock.unfenced"))
-                self.stop_broker()
-
-    def test_fence(self):
-        self.start_broker()
-        for options in ([], ["--fence"]):
-            result = self.run_latched("true", options=options)
-            self.assertEqual((result.returncode, result.stderr), (0, ""))
-        past = ": what gets past the shim goes by the SPD\n"
-        result = self.run_latched("true", options=["--no-fence"])
-        self.assertEqual((result.returncode, result.stderr),
-                         (0, "latchkey: not fenced: --no-fence" + past))
-        self.refused(self.run_latched("true", options=["--fence", "--no-fence"]), 125,
-                     "--fence excludes --no-fence (see latchkey --help)")
-        self.write("broker.sock.unfenced", "")
-        result = self.run_latched("true")
-        self.assertEqual((result.returncode, result.stderr),
-                         (0, "latchkey: not fenced: no cgroups" + past))
-        self.refused(self.run_latched("true", options=["--fence"]), 125, "not fenced: no cgroups")
-
-    def test_list_says_who_is_not_fenced(self):
-        self.start_broker()
-        self.write("broker.sock.fences", "")
-        result = self.call("list", "--socket", self.socket)
-        self.assertEqual(result.returncode, 0)
-        self.assertEqual(result.stderr, "latchkey: fenced, not latched: /usr/bin/app2\n"
-                         "latchkey: not fenced: /usr/bin/app3: --no-fence\n"
-                         "latchkey: not fenced: /usr/bin/app4: no cgroups\n"
-                         "latchkey: not fenced: /usr/bin/app5: run by hand (2 sessions)\n")
-
     def test_neither(self):
         file = self.write("text", "echo hello\n")
         self.check(file, 126, file + ": neither an ELF program nor a script with a #! line")

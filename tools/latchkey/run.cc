@@ -9,6 +9,7 @@
 #include "tools/latchkey/client.h"
 #include "tools/latchkey/deny_io_uring.h"
 #include "tools/latchkey/environment.h"
+#include "tools/latchkey/handed_sockets.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/private_broker.h"
 #include "tools/latchkey/program.h"
@@ -97,6 +98,18 @@ std::string NotFenced(const RunOptions& options, const Client::Session& session)
   return session.not_fenced.empty() ? "the broker has none" : session.not_fenced;
 }
 
+// What the fence does not cover is said where the fence alone is meant to: the shim asks about each
+// socket, whoever made it. Without a fence there is nothing to say.
+Outcome<void> CheckHanded(const RunOptions& options, const std::string& loadable) {
+  if (options.no_fence || (loadable.empty() && !options.fence && !options.verbose)) return {};
+  const std::string outside = OutsideOfFence();
+  if (outside.empty()) return {};
+  if (!loadable.empty()) return Refuse(kExitCannotRun, loadable + "; and " + outside);
+  if (options.fence) return Refuse(kExitCannotRun, outside);
+  Report({kExitLauncher, outside + ": only the shim sees to them"});
+  return {};
+}
+
 // Becomes the program. Returns only on failure.
 Refusal Execute(const std::string& path, const std::vector<std::string>& command,
                 const std::vector<std::string>& environment) {
@@ -124,6 +137,8 @@ int Run(const RunOptions& options) {
   const auto loadable = CheckLoadable(program->path, search_path);
   if (!loadable) return Report(loadable.error());
   if (!loadable->empty() && options.no_fence) return Report({kExitCannotRun, *loadable});
+  const auto handed = CheckHanded(options, *loadable);
+  if (!handed) return Report(handed.error());
   const auto shim = FindShim();
   if (!shim) return Report(shim.error());
 

@@ -1,7 +1,8 @@
 // Reaches a TCP port by ways that no preload sees.
 //
-// past-probe raw|uring ADDRESS PORT: makes a socket by an instruction of its own, and connects it
-// by another, or by io_uring. Says "connected", or the errno's name of what failed.
+// past-probe raw|uring|handed ADDRESS PORT: makes a socket by an instruction of its own, and
+// connects it by another, or by io_uring; or takes the one that it was handed as descriptor 9. Says
+// "connected", or the errno's name of what failed.
 #include <arpa/inet.h>
 #include <linux/io_uring.h>
 #include <netinet/in.h>
@@ -74,7 +75,7 @@ int main(int argc, char** argv) {
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   if (inet_pton(AF_INET, argv[2], &to.sin_addr) != 1) return 2;
-  const long socket = Raw(SYS_socket, AF_INET, SOCK_STREAM, 0);
+  const long socket = way == "handed" ? 9 : Raw(SYS_socket, AF_INET, SOCK_STREAM, 0);
   long result = socket;
   if (socket >= 0) {
     const int fd = static_cast<int>(socket);

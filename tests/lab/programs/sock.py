@@ -37,6 +37,7 @@ class Sockets(Options, Datagrams, Latches, Processes):
         self.connections = {}  # by name
         self.name = "0"
         self.listener = None
+        self.waits = None  # the listener's epoll
 
     @property
     def socket(self):
@@ -188,6 +189,21 @@ class Sockets(Options, Datagrams, Latches, Processes):
         made, peer = self.listener.accept()
         self.connections[self.name] = made
         return peer[0]
+
+    def eaccept(self, trigger):
+        """Waits by epoll, "level" or "edge", and accepts without blocking until there is nobody more: who came."""
+        if self.waits is None:
+            self.listener.setblocking(False)
+            self.waits = select.epoll()
+            self.waits.register(self.listener, select.EPOLLIN | (select.EPOLLET if trigger == "edge" else 0))
+        self.waits.poll()
+        came = []
+        while True:
+            try:
+                self.connections[self.name], peer = self.listener.accept()
+            except BlockingIOError:
+                return " ".join([*came, "EAGAIN"])
+            came.append(peer[0])
 
     def unlisten(self):
         self.listener.close()

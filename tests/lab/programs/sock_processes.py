@@ -59,6 +59,23 @@ class Processes:
         os.execvp("latchkey", ["latchkey", "run", "-p", policy, "--", sys.executable, "-I", "-S", sys.argv[0],
                                *arguments, f"adopt {descriptor}"])
 
+    def hand_listener(self, options, *arguments):
+        """Becomes this program anew, with the listener handed over as service managers do it; under `latchkey run`
+        with these options, apart by commas, or as it is ("-")."""
+        os.dup2(self.listener.fileno(), 3)
+        os.set_inheritable(3, True)
+        os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        under = [] if options == "-" else ["latchkey", "run", *options.split(","), "--"]
+        command = [*under, sys.executable, "-I", "-S", sys.argv[0], *arguments]
+        os.execvp(command[0], command)
+
+    def take_listener(self):
+        """sd_listen_fds(3)"""
+        if (os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"]) != ("1", str(os.getpid())):
+            return "none"
+        self.listener = socket.socket(fileno=3)
+        return "ok"
+
     def adopt(self, descriptor):
         self.connections[self.name] = socket.socket(fileno=int(descriptor))
         return "ok"

@@ -1,5 +1,5 @@
 # What goes past a preload that is there is stopped by the fence: instructions of its own, io_uring, libc's resolver; in clear
-# it would all be seen.
+# it would all be seen. Sockets that were handed are not: who counts on the fence alone does not start with any.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
@@ -22,6 +22,23 @@ for way in raw uring; do
   expect_eq "$way, without the fence" "$(past "$way" --no-fence)" connected
 done
 check "it is said that there is none" grep -q 'not fenced: --no-fence' "$LAB/said"
+
+handed() { # handed RUN-OPTION... -- PROGRAM...: started with a socket, descriptor 9, that was made outside of the fence
+  on a "${python[@]}" -c 'import os, socket, sys
+made = socket.socket()
+os.dup2(made.fileno(), 9)
+os.execvp("latchkey", ["latchkey", "run", *sys.argv[1:]])' "$@" 2>"$LAB/said"
+}
+sent() { packets wire 'host 10.9.0.3'; }
+before=$(sent)
+expect_eq "a static program with it" "$(handed -p "$LAB/out.toml" -- busybox echo ran; echo $?)" 126
+check "is refused for that" grep -q 'statically linked.*; and 1 socket that it was handed is outside of the fence: descriptor 9' "$LAB/said"
+probe=(-p "$LAB/out.toml" -- past-probe handed 10.9.0.3 8080)
+expect_eq "so is any with --fence" "$(handed --fence "${probe[@]}"; echo $?)" 126
+check "for that" grep -q '^latchkey: 1 socket that it was handed is outside of the fence: descriptor 9$' "$LAB/said"
+expect_eq "nothing was sent" "$(sent)" "$before"
+expect_eq "else the shim alone sees to it, and not to this" "$(handed "${probe[@]}")" connected
+check "which is seen" [ "$(sent)" -gt "$before" ]
 
 # Names: nobody answers at b; what counts is who is asked.
 echo 'nameserver 10.9.0.2' >"$LAB/resolv.conf"

@@ -12,5 +12,6 @@ talk() {
   a curl -sSI "http://b:$port/page" | grep -viE '^(date|last-modified|content-length):'
   a curl -sSf "http://10.9.0.2:$port/none"
   a curl -sSv http://10.9.0.2:9/ | grep -E 'refused|^status'
+  a curl -sSv http://10.9.0.2:8999/ | grep -E 'refused|^status'
   a curl -sS http://nobody.invalid/
 }

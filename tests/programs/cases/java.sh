@@ -58,7 +58,7 @@ class Client {
     int port = Integer.parseInt(arguments[0]);
     for (String host : new String[] {"10.9.0.2", "[fd00::2]", "b"}) System.out.println(get(host, port));
     System.out.println(select("10.9.0.2", port));
-    System.out.println(get("10.9.0.2", 9) + " " + select("10.9.0.2", 9));
+    for (int nobody : new int[] {9, 8999}) System.out.println(get("10.9.0.2", nobody) + " " + select("10.9.0.2", nobody));
   }
 }
 JAVA

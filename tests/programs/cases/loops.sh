@@ -1,6 +1,7 @@
-# Event loops whose connection waits for keys (asyncio, node, an nginx upstream): nobody is told early, nobody spins, all get through.
+# Event loops whose connection waits for keys (asyncio, node, Java's NIO, an nginx upstream): nobody is told early, nobody spins,
+# all get through.
 # c takes no part in the other cases: its keys come by IKE.
-needs='python3 node nginx curl'
+needs='python3 node nginx curl java javac'
 
 ticks() { # CPU time of all programs of that name on a, in hundredths of a second
   local pid sum=0 fields
@@ -9,6 +10,11 @@ ticks() { # CPU time of all programs of that name on a, in hundredths of a secon
     sum=$((sum + ${fields[11]:-0} + ${fields[12]:-0}))
   done
   echo $sum
+}
+wakes() { # how often the threads of all programs of that name on a have gone to sleep
+  local pid
+  for pid in $(on a pgrep -x "$1"); do cat "/proc/$pid/task"/*/status; done 2>/dev/null |
+    awk '/^voluntary_ctxt_switches/ { sum += $2 } END { print sum + 0 }'
 }
 holds() { [ "$(ip -n a xfrm policy | grep -cE 'reqid 42949[0-9]{5}')" -gt 0 ]; }
 charon_c() { kill "-$1" "$(cat "$LAB/charon-c.pid")"; }
@@ -33,28 +39,29 @@ http {
 END
 }
 
-# waits NAME PROGRAM CMD...: starts it on a; while c's charon sleeps it is told nothing and uses no CPU; then it gets through.
+# waits NAME PROGRAM CMD...: starts it on a; while c's charon sleeps it is told nothing, sleeps and uses no CPU; then it gets through.
 waits() {
-  local name=$1 program=$2 before after
+  local name=$1 program=$2 before after woken
   shift 2
   ike_down a a-c >/dev/null 2>&1
   charon_c STOP
   bg a "$name" "$@"
   retry 90 holds || { bad "$name" 'no connection waits for keys'; return 1; }
   sleep 2 # to start is not what is measured
-  before=$(ticks "$program")
+  woken=$(wakes "$program") before=$(ticks "$program")
   sleep 2
-  after=$(ticks "$program")
-  echo "$name: $((after - before)) ticks in two seconds" >&2
+  after=$(ticks "$program") woken=$(($(wakes "$program") - woken))
+  echo "$name: $((after - before)) ticks, $woken wake-ups in two seconds" >&2
   [ "$(on a pgrep -cx "$program")" -gt 0 ] || { bad "$name" 'it is gone'; return 1; }
   [ $((after - before)) -lt 60 ] || { bad "$name" "it spins: $((after - before)) ticks in two seconds"; return 1; }
+  [ $woken -lt 100 ] || { bad "$name" "it spins: woken $woken times in two seconds"; return 1; }
   grep -q "$canary" "$LAB/$name.log" && { bad "$name" 'it was told early'; return 1; }
   charon_c CONT
   retry 40 grep -q "$canary" "$LAB/$name.log" || { bad "$name" 'it gets no answer'; return 1; }
 }
 
 alone() {
-  local under
+  local under nio
   port=8990 canary=canary-loops folder=$LAB/loops
   mkdir -p "$folder/www"
   chmod 755 "$folder" "$folder/www"
@@ -97,6 +104,44 @@ END
 
   waits node node "${under[@]}" node -e "
     require('http').get('http://10.9.0.3:$port/page', (answer) => answer.on('data', (part) => console.log(String(part))));" || return
+
+  cat >"$folder/Loop.java" <<'END'
+import java.net.InetSocketAddress;
+import java.nio.ByteBuffer;
+import java.nio.channels.SelectionKey;
+import java.nio.channels.Selector;
+import java.nio.channels.SocketChannel;
+
+class Loop {
+  public static void main(String[] arguments) throws Exception {
+    Selector selector = Selector.open();
+    SocketChannel channel = SocketChannel.open();
+    channel.configureBlocking(false);
+    channel.connect(new InetSocketAddress(arguments[0], Integer.parseInt(arguments[1])));
+    SelectionKey key = channel.register(selector, SelectionKey.OP_CONNECT);
+    int wakes = 0;
+    do {
+      selector.select();
+      selector.selectedKeys().clear();
+      wakes++;
+    } while (!channel.finishConnect());
+    key.interestOps(SelectionKey.OP_READ);
+    channel.write(ByteBuffer.wrap("GET /page HTTP/1.0\r\n\r\n".getBytes()));
+    ByteBuffer data = ByteBuffer.allocate(4096);
+    while (channel.read(data) >= 0) {
+      selector.select();
+      selector.selectedKeys().clear();
+    }
+    System.out.println(new String(data.array(), 0, data.position()).replaceAll("(?s).*\r\n\r\n", "").trim() + " " + wakes);
+  }
+}
+END
+  javac -d "$folder" "$folder/Loop.java"
+  # Threads of the JVM's own wake up, too (about 14 times a second; with its statistics 20 times more).
+  nio=(java -Xmx64m -Xint -XX:-UsePerfData -cp "$folder" Loop 10.9.0.3)
+  waits nio java "${under[@]}" "${nio[@]}" $port || return
+  on a "${nio[@]}" 7991 >"$folder/bare"
+  diff "$folder/bare" "$LAB/nio.log" || { bad nio 'not woken as often as it is bare'; return; }
 
   configure proxy "listen 7990; location / { proxy_pass http://10.9.0.3:$port; proxy_connect_timeout 60s; }"
   bg a loops-nginx "${under[@]}" nginx -p "$folder/proxy/" -e stderr -c "$folder/proxy/conf"

@@ -11,6 +11,20 @@ with() {
   [ ${#client_under[@]} = 0 ] || shim=$LATCHKEY_SHIM
   a env "LD_PRELOAD=$1 $shim $2" "${@:3}"
 }
+# In front, socket_wrapper takes libc's functions by itself and all its calls past the shim: no latch (latchkey.1). The fence
+# stops what a rule protects.
+past_shim() { # past_shim LIBRARY: what connect says of a port where nobody listens; latched, EPERM in its place, and nothing is sent
+  local said sent connect='import errno, socket, sys
+print(errno.errorcode.get(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))), "connected"))'
+  said=$(with "$1" '' /usr/bin/python3 -I -c "$connect" 10.9.0.2 "$((port + 9))")
+  if [ "$mode" = latched ]; then
+    clear_octets wire none >/dev/null # what was sent until now is in the file
+    sent=$(tcpdump -n -r "$LAB/wire.pcap" "tcp port $((port + 9))" 2>/dev/null | wc -l)
+    [ "$said/$sent" = $'EPERM\nstatus 0/0' ] || echo "past the fence: $sent packets"
+    said=${said/EPERM/ECONNREFUSED}
+  fi
+  echo "$said"
+}
 talk() {
   local library libraries=/usr/lib/x86_64-linux-gnu client=(/usr/bin/python3 -I "$folder/client.py" "$port" "$canary")
   cat >"$folder/client.py" <<'END'
@@ -37,8 +51,11 @@ END
   for library in libjemalloc.so.2 libtcmalloc_minimal.so.4 libproxychains.so.4 libsocket_wrapper.so; do
     library=$(echo "$libraries"/"$library"*)
     library=${library%% *}
-    # In front, socket_wrapper takes libc's functions by itself and all its calls past the shim: no latch (latchkey.1).
-    [[ $library = *socket_wrapper* ]] || with "$library" '' "${client[@]}"
+    if [[ $library = *socket_wrapper* ]]; then
+      past_shim "$library"
+    else
+      with "$library" '' "${client[@]}"
+    fi
     with '' "$library" "${client[@]}"
   done
 }

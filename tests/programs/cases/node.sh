@@ -22,7 +22,7 @@ const get = (url, agent) => new Promise((done) => {
   }
   const many = await Promise.all([...Array(20).keys()].map((i) => get(`http://10.9.0.2:${port}/${i}`)));
   console.log(many.join('; '));
-  console.log(await get('http://10.9.0.2:9/'));
+  console.log(await get('http://10.9.0.2:9/'), await get('http://10.9.0.2:8999/'));
   agent.destroy();
 })();
 JS

@@ -17,7 +17,8 @@ def get(url):
         return error.code
     except urllib.error.URLError as error:
         return type(error.reason).__name__, errno.errorcode.get(error.reason.errno, '')
-for host, path in (('10.9.0.2:' + port, 'page'), ('10.9.0.2:' + port, 'none'), ('10.9.0.2:9', ''), ('127.0.0.1:9', '')):
+for host, path in (('10.9.0.2:' + port, 'page'), ('10.9.0.2:' + port, 'none'), ('10.9.0.2:9', ''), ('10.9.0.2:8999', ''),
+                   ('[fd00::2]:8999', ''), ('127.0.0.1:9', '')):
     print(path, get(f'http://{host}/{path}'))
 answers = []
 threads = [threading.Thread(target=lambda: answers.append(get(f'http://10.9.0.2:{port}/page'))) for _ in range(8)]

@@ -10,5 +10,6 @@ talk() {
   echo "$canary" | a socat -t 20 - "TCP6:[fd00::2]:$port"
   echo "$canary" | a socat -t 20 - "TCP4:10.9.0.2:$port,sourceport=$((port + 1)),reuseaddr"
   a socat -t 20 - "TCP4:10.9.0.2:$port" <"$folder/large" | md5sum
+  a socat -u - TCP6:b:8999 </dev/null | sed 's/^[0-9/]* [0-9:]* //; s/\[[0-9]*\]//'
   a socat -u - TCP4:10.9.0.2:9 </dev/null | sed 's/^[0-9/]* [0-9:]* //; s/\[[0-9]*\]//'
 }

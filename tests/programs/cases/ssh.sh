@@ -20,4 +20,5 @@ talk() {
   a ssh "${options[@]}" -o HostKeyAlias=others root@b true | sed 's/ED25519.*//'
   a ssh -F none -v -p "$port" -o "UserKnownHostsFile=$folder/known" -o HostKeyAlias=them root@b false 2>&1 | grep -o "$canary"
   a ssh "${options[@]}" -p 9 root@10.9.0.2 true
+  a ssh "${options[@]}" -p 8999 root@b true
 }
