@@ -41,7 +41,7 @@ bool Overlap(const std::vector<PortRange>& one, const std::vector<PortRange>& ot
 // first without a connection as it is about those that come in too (hold_plan.h).
 bool LetPassFirst(const Rule& rule, const Rule& other) {
   return rule.direction == Direction::kOut && rule.action != Action::kBypass &&
-         rule.protocol != kProtocolTcp && other.direction == Direction::kBoth &&
+         rule.protocol != kProtocolTcp && other.direction != Direction::kOut &&
          other.action == Action::kBypass && other.protocol != kProtocolTcp &&
          Overlap(rule.remote, other.remote) && Overlap(rule.local, other.local) &&
          Overlap(rule.remote_port, other.remote_port) && Overlap(rule.local_port, other.local_port);
@@ -75,12 +75,17 @@ class Linter {
       if (const auto covers = CoveredBy(policy_.rules, i, steps); !covers.empty()) {
         Warn(rule, "can never match: " + CoverText(policy_.rules, covers));
       }
-      for (size_t later = i + 1; later < policy_.rules.size() && steps > 0; ++later, --steps) {
-        if (!LetPassFirst(rule, policy_.rules[later])) continue;
-        Warn(rule, "does not hold for datagrams without a connection that " +
-                       Named(policy_.rules[later]) +
-                       " lets pass: it is about incoming ones too, and those rules come first; "
-                       "direction = \"out\" there changes that");
+      for (size_t j = 0; j < policy_.rules.size() && steps > 0; ++j, --steps) {
+        const Rule& other = policy_.rules[j];
+        // One for both directions in front is one that is in front. A server's own port is meant.
+        const bool told = other.direction == Direction::kBoth ? j > i : other.local_port.empty();
+        if (!told || !LetPassFirst(rule, other)) continue;
+        Warn(rule, "does not hold for datagrams without a connection that " + Named(other) +
+                       " lets pass: it is about incoming ones" +
+                       (other.direction == Direction::kBoth
+                            ? " too, and those rules come first; direction = \"out\" there changes "
+                              "that"
+                            : ", and those rules come first; local_port there names the server's"));
         break;
       }
       bypasses = bypasses || BypassesTheHost(rule);

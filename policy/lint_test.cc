@@ -102,6 +102,12 @@ TEST_CASE("Outgoing datagrams that a rule for both directions lets pass") {
   CHECK(warnings(out, "remote = [\"10.0.0.0/8\"]") == says);
   CHECK(warnings(out, "direction = \"out\"").empty());
   CHECK(warnings(out, "direction = \"in\"\nlocal_port = [53]").empty());
+  CHECK(
+      warnings(out, "direction = \"in\"") ==
+      List{
+          "p:9:1: rule \"rule 1\" does not hold for datagrams without a connection that rule "
+          "\"rule 2\" lets pass: it is about incoming ones, and those rules come first; local_port "
+          "there names the server's"});
   CHECK(warnings(out, "protocol = \"tcp\"").empty());
   CHECK(warnings(out + "\nprotocol = \"tcp\"", "").empty());
   CHECK(warnings(out, "remote_port = [53]").empty());

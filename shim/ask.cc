@@ -39,7 +39,8 @@ bool IsInet(int fd) {
                                  reinterpret_cast<long>(&domain), reinterpret_cast<long>(&length));
   // A sandbox may deny the question, and what is not known must not pass.
   if (result < 0) return result != -EBADF && result != -ENOTSOCK;
-  return domain == AF_INET || domain == AF_INET6;
+  // SMC's peers are those of the TCP beneath it.
+  return domain == AF_INET || domain == AF_INET6 || domain == AF_SMC;
 }
 
 bool CookieOf(int fd, uint64_t& cookie) {

@@ -12,10 +12,11 @@ constinit FdBits corked;
 
 constinit std::atomic<bool> any_parts{false};
 
+// Writes nothing that is there already: TCP's programs send in parts too, from many threads.
 void NotePart(int fd, bool more) {
   if (!more && !corked.Has(fd)) return waiting.Clear(fd);
-  waiting.Set(fd);
-  any_parts.store(true, std::memory_order_relaxed);
+  if (!waiting.Has(fd)) waiting.Set(fd);
+  if (!any_parts.load(std::memory_order_relaxed)) any_parts.store(true, std::memory_order_relaxed);
 }
 
 void NoteCork(int fd, bool on) {

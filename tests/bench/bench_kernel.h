@@ -68,6 +68,7 @@ class BenchKernel : public KernelPort {
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override {
     return real_->SourceAddress(remote, scope);
   }
+  bool SharesPort(int fd) override { return real_->SharesPort(fd); }
   bool IsBroadcast(const Address& remote) override { return real_->IsBroadcast(remote); }
   Result<void> BindAny(int fd, const SocketFacts& facts) override {
     return real_->BindAny(fd, facts);

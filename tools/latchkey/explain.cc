@@ -242,7 +242,9 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
     incoming.direction = Direction::kIn;
     const policy::Rule* const first = policy::FirstMatch(*facts.policy, incoming);
     const policy::Rule* const rule = answer.verdict.rule;
-    if (first != nullptr && (rule == nullptr || first->action != rule->action)) {
+    const bool bypassed = rule != nullptr && rule->action == policy::Action::kBypass;
+    if (first != nullptr && first != rule &&
+        !(bypassed && first->action == policy::Action::kBypass)) {
       answer.unconnected = first;
     }
   }

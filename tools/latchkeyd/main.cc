@@ -120,6 +120,10 @@ size_t RaiseDescriptorLimit() {
   return limit.rlim_cur - kOtherDescriptors;
 }
 
+void TakeTurn(Turn& turn) {
+  if (!turn.Take()) Log("warning: another broker has been starting or stopping for long");
+}
+
 class Broker {
  public:
   explicit Broker(Arguments arguments) : arguments_(std::move(arguments)) {}
@@ -139,7 +143,7 @@ class Broker {
     }
     // Closed after the lock, so that the next to have its turn does not see us any more.
     Turn turn;
-    turn.Take();
+    TakeTurn(turn);
     Result<UniqueFd> lock = LockDirectory(arguments_.run_dir);
     if (!lock) return Fatal(lock.error());
     Result<UniqueFd> signals = Signals();
@@ -228,7 +232,7 @@ class Broker {
     Notify("READY=1");
     Loop(**kernel, engine, server, keys, listener->get(), signals->get());
     Notify("STOPPING=1");
-    turn.Take();
+    TakeTurn(turn);
     engine.Stop(OtherBrokers(arguments_.run_dir));
     if (!handed_over) unlink(arguments_.socket.c_str());
     // What still lives is written down for the next broker: programs keep their tokens.

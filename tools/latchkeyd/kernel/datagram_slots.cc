@@ -50,8 +50,9 @@ bool PutAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
 void EraseAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
   const uint32_t index = latchkey_slot_of(key.tag);
   latchkey_slot slot{};
-  if (Read(maps.slots, index, slot) && Same(slot.admission, key)) {
-    Write(maps.slots, index, slot, latchkey_admitted_key{});
+  if (Read(maps.slots, index, slot) && Same(slot.admission, key) &&
+      !Write(maps.slots, index, slot, latchkey_admitted_key{})) {
+    return;  // it is in both still
   }
   bpf_map_delete_elem(maps.admitted, &key);
 }

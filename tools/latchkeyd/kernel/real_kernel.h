@@ -86,6 +86,7 @@ class RealKernel : public KernelPort {
   void Drain(int fd) override;
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
+  bool SharesPort(int fd) override { return SharesItsPort(fd); }
   bool IsBroadcast(const Address& remote) override { return source_finder_.IsBroadcast(remote); }
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,

@@ -177,6 +177,12 @@ Result<void> TellSocketMarks(int fd, bool on) {
   return Fail(reason, "set SO_RCVMARK", strerror(errno));
 }
 
+bool SharesItsPort(int fd) {
+  int shares = 0;
+  socklen_t length = sizeof(shares);
+  return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shares, &length) != 0 || shares != 0;
+}
+
 bool SourceFinder::Open(Family family) {
   const bool v6 = family == Family::kV6;
   UniqueFd& fd = v6 ? v6_ : v4_;

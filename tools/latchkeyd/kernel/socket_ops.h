@@ -35,6 +35,9 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
 // Implements KernelPort::SetMark(). What is outside `mask` becomes what `facts` say it was.
 Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask);
 
+// Implements KernelPort::SharesPort().
+bool SharesItsPort(int fd);
+
 // Implements KernelPort::TellMarks().
 Result<void> TellSocketMarks(int fd, bool on);
 

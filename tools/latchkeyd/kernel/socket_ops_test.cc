@@ -185,6 +185,15 @@ TEST_CASE("Source addresses and ports of the kernel's choice") {
   }
 }
 
+TEST_CASE("Whether others may have a socket's port") {
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  CHECK_FALSE(SharesItsPort(fd.get()));
+  const int yes = 1;
+  REQUIRE(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)) == 0);
+  CHECK(SharesItsPort(fd.get()));
+  CHECK(SharesItsPort(-1));
+}
+
 TEST_CASE("A link's broadcast address is known as such, whatever its prefix") {
   TestNetns netns;
   SourceFinder finder;

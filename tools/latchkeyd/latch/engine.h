@@ -225,7 +225,8 @@ class Engine {
   Answer AttemptAccept(const Request& request, Waiting* waiting, const Error* failure);
   Answer AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                          const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
-  Result<void> Join(const Client& client, const SocketFacts& facts, const ListenerPlan& plan);
+  Result<void> Join(const Client& client, int fd, const SocketFacts& facts,
+                    const ListenerPlan& plan);
   const Entry* ListenerOf(const Flow& flow) const;
   Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
 

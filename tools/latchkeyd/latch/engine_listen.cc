@@ -43,7 +43,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
       PlanListener(*client.policy, facts->local, FamiliesOf(*facts), system_spd_,
                    options_.guard_mark, client.requester.grants);
   if (!plan) return Refuse(client, flow, plan.error().reason, plan.error().ToString());
-  if (Result<void> joined = Join(client, *facts, *plan); !joined) {
+  if (Result<void> joined = Join(client, fd, *facts, *plan); !joined) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
@@ -89,8 +89,9 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
 // Which of several at one place (SO_REUSEPORT) gets a client is chance: they are latched alike, or
 // another is refused. (Of a wildcard and an address the kernel takes the address; rules may tell
 // them apart.)
-Result<void> Engine::Join(const Client& client, const SocketFacts& facts,
+Result<void> Engine::Join(const Client& client, int fd, const SocketFacts& facts,
                           const ListenerPlan& plan) {
+  if (!kernel_.SharesPort(fd)) return {};
   const auto unlike = [&](uint64_t id) {
     const Entry& other = *database_.Find(id);
     if (other.held || other.latch.flow.local != facts.local) return false;

@@ -213,6 +213,9 @@ TEST_CASE("where it cannot be seen who listens there, nobody is latched beside h
   Broker broker;
   broker.kernel.no_list = true;
   CHECK(broker.Listen(broker.Listener()).reason == Reason::kKernelRefused);
+  // Where nobody can listen beside him nobody is looked for.
+  broker.kernel.shares_port = false;
+  CHECK(broker.Listen(broker.Listener("0.0.0.0", 81)).verdict == Verdict::kLatched);
 }
 
 TEST_CASE("an unbound socket is bound before it is guarded") {

@@ -56,6 +56,7 @@ class FakeKernel : public KernelPort {
   Result<std::vector<LiveSocket>> LiveSockets() override;
   Result<std::unordered_set<uint64_t>> HeldSocketInodes() override;
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
+  bool SharesPort(int /*fd*/) override { return shares_port; }
   bool IsBroadcast(const Address& remote) override {
     return remote == Address::Parse("10.9.0.255");
   }
@@ -113,7 +114,8 @@ class FakeKernel : public KernelPort {
   uint32_t next_spi = 0x1000;
   // Fault injection: the n-th call that changes the kernel fails (1 = the next one).
   int fail_after = 0;
-  bool blind = false;    // dumps fail
+  bool blind = false;  // dumps fail
+  bool shares_port = true;
   bool no_list = false;  // so do lists of connections
 
  private:

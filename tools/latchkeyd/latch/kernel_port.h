@@ -216,6 +216,8 @@ class KernelPort {
   // Returns the source address the kernel would choose for a packet to `remote` (a connected
   // datagram socket of the broker's own tells); nothing where there is no route.
   virtual std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) = 0;
+  // True when other sockets may listen at this one's place (SO_REUSEPORT), or that cannot be told.
+  virtual bool SharesPort(int fd) = 0;
   // True when what goes to `remote` goes to all of a link, as its routes have it.
   virtual bool IsBroadcast(const Address& remote) = 0;
 

@@ -254,28 +254,45 @@ TEST_CASE_METHOD(Fences, "a session lives as long as something is in its fence")
   CHECK(server->session_count() == 1);
   server->EndIdleSessions();
   CHECK(server->session_count() == 1);
-  // Nobody can be of it any more, once that is over.
   fence.empty.insert(fence.standing.begin()->first);
   server->Tick();
   CHECK(fence.standing.empty());
+  kernel.now += 60'000;
+  server->Tick();
   CHECK(server->session_count() == 0);
 }
 
-TEST_CASE_METHOD(Fences, "a session with a latch outlives its fence") {
-  Peer peer = Fenced();
-  const int socket = kernel.NewSocket();
-  Latch(peer, socket);
-  Hang(peer);
-  fence.empty.insert(fence.standing.begin()->first);
-  server->Tick();
-  CHECK(fence.standing.empty());
-  CHECK(server->session_count() == 1);
-  kernel.sockets.at(socket).held = false;
-  kernel.sockets.at(socket).live = false;
+TEST_CASE_METHOD(Fences, "without room sessions whose fence is over make way, others never") {
+  limits = {4, 4};
+  Start();
+  const auto ids = [&] {
+    std::vector<uint64_t> all;
+    for (const auto& [id, session] : sessions->all()) all.push_back(id);
+    return all;
+  };
+  using Ids = std::vector<uint64_t>;
+  Peer latched = Fenced();
+  Latch(latched, kernel.NewSocket());
+  Hang(latched);
+  Peer first = Fenced();
+  Peer second = Fenced();
+  Peer unfenced = Attached();
+  Hang(unfenced);
   kernel.now += 60'000;
-  server->Tick();
-  server->Tick();
-  CHECK(server->session_count() == 0);
+  Peer refused = Connect();
+  CHECK(Launch(refused)->reason == Reason::kLimit);  // somebody is behind each fence
+  kernel.now += 10;
+  Hang(second);
+  kernel.now += 10;
+  Hang(first);
+  for (const auto& [id, pid] : fence.standing) fence.empty.insert(id);
+  Peer third = Fenced();
+  CHECK(ids() == Ids{1, 2, 4, 5});
+  CHECK(Written().sessions.size() == 4);
+  Peer fourth = Fenced();
+  CHECK(ids() == Ids{1, 4, 5, 6});
+  Peer fifth = Connect();
+  CHECK(Launch(fifth)->reason == Reason::kLimit);
 }
 
 TEST_CASE_METHOD(Fences, "the next broker finds the fences, and takes away what is no session's") {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 namespace latchkey::broker {
@@ -38,10 +39,15 @@ bool OtherBrokers(const std::string& own_directory, const std::string& base) {
 Turn::Turn(const std::string& base)
     : file_(open((base + "/turn").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) {}
 
-void Turn::Take() {
-  if (!file_) return;
-  while (flock(file_.get(), LOCK_EX) != 0 && errno == EINTR) {
+bool Turn::Take(std::chrono::milliseconds patience) {
+  if (!file_) return true;
+  constexpr std::chrono::milliseconds kAgain{5};
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(kAgain);
   }
+  return true;
 }
 
 void Turn::Pass() {

@@ -4,6 +4,7 @@
 #ifndef TOOLS_LATCHKEYD_SERVER_NEIGHBOURS_H_
 #define TOOLS_LATCHKEYD_SERVER_NEIGHBOURS_H_
 
+#include <chrono>
 #include <string>
 
 #include "policy/model/error.h"
@@ -28,9 +29,10 @@ class Turn {
   // there either) every turn is granted.
   explicit Turn(const std::string& base = kBrokersDirectory);
 
-  // Waits until nobody else has the turn. A broker that stops keeps it until its lock is gone: the
-  // descriptor of LockDirectory has to be closed before this is.
-  void Take();
+  // Waits until nobody else has the turn; false when somebody kept it for `patience`, and it goes
+  // on without. A broker that stops keeps it until its lock is gone: the descriptor of
+  // LockDirectory has to be closed before this is.
+  bool Take(std::chrono::milliseconds patience = std::chrono::seconds(5));
   // Ends it.
   void Pass();
 

@@ -79,7 +79,7 @@ TEST_CASE("Of many that stop at once exactly one sees nobody") {
         ++ready;
         while (ready < kBrokers) {
         }
-        turn.Take();
+        turn.Take(std::chrono::minutes(1));
         if (!OtherBrokers(broker.first, directory.path)) ++alone;
         broker.second.Reset();
       });
@@ -106,6 +106,16 @@ TEST_CASE("A turn that was passed is the next one's") {
   struct stat status {};
   REQUIRE(stat((directory.path + "/turn").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("Whoever keeps the turn keeps nobody for good") {
+  const Directory directory;
+  Turn first(directory.path);
+  Turn second(directory.path);
+  REQUIRE(first.Take());
+  CHECK_FALSE(second.Take(std::chrono::milliseconds(20)));
+  first.Pass();
+  CHECK(second.Take(std::chrono::milliseconds(0)));
 }
 
 TEST_CASE("Without the directory there is nobody to wait for") {

@@ -146,11 +146,8 @@ void Server::Tick() {
            wire::ReasonWord(wire::Reason::kShimNotLoaded));
       session.launched.Reset();
     }
-    // Nobody was left in a fence that is over. (Who was moved out of it has a connection, or may
-    // lose his session as one that was never fenced.)
-    const bool over_now = session.record.fence == wire::FenceState::kOver ||
-                          now - session.idle_since >= options_.session_idle_ms;
-    if (session.connections == 0 && over_now && !HasLatch(id) && !IsFenced(session)) {
+    if (session.connections == 0 && now - session.idle_since >= options_.session_idle_ms &&
+        !HasLatch(id) && !IsFenced(session)) {
       over.push_back(id);
     }
   }
@@ -180,17 +177,16 @@ void Server::EndSession(uint64_t id) {
   sessions_.Remove(id);
 }
 
-// A process of a session has a connection as a rule: of those without any, that have no latch and
-// no fence, the longest idle makes way for one that is about to be made.
+// Sessions whose fence is over make way for one that is about to be made, the longest idle first:
+// nobody was left behind it. (Who was moved out, and has neither connection nor latch, loses his.)
+// Of others nothing says whether a process of theirs is still there, and none of them ends.
 void Server::MakeRoom(uint32_t uid) {
   if (sessions_.HasRoom(uid)) return;
   TickFences();
-  const int64_t now = kernel_.NowMs();
   std::vector<std::pair<int64_t, uint64_t>> idle;
   for (const auto& [id, session] : sessions_.all()) {
-    const bool settled = session.record.fence == wire::FenceState::kOver ||
-                         now - session.idle_since >= options_.session_settled_ms;
-    if (session.record.uid == uid && session.connections == 0 && settled && !IsFenced(session)) {
+    const bool over = session.record.fence == wire::FenceState::kOver;
+    if (session.record.uid == uid && session.connections == 0 && over) {
       idle.emplace_back(session.idle_since, id);
     }
   }

@@ -103,7 +103,6 @@ struct Told {
 struct ServerOptions {
   int64_t check_in_ms = 5'000;          // after exec, for the shim to be heard of
   int64_t session_idle_ms = 3'600'000;  // a session without connections and latches
-  int64_t session_settled_ms = 1'000;   // the same, where its user has no room for another
   size_t connections = 8'192;           // in all
   size_t connections_per_user = 4'096;  // root is not counted
   size_t watchers = 64;                 // in all; root is not counted, here and below

@@ -228,54 +228,5 @@ TEST_CASE("A session ends when it is idle, never while it has a latch or a conne
   CHECK(rig.Written().sessions.empty());
 }
 
-TEST_CASE("Where there is no room the session that is idle longest makes way, a used one never") {
-  Rig rig;
-  rig.limits = {3, 3};
-  rig.Start();
-  const auto open = [&] {
-    rig.kernel.now += 10;
-    Peer peer = rig.Connect();
-    const auto opened = rig.Open(peer);
-    REQUIRE(opened);
-    return std::pair(std::move(peer), *opened);
-  };
-  const auto ids = [&] {
-    std::vector<uint64_t> all;
-    for (const auto& [id, session] : rig.sessions->all()) all.push_back(id);
-    return all;
-  };
-  using Ids = std::vector<uint64_t>;
-  auto [first, one] = open();
-  auto [second, two] = open();
-  auto [third, three] = open();
-  CHECK(open().second.reason == Reason::kLimit);
-  rig.Hang(third);
-  rig.kernel.now += 10;
-  rig.Hang(first);
-  // What has just become idle may be heard of in a moment.
-  CHECK(open().second.reason == Reason::kLimit);
-  rig.kernel.now += 1'000;
-  auto [fourth, four] = open();
-  CHECK(four.reason == Reason::kNone);
-  CHECK(ids() == Ids{1, 2, 4});
-  CHECK(rig.Written().sessions.size() == 3);
-  auto [fifth, five] = open();
-  CHECK(five.reason == Reason::kNone);
-  CHECK(ids() == Ids{2, 4, 5});
-  // Nor does one with a latch, however idle.
-  Peer peer = rig.Connect();
-  REQUIRE(rig.Ask<wire::Attached>(peer, Rig::AttachRequest(five)));
-  rig.Latch(peer, rig.kernel.NewSocket());
-  for (Peer* each : {&second, &fourth, &fifth, &peer}) rig.Hang(*each);
-  rig.kernel.now += 1'000;
-  for (int i = 0; i < 6; ++i) {
-    auto [next, opened] = open();
-    CHECK(opened.reason == Reason::kNone);
-    rig.Hang(next);
-    rig.kernel.now += 1'000;
-  }
-  CHECK(ids() == Ids{5, 10, 11});
-}
-
 }  // namespace
 }  // namespace latchkey::broker
