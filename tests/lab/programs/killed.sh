@@ -15,7 +15,9 @@
 _traced() { grep -qs '^TracerPid:.*[1-9]' "/proc/$1/status"; }
 _untraced() { ! _traced "$1"; }
 _killed() { grep -qs '+++ killed by SIGKILL' "$LAB/steps"; }
-_traced_or_killed() { _traced "$1" || _killed; }
+# Dead already, whether strace has come to say so or not.
+_died() { _killed || ! grep -qs '^State:[^A-Z]*[A-Y]' "/proc/$1/status"; }
+_traced_or_killed() { _traced "$1" || _died "$1"; }
 
 # _trace OPTION...: strace on the broker, its words in $LAB/steps.
 _trace() {
@@ -62,7 +64,7 @@ kill_steps() {
     pid=$(cat "$LAB/broker-$killed_host.pid")
     _trace -e "trace=$call" -e "inject=$call:signal=KILL:when=$number"
     # An idle broker looks for charon from time to time: such a step is none of the work's.
-    if _killed; then
+    if _died "$pid"; then
       end_if strace
       wait "$pid" 2>/dev/null
       start_broker "$killed_host"
