@@ -1,8 +1,8 @@
 // The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. What is received costs two loads in a
-// session where no program has asked for it. What is sent is looked at wherever it has control data,
-// since the kernel would ignore the cmsg and let the datagram go; in such a session without asking
-// whether they can be read, which takes a system call. Async-signal-safe, no allocation, errno
-// untouched.
+// session where no program has asked for it. What is sent is looked at wherever it has control
+// data, since the kernel would ignore the cmsg and let the datagram go; in such a session without
+// asking whether they can be read, which takes a system call. Async-signal-safe, no allocation,
+// errno untouched.
 #ifndef SHIM_LATCHES_H_
 #define SHIM_LATCHES_H_
 
