@@ -37,14 +37,19 @@ bool Overlap(const std::vector<PortRange>& one, const std::vector<PortRange>& ot
          });
 }
 
-// Whether datagrams that `rule` is about going out are let pass by `other`, which counts for them
-// first without a connection as it is about those that come in too (hold_plan.h).
-bool LetPassFirst(const Rule& rule, const Rule& other) {
+// Whether a rule keeps datagrams from going out just so.
+bool GoesOutGuarded(const Rule& rule) {
   return rule.direction == Direction::kOut && rule.action != Action::kBypass &&
-         rule.protocol != kProtocolTcp && other.direction != Direction::kOut &&
-         other.action == Action::kBypass && other.protocol != kProtocolTcp &&
-         Overlap(rule.remote, other.remote) && Overlap(rule.local, other.local) &&
-         Overlap(rule.remote_port, other.remote_port) && Overlap(rule.local_port, other.local_port);
+         rule.protocol != kProtocolTcp;
+}
+
+// Whether a rule lets some of them pass that counts first without a connection, as it is about
+// those that come in too (hold_plan.h).
+bool LetsPassFirst(const Rule& other, const Rule& rule) {
+  return other.direction != Direction::kOut && other.action == Action::kBypass &&
+         other.protocol != kProtocolTcp && Overlap(rule.remote, other.remote) &&
+         Overlap(rule.local, other.local) && Overlap(rule.remote_port, other.remote_port) &&
+         Overlap(rule.local_port, other.local_port);
 }
 
 std::string Named(const Rule& rule) { return "rule " + Quote(rule.name); }
@@ -75,19 +80,7 @@ class Linter {
       if (const auto covers = CoveredBy(policy_.rules, i, steps); !covers.empty()) {
         Warn(rule, "can never match: " + CoverText(policy_.rules, covers));
       }
-      for (size_t j = 0; j < policy_.rules.size() && steps > 0; ++j, --steps) {
-        const Rule& other = policy_.rules[j];
-        // One for both directions in front is one that is in front. A server's own port is meant.
-        const bool told = other.direction == Direction::kBoth ? j > i : other.local_port.empty();
-        if (!told || !LetPassFirst(rule, other)) continue;
-        Warn(rule, "does not hold for datagrams without a connection that " + Named(other) +
-                       " lets pass: it is about incoming ones" +
-                       (other.direction == Direction::kBoth
-                            ? " too, and those rules come first; direction = \"out\" there changes "
-                              "that"
-                            : ", and those rules come first; local_port there names the server's"));
-        break;
-      }
+      if (GoesOutGuarded(rule)) OneForDatagramsOut(rule, i);
       bypasses = bypasses || BypassesTheHost(rule);
       if (Protects(rule.action)) OneThatProtects(rule, bypasses);
     }
@@ -98,6 +91,22 @@ class Linter {
  private:
   void Warn(const Rule& rule, const std::string& text) {
     warnings_.push_back({file_, rule.line, rule.column, Named(rule) + " " + text});
+  }
+
+  void OneForDatagramsOut(const Rule& rule, size_t place) {
+    for (size_t i = 0; i < policy_.rules.size(); ++i) {
+      const Rule& other = policy_.rules[i];
+      const bool both = other.direction == Direction::kBoth;
+      // One for both directions in front is in front. A server's own port is meant.
+      const bool told = both ? i > place : other.local_port.empty();
+      if (!told || !LetsPassFirst(other, rule)) continue;
+      Warn(rule, "does not hold for datagrams without a connection that " + Named(other) +
+                     " lets pass: it is about incoming ones" + (both ? " too" : "") +
+                     ", and those rules come first; " +
+                     (both ? "direction = \"out\" there changes that"
+                           : "local_port there names the server's"));
+      return;
+    }
   }
 
   void OneThatProtects(const Rule& rule, bool bypasses) {

@@ -45,9 +45,9 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
   if (NothingToDo() && !IsGuarded(fd)) {
     return RealAccept(fd, address, length, flags, plain);
   }
-  // Others are the kernel's affair, and must not be asked for a name that the program did not ask
-  // for: those of AF_ALG have none.
-  if (!IsInet(fd)) return RealAccept(fd, address, length, flags, plain);
+  // Others must not be asked for a name that the program did not ask for: those of AF_ALG have
+  // none.
+  if (address == nullptr && !IsInet(fd)) return RealAccept(fd, address, length, flags, plain);
   for (;;) {
     sockaddr_storage peer{};
     socklen_t peer_length = sizeof(peer);

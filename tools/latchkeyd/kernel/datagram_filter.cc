@@ -95,7 +95,9 @@ DatagramFilter::DatagramFilter(const DatagramOptions& options)
     // By another mask a mark may be the tag of another SA.
     for (const auto& key :
          KeysOf<latchkey_admitted_key>(maps_->admitted, LATCHKEY_MOST_ADMISSIONS)) {
-      EraseAdmission(Admissions(), key);
+      if (EraseAdmission(Admissions(), key)) continue;
+      maps_ = Refused("drop what another mask admitted");
+      return;
     }
   }
   const latchkey_settings settings{tag_mask_};
@@ -157,7 +159,7 @@ void DatagramFilter::Inherit() {
     if (generations.contains(key.cookie)) {
       admitted_.insert(AdmissionOf(key));
     } else {
-      EraseAdmission(Admissions(), key);
+      static_cast<void>(EraseAdmission(Admissions(), key));  // of a socket that is no more
     }
   }
   for (const uint64_t cookie : KeysOf<uint64_t>(maps_->dropped, LATCHKEY_MOST_SOCKETS)) {
@@ -310,7 +312,7 @@ Result<void> DatagramFilter::Admit(const DatagramAdmission& admission) {
 void DatagramFilter::Dismiss(const DatagramAdmission& admission) {
   if (!maps_) return;
   const latchkey_admitted_key key = KeyOf(admission);
-  EraseAdmission(Admissions(), key);
+  if (!EraseAdmission(Admissions(), key)) return;  // known still, to whoever tries again
   admitted_.erase(admission);
   inherited_.erase(admission);
 }

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace latchkey::broker {
@@ -47,14 +48,14 @@ bool PutAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
   return true;
 }
 
-void EraseAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
+bool EraseAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
   const uint32_t index = latchkey_slot_of(key.tag);
   latchkey_slot slot{};
   if (Read(maps.slots, index, slot) && Same(slot.admission, key) &&
       !Write(maps.slots, index, slot, latchkey_admitted_key{})) {
-    return;  // it is in both still
+    return false;
   }
-  bpf_map_delete_elem(maps.admitted, &key);
+  return bpf_map_delete_elem(maps.admitted, &key) == 0 || errno == ENOENT;
 }
 
 }  // namespace latchkey::broker

@@ -18,8 +18,9 @@ struct AdmissionMaps {
 // Adds an admission; false, and errno says why, when it cannot be. Without a slot it counts too.
 bool PutAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key);
 
-// Takes it away, where it is: when this returns, nothing more comes in by it.
-void EraseAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key);
+// Takes it away, where it is. True: nothing more comes in by it. False, and errno says why: it is
+// where it was.
+[[nodiscard]] bool EraseAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key);
 
 }  // namespace latchkey::broker
 

@@ -119,22 +119,31 @@ TEST_CASE("Of those who share a slot the first has it, all come in, and each lea
     return which;
   };
   CHECK(come() == "0134");
-  EraseAdmission(rig.both(), keys[1]);
+  CHECK(EraseAdmission(rig.both(), keys[1]));
   CHECK(rig.Has(keys[0]));
   CHECK(come() == "034");
-  EraseAdmission(rig.both(), keys[0]);
+  CHECK(EraseAdmission(rig.both(), keys[0]));
   CHECK(rig.Slot(kTag).admission.cookie == 0);
   CHECK(come() == "34");
   // Free again: the next to come.
   REQUIRE(PutAdmission(rig.both(), keys[1]));
   CHECK(rig.Has(keys[1]));
   CHECK(come() == "134");
-  EraseAdmission(rig.both(), keys[4]);
+  CHECK(EraseAdmission(rig.both(), keys[4]));
   CHECK(come() == "13");
-  EraseAdmission(rig.both(), keys[3]);
-  EraseAdmission(rig.both(), keys[1]);
-  EraseAdmission(rig.both(), keys[1]);
+  CHECK(EraseAdmission(rig.both(), keys[3]));
+  CHECK(EraseAdmission(rig.both(), keys[1]));
+  CHECK(EraseAdmission(rig.both(), keys[1]));
   CHECK(come().empty());
+}
+
+TEST_CASE("What cannot be taken away is not said to be") {
+  const Rig rig;
+  const latchkey_admitted_key key = Rig::Key(rig.us, "127.0.0.1", kTag);
+  REQUIRE(PutAdmission(rig.both(), key));
+  CHECK_FALSE(EraseAdmission({-1, rig.both().slots}, key));
+  CHECK(EraseAdmission(rig.both(), key));
+  CHECK_FALSE(rig.Comes(rig.us, "127.0.0.1", kTag));
 }
 
 TEST_CASE("What a broker was killed over is taken over, or taken away") {
@@ -145,7 +154,7 @@ TEST_CASE("What a broker was killed over is taken over, or taken away") {
   CHECK(rig.Has(mine));
   CHECK(rig.Slot(kTag).turn == 8);
   rig.Set(kTag, {9, mine});
-  EraseAdmission(rig.both(), mine);
+  CHECK(EraseAdmission(rig.both(), mine));
   CHECK(rig.Slot(kTag).turn == 10);
   CHECK_FALSE(rig.Comes(rig.us, "127.0.0.1", kTag));
 }
