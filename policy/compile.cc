@@ -230,14 +230,11 @@ bool RulesIncoming(const Policy& policy) {
 }
 
 bool RulesConnections(const Policy& policy, const SystemPolicy& file) {
-  const auto leaves = [](Action action) {
-    return action == Action::kBypass || action == Action::kSystem;
-  };
-  const auto speaks = [&leaves](const Rule& rule) {
-    return rule.direction != Direction::kOut && !leaves(rule.action) &&
+  const auto speaks = [](const Rule& rule) {
+    return rule.direction != Direction::kOut && !LetsPass(rule.action) &&
            (rule.protocol == 0 || rule.protocol == kProtocolTcp);
   };
-  return !leaves(policy.otherwise) || std::ranges::any_of(policy.rules, speaks) ||
+  return !LetsPass(policy.otherwise) || std::ranges::any_of(policy.rules, speaks) ||
          std::ranges::any_of(file.rules, speaks);
 }
 

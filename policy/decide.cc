@@ -91,13 +91,13 @@ struct Decision {
     Allow(Outcome::kProtect);
   }
 
-  void Protect(const Rule& rule, Direction direction) {
+  void Protect(const Rule& rule, bool comes) {
     const SystemAsk& ask = verdict.system;
     if (ask.action == SystemAction::kDiscard && !Has(Grant::kOverrideDiscard)) {
       return Refuse(Reason::kPolicyDiscard);
     }
     if (same_host) {
-      if (direction == Direction::kIn && rule.action == Action::kProtect) {
+      if (comes && rule.action == Action::kProtect) {
         return Refuse(Reason::kLocalPeer);
       }
       return Allow(Outcome::kLocal);
@@ -119,6 +119,11 @@ namespace {
 Verdict DecideAlone(const System& system, const Policy& application, const Requester& requester,
                     const Flow& flow, bool same_host) {
   const Rule* rule = FirstMatch(application, flow);
+  Flow incoming = flow;
+  incoming.direction = Direction::kIn;
+  const bool comes =
+      flow.direction == Direction::kIn ||
+      (flow.direction == Direction::kBoth && FirstMatch(application, incoming) == rule);
   const Action action = rule == nullptr ? application.otherwise : rule->action;
   Decision decision{system, requester, same_host, {}};
   decision.verdict.rule = rule;
@@ -137,7 +142,7 @@ Verdict DecideAlone(const System& system, const Policy& application, const Reque
     case Action::kProtect:
     case Action::kProtectOrBypass:
       // A default never protects by itself (parse.cc).
-      if (rule != nullptr) decision.Protect(*rule, flow.direction);
+      if (rule != nullptr) decision.Protect(*rule, comes);
       break;
   }
   return std::move(decision.verdict);

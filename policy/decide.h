@@ -66,8 +66,10 @@ struct Verdict {
 // where the floor leaves a flow to the system, the request is held to the system alone.
 // `same_host`: the remote address is one of this host's own; such a flow is never protected: kLocal
 // for outgoing ones unless a rule, the default or the system's file discards it; an incoming one is
-// refused (local-peer) where a rule protects. kBypass and kLocal leave the flow to the SPD, so
-// neither can weaken it. Time grows with the number of rules and SPD entries.
+// refused (local-peer) where a rule protects. A flow of kBoth is datagrams without a connection
+// (FirstMatch): incoming where the rule that counts is the first for incoming ones. kBypass and
+// kLocal leave the flow to the SPD, so neither can weaken it. Time grows with the number of rules
+// and SPD entries.
 Verdict Decide(const System& system, const Policy& application, const Requester& requester,
                const Flow& flow, bool same_host);
 

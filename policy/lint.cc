@@ -37,19 +37,19 @@ bool Overlap(const std::vector<PortRange>& one, const std::vector<PortRange>& ot
          });
 }
 
-// Whether a rule keeps datagrams from going out just so.
+// Whether a rule keeps datagrams from going out just so, whatever the other end's port.
 bool GoesOutGuarded(const Rule& rule) {
-  return rule.direction == Direction::kOut && rule.action != Action::kBypass &&
-         rule.protocol != kProtocolTcp;
+  return rule.direction != Direction::kIn && !LetsPass(rule.action) &&
+         rule.protocol != kProtocolTcp && rule.remote_port.empty();
 }
 
-// Whether a rule lets some of them pass that counts first without a connection, as it is about
-// those that come in too (hold_plan.h).
-bool LetsPassFirst(const Rule& other, const Rule& rule) {
-  return other.direction != Direction::kOut && other.action == Action::kBypass &&
-         other.protocol != kProtocolTcp && Overlap(rule.remote, other.remote) &&
-         Overlap(rule.local, other.local) && Overlap(rule.remote_port, other.remote_port) &&
-         Overlap(rule.local_port, other.local_port);
+// Whether a rule lets in datagrams of others than this host's programs, and gives way to rules for
+// outgoing ones that do not let pass (FirstMatch).
+bool LetsIn(const Rule& rule) {
+  const auto within = [](const Prefix& prefix) { return prefix.base.IsLoopback(); };
+  return rule.direction != Direction::kOut && LetsPass(rule.action) && !NamesServer(rule) &&
+         rule.protocol != kProtocolTcp &&
+         (rule.remote.empty() || !std::ranges::all_of(rule.remote, within));
 }
 
 std::string Named(const Rule& rule) { return "rule " + Quote(rule.name); }
@@ -80,7 +80,7 @@ class Linter {
       if (const auto covers = CoveredBy(policy_.rules, i, steps); !covers.empty()) {
         Warn(rule, "can never match: " + CoverText(policy_.rules, covers));
       }
-      if (GoesOutGuarded(rule)) OneForDatagramsOut(rule, i);
+      if (LetsIn(rule)) OneThatLetsIn(rule, i);
       bypasses = bypasses || BypassesTheHost(rule);
       if (Protects(rule.action)) OneThatProtects(rule, bypasses);
     }
@@ -93,18 +93,19 @@ class Linter {
     warnings_.push_back({file_, rule.line, rule.column, Named(rule) + " " + text});
   }
 
-  void OneForDatagramsOut(const Rule& rule, size_t place) {
+  void OneThatLetsIn(const Rule& rule, size_t place) {
     for (size_t i = 0; i < policy_.rules.size(); ++i) {
       const Rule& other = policy_.rules[i];
-      const bool both = other.direction == Direction::kBoth;
-      // One for both directions in front is in front. A server's own port is meant.
-      const bool told = both ? i > place : other.local_port.empty();
-      if (!told || !LetsPassFirst(other, rule)) continue;
-      Warn(rule, "does not hold for datagrams without a connection that " + Named(other) +
-                     " lets pass: it is about incoming ones" + (both ? " too" : "") +
-                     ", and those rules come first; " +
-                     (both ? "direction = \"out\" there changes that"
-                           : "local_port there names the server's"));
+      // One for both directions stands for outgoing ones too, where it stands.
+      const bool counts = rule.direction == Direction::kIn || i < place;
+      if (!counts || !GoesOutGuarded(other) || !Overlap(rule.remote, other.remote) ||
+          !Overlap(rule.local, other.local) || !Overlap(rule.local_port, other.local_port)) {
+        continue;
+      }
+      Warn(rule, "gives way to " + Named(other) +
+                     " where a UDP socket without a connection is concerned: from there nothing "
+                     "is heard in clear; a rule with direction = \"in\" and local_port says for "
+                     "which servers it is");
       return;
     }
   }

@@ -24,8 +24,8 @@ struct LintFacts {
 // Returns warnings about `policy`, as read from `file`, in the order of their lines: rules that can
 // never match because earlier ones cover them, peers that could be anybody, optional protection
 // that needs a grant, reqid pins without a reqid, listeners that refuse the host's own clients,
-// incoming connections by the client's port, rules for outgoing datagrams that one for both
-// directions is put before, a signature without a serial.
+// incoming connections by the client's port, rules that let datagrams in and give way to those for
+// outgoing ones, a signature without a serial.
 //
 // pin = "auto" without a reqid is no surprise: such a latch is pinned to its very SAs wherever the
 // key manager does not show that the reqid is its peer's for good.

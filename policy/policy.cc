@@ -27,7 +27,21 @@ bool Matches(const Rule& rule, const Flow& flow) {
          PortFits(rule.remote_port, flow.remote.port) && PortFits(rule.local_port, flow.local.port);
 }
 
+bool NamesServer(const Rule& rule) {
+  return rule.direction == Direction::kIn && !rule.local_port.empty();
+}
+
 const Rule* FirstMatch(const Policy& policy, const Flow& flow) {
+  if (flow.direction == Direction::kBoth) {
+    Flow one = flow;
+    one.direction = Direction::kIn;
+    const Rule* const in = FirstMatch(policy, one);
+    if (in != nullptr && (!LetsPass(in->action) || NamesServer(*in))) return in;
+    one.direction = Direction::kOut;
+    const Rule* const out = FirstMatch(policy, one);
+    if (in == nullptr) return out;
+    return out == nullptr || LetsPass(out->action) ? in : out;
+  }
   const auto it =
       std::ranges::find_if(policy.rules, [&](const Rule& rule) { return Matches(rule, flow); });
   return it == policy.rules.end() ? nullptr : &*it;

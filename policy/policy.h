@@ -22,6 +22,11 @@ constexpr bool Protects(Action action) {
   return action == Action::kProtect || action == Action::kProtectOrBypass;
 }
 
+// True for the actions that ask for nothing.
+constexpr bool LetsPass(Action action) {
+  return action == Action::kBypass || action == Action::kSystem;
+}
+
 // What happens to the socket of a latch that breaks.
 enum class OnBreak : uint8_t {
   kReset,    // it ends with an error
@@ -77,8 +82,16 @@ inline AlgorithmSet AcceptedBy(const Rule& rule) {
 // (not known yet) matches only rules that do not ask about it.
 bool Matches(const Rule& rule, const Flow& flow);
 
-// Returns the first rule that matches, or nothing: then `otherwise` holds.
+// Returns the first rule that matches, or nothing: then `otherwise` holds. Of a flow of kBoth,
+// which is datagrams of a socket without a connection, whoever began: the first rule that covers it
+// as an incoming one, and where none does the first that covers it as an outgoing one. But what
+// lets incoming ones pass in clear gives way to an outgoing one that does not, unless it is a
+// server's (NamesServer): a program that is let in on would else be let out with it.
 const Rule* FirstMatch(const Policy& policy, const Flow& flow);
+
+// True when the rule is about incoming flows alone and says of which local ports: whoever is
+// answered from there was let in by it.
+bool NamesServer(const Rule& rule);
 
 }  // namespace latchkey::policy
 

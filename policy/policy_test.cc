@@ -90,5 +90,49 @@ TEST_CASE("The first rule that matches is found") {
   CHECK(FirstMatch(policy, kFlow) == nullptr);
 }
 
+TEST_CASE("Without a connection no rule for what comes in lets out what another does not") {
+  const Flow flow{Direction::kBoth, kProtocolUdp, S("10.9.0.2", 40000), S("10.9.0.1", 53)};
+  const auto make = [](Direction direction, Action action, const char* remote = nullptr) {
+    Rule rule;
+    rule.direction = direction;
+    rule.action = action;
+    if (remote != nullptr) rule.remote = {P(remote)};
+    return rule;
+  };
+  const auto counts = [&](std::vector<Rule> rules) -> int {
+    Policy policy;
+    policy.rules = std::move(rules);
+    const Rule* rule = FirstMatch(policy, flow);
+    return rule == nullptr ? -1 : static_cast<int>(rule - policy.rules.data());
+  };
+  const Rule in_clear = make(Direction::kIn, Action::kBypass);
+  const Rule clear = make(Direction::kBoth, Action::kBypass);
+  Rule server = in_clear;
+  server.local_port = {{40000, 40000}};
+  Rule port = clear;
+  port.local_port = {{40000, 40000}};
+  for (const Action action : {Action::kProtect, Action::kProtectOrBypass, Action::kDiscard}) {
+    INFO(static_cast<int>(action));
+    const Rule out = make(Direction::kOut, action);
+    const Rule in = make(Direction::kIn, action);
+    const Rule both = make(Direction::kBoth, action);
+    CHECK(counts({out, clear}) == 0);
+    CHECK(counts({out, in_clear}) == 0);
+    CHECK(counts({in_clear, out}) == 1);
+    CHECK(counts({in_clear, both}) == 1);
+    CHECK(counts({out, port}) == 0);
+    // A server's answers are let out with the questions; what an exception lets out is let in.
+    CHECK(counts({out, server}) == 1);
+    CHECK(counts({clear, out}) == 0);
+    CHECK(counts({make(Direction::kOut, Action::kBypass), in_clear, out}) == 1);
+    CHECK(counts({in_clear, make(Direction::kOut, action, "10.8.0.0/16")}) == 0);
+    // What asks for more of what comes in has the first word.
+    CHECK(counts({make(Direction::kOut, Action::kBypass), in}) == 1);
+    CHECK(counts({make(Direction::kOut, Action::kProtect), both}) == 1);
+    CHECK(counts({out}) == 0);
+  }
+  CHECK(counts({make(Direction::kIn, Action::kDiscard, "10.8.0.0/16")}) == -1);
+}
+
 }  // namespace
 }  // namespace latchkey::policy

@@ -26,13 +26,21 @@ Fit PortFit(const std::vector<PortRange>& ranges, uint16_t port) {
   return fits ? Fit::kYes : Fit::kNo;
 }
 
+Fit DirectionFit(const Rule& rule, Direction direction) {
+  if (rule.direction == Direction::kBoth || rule.direction == direction) return Fit::kYes;
+  if (direction != Direction::kBoth) return Fit::kNo;
+  return NamesServer(rule) ? Fit::kYes : Fit::kPerhaps;
+}
+
 Fit FitOf(const Rule& rule, const Flow& flow) {
-  if (rule.direction != Direction::kBoth && rule.direction != flow.direction) return Fit::kNo;
+  const Fit direction = DirectionFit(rule, flow.direction);
+  if (direction == Fit::kNo) return Fit::kNo;
   if (rule.protocol != 0 && rule.protocol != flow.protocol) return Fit::kNo;
-  return Worse(Worse(AddressFit(rule.remote, flow.remote.address),
-                     AddressFit(rule.local, flow.local.address)),
-               Worse(PortFit(rule.remote_port, flow.remote.port),
-                     PortFit(rule.local_port, flow.local.port)));
+  const Fit ends = Worse(Worse(AddressFit(rule.remote, flow.remote.address),
+                               AddressFit(rule.local, flow.local.address)),
+                         Worse(PortFit(rule.remote_port, flow.remote.port),
+                               PortFit(rule.local_port, flow.local.port)));
+  return Worse(direction, ends);
 }
 
 AlgorithmSet AllOf(SaProtocol protocol) {

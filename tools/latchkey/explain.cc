@@ -237,15 +237,14 @@ Explanation ExplainOne(const ExplainOptions& options, const Facts& facts, const 
   answer.verdict =
       policy::Decide({*facts.system, facts.spd}, *facts.policy, facts.requester, flow, same_host);
   answer.reason = answer.verdict.reason;
-  if (flow.protocol == kProtocolUdp && !options.in) {  // hold_plan.h
-    Flow incoming = flow;
-    incoming.direction = Direction::kIn;
-    const policy::Rule* const first = policy::FirstMatch(*facts.policy, incoming);
+  if (flow.protocol == kProtocolUdp) {
+    Flow unconnected = flow;
+    unconnected.direction = Direction::kBoth;
+    const policy::Rule* const counts = policy::FirstMatch(*facts.policy, unconnected);
     const policy::Rule* const rule = answer.verdict.rule;
-    const bool bypassed = rule != nullptr && rule->action == policy::Action::kBypass;
-    if (first != nullptr && first != rule &&
-        !(bypassed && first->action == policy::Action::kBypass)) {
-      answer.unconnected = first;
+    const bool passes = rule != nullptr && policy::LetsPass(rule->action);
+    if (counts != nullptr && counts != rule && !(passes && policy::LetsPass(counts->action))) {
+      answer.unconnected = counts;
     }
   }
   if (answer.verdict.outcome != policy::Outcome::kProtect) return answer;

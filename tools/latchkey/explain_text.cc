@@ -226,10 +226,11 @@ std::string ExplainText(const Explanation& answer, const Source& source) {
   line("system", SystemText(answer.verdict.system, source));
   line("rule", RuleText(answer, source));
   if (const policy::Rule* rule = answer.unconnected; rule != nullptr) {
-    line("but",
-         fmt::format("without a connection, {}:{}: rule \"{}\", {}: what is about incoming "
-                     "datagrams too comes first",
-                     source.policy, rule->line, Printable(rule->name), ActionWord(rule->action)));
+    line("but", fmt::format("without a connection, {}:{}: rule \"{}\", {}: {}", source.policy,
+                            rule->line, Printable(rule->name), ActionWord(rule->action),
+                            answer.flow.direction == Direction::kIn
+                                ? "what is let in gives way to it, for it would be let out too"
+                                : "what is about incoming datagrams too comes first"));
   }
   if (Protects(answer)) {
     line("asked", DemandText(answer.verdict.demand));

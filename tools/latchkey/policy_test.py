@@ -193,17 +193,21 @@ class Explaining(Base):
         self.assertIn("to change: ", result.stdout)
 
     def test_without_a_connection(self):
-        rules = ('latchkey = 1\napplication = "a"\n[[rule]]\ndirection = "out"\nremote_port = [90]\naction = "discard"\n'
-                 '[[rule]]\nname = "rest"\naction = "bypass"\n')
-        policy = self.write("p.toml", rules, 0o644)
-        but = f'but:      without a connection, {policy}:7: rule "rest", bypass: what is about incoming datagrams too comes first\n'
-        asked = ("-p", policy, "--out", "udp", "192.0.2.1", "90")
-        self.assertIn(but, self.explain(*asked).stdout)
-        self.assertEqual(json.loads(self.explain(*asked, "--json").stdout)["explanations"][0]["unconnected"]["name"], "rest")
-        for other in (("udp", "91"), ("tcp", "90")):
-            self.assertNotIn("but:", self.explain("-p", policy, "--out", other[0], "192.0.2.1", other[1]).stdout)
-        self.assertIn('rule "rule 1" does not hold for datagrams without a connection that rule "rest" lets pass',
-                      self.call("check", policy).stderr)
+        def explained(first, last, *flow):
+            rules = f'latchkey = 1\napplication = "a"\n[[rule]]\nname = "first"\n{first}\n[[rule]]\nname = "last"\n{last}\n'
+            policy = self.write("p.toml", rules, 0o644)
+            return policy, self.explain("-p", policy, *flow, "192.0.2.1", "90"), self.call("check", policy).stderr
+        out = 'direction = "out"\naction = "bypass"'
+        policy, said, _ = explained(out, 'action = "discard"', "--out", "udp")
+        self.assertIn(f'but:      without a connection, {policy}:7: rule "last", discard: what is about incoming datagrams too comes first\n', said.stdout)
+        for flow in ("--out", "tcp"), ("--in", "udp"):
+            self.assertNotIn("but:", explained(out, 'action = "discard"', *flow)[1].stdout)
+        kept, passes = 'direction = "out"\naction = "discard"', 'action = "bypass"'
+        policy, said, warned = explained(kept, passes, "--in", "udp")
+        self.assertIn(f'but:      without a connection, {policy}:3: rule "first", discard: what is let in gives way to it, for it would be let out too\n', said.stdout)
+        self.assertEqual(json.loads(explained(kept, passes, "--in", "udp", "--json")[1].stdout)["explanations"][0]["unconnected"]["name"], "first")
+        self.assertIn('rule "last" gives way to rule "first" where a UDP socket without a connection is concerned', warned)
+        self.assertNotIn("but:", explained(kept, passes, "--out", "udp")[1].stdout)
 
     def test_who_is_behind_by_the_pad(self):
         policy = self.write("p.toml", GOOD, 0o644)

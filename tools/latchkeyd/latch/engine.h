@@ -276,7 +276,7 @@ class Engine {
                            const policy::Verdict& verdict);
 
   // engine_held_peers.cc: whom they have to do with.
-  policy::Verdict DecideDatagram(const Entry& entry, const Flow& flow, bool& incoming) const;
+  policy::Verdict DecideDatagram(const Entry& entry, const Flow& flow) const;
   const Identity* RivalOf(const Entry& entry, const SocketAddress& remote,
                           const Identity& identity) const;
   bool RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& peer);

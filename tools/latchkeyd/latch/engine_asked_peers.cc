@@ -75,8 +75,7 @@ Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error
     flow.local.address = kernel_.SourceAddress(request.remote.address, request.scope)
                              .value_or(Address::AnyOf(request.remote.address.family));
   }
-  bool incoming = false;
-  const policy::Verdict verdict = DecideDatagram(entry, flow, incoming);
+  const policy::Verdict verdict = DecideDatagram(entry, flow);
   const Answer granted{wire::Verdict::kLatched, Reason::kNone, entry.latch.id, 0};
   switch (verdict.outcome) {
     case policy::Outcome::kProtect:
@@ -115,12 +114,10 @@ Answer Engine::ProtectPeer(const Request& request, Entry& entry, const Flow& flo
     return Refuse(client, flow, why.reason, why.ToString());
   }
   // By a rule that names no ports it is one peer, whatever its port.
-  bool incoming = false;
-  (void)DecideDatagram(entry, flow, incoming);
   SocketAddress key = request.remote;
   Result<HeldPeer*> peer = nullptr;
   if (!verdict.implicit && !PortsMatter(*entry.held, key.address)) key.port = 0;
-  if (incoming && key.port == 0) {
+  if (IsIncoming(verdict) && key.port == 0) {
     peer = &entry.held->peers[key];
   } else {
     peer = AskedPeer(request, entry, key, /*clear=*/false);

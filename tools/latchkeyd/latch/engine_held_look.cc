@@ -39,9 +39,8 @@ PeerLook Engine::LookAtPeer(const Entry& entry, const SocketAddress& remote, Hel
   for (const Address& local : locals) {
     PeerLook::Way way;
     way.flow = Flow{Direction::kIn, kProtocolUdp, {local, bound.port}, remote};
-    bool incoming = false;
-    way.verdict = DecideDatagram(entry, way.flow, incoming);
-    const bool by_rule = incoming && !way.verdict.implicit;
+    way.verdict = DecideDatagram(entry, way.flow);
+    const bool by_rule = IsIncoming(way.verdict) && !way.verdict.implicit;
     const bool unique = way.verdict.demand.unique && remote.port == 0;  // its flows are each a peer
     if (way.verdict.outcome != policy::Outcome::kProtect || unique || way.verdict.permit ||
         (!peer.asked && !by_rule)) {

@@ -11,12 +11,9 @@
 
 namespace latchkey::broker {
 
-// By the first rule that covers it as an incoming one; else as an outgoing one.
-policy::Verdict Engine::DecideDatagram(const Entry& entry, const Flow& flow, bool& incoming) const {
+policy::Verdict Engine::DecideDatagram(const Entry& entry, const Flow& flow) const {
   Flow decided = flow;
-  decided.direction = Direction::kIn;
-  incoming = policy::FirstMatch(*entry.policy, decided) != nullptr;
-  if (!incoming) decided.direction = Direction::kOut;
+  decided.direction = Direction::kBoth;
   const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
   return policy::Decide(system(), *entry.policy, entry.requester, decided, same_host);
 }
@@ -117,7 +114,7 @@ void Engine::RefreshHeld(Entry& entry, const std::set<Address>* peers) {
     const bool fits = std::ranges::any_of(locals, [&](const Address& local) {
       return bound.address.IsAny() || bound.address == local;
     });
-    const bool rules = NeedAt(*entry.held, address) == DatagramRegion::Need::kTag;
+    const bool rules = NeedAt(*entry.held, {address, 0}) == DatagramRegion::Need::kTag;
     if (!fits || !rules) continue;
     std::set<uint16_t> ports = sas_.FlowPortsOf(address, kProtocolUdp, bound.port);
     ports.insert(0);

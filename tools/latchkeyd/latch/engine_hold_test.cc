@@ -157,9 +157,10 @@ TEST_CASE("Another's socket on the same port may not be held to other rules") {
   HoldBroker broker(ServerPolicy());
   REQUIRE(broker.Held() > 0);
   REQUIRE(broker.Held() > 0);  // SO_REUSEPORT, the same program
+  policy::Rule open = UdpRule("open", Direction::kIn, policy::Action::kBypass);
+  open.local_port = {{53, 53}};
   broker.client.policy =
-      MakePolicy({UdpRule("open", Direction::kIn, policy::Action::kBypass),
-                  UdpRule("ask", Direction::kOut, policy::Action::kProtect, {"10.9.0.9"})});
+      MakePolicy({open, UdpRule("ask", Direction::kOut, policy::Action::kProtect, {"10.9.0.9"})});
   broker.client.requester.uid = 1001;
   const int fd = broker.Bound();
   CHECK(broker.Hold(fd).verdict == Verdict::kBypass);  // not marked: it has nothing of ours

@@ -27,9 +27,12 @@ bool SharePlace(const SocketAddress& a, const SocketAddress& b) {
   return a.port == b.port && (a.address.IsAny() || b.address.IsAny() || a.address == b.address);
 }
 
-DatagramRegion::Need NeedAt(const Held& held, const Address& address) {
+DatagramRegion::Need NeedAt(const Held& held, const SocketAddress& remote) {
   for (const DatagramRegion& region : held.regions) {
-    if (region.remote.Contains(address)) return region.need;
+    if (!region.remote.Contains(remote.address)) continue;
+    const bool excepted = std::ranges::any_of(
+        region.but, [&](const PortRange& range) { return range.Contains(remote.port); });
+    return excepted ? DatagramRegion::Need::kDrop : region.need;
   }
   return DatagramRegion::Need::kDrop;
 }
@@ -37,6 +40,10 @@ DatagramRegion::Need NeedAt(const Held& held, const Address& address) {
 bool PortsMatter(const Held& held, const Address& address) {
   return std::ranges::any_of(held.asked,
                              [&](const Prefix& prefix) { return prefix.Contains(address); });
+}
+
+bool IsIncoming(const policy::Verdict& verdict) {
+  return verdict.rule != nullptr && verdict.rule->direction != Direction::kOut;
 }
 
 size_t CountAsked(const Held& held) {
@@ -49,7 +56,7 @@ std::vector<DatagramRegion> RegionsOf(const Held& held) {
   std::vector<DatagramRegion> regions = held.regions;
   for (const auto& [remote, peer] : held.peers) {
     const Need need = peer.clear ? Need::kPass : Need::kTag;
-    if (!peer.asked || NeedAt(held, remote.address) == need) continue;
+    if (!peer.asked || NeedAt(held, remote) == need) continue;
     regions.push_back(
         {Host(remote.address), remote.port, peer.same_host ? Need::kDrop : need, peer.same_host});
   }

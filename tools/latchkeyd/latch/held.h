@@ -21,11 +21,14 @@ Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& re
 // True when packets of sockets bound to both can meet one SPD entry.
 bool SharePlace(const SocketAddress& a, const SocketAddress& b);
 
-// What the rules say of datagrams from there, whatever their port.
-DatagramRegion::Need NeedAt(const Held& held, const Address& address);
+// What the rules say of datagrams from there (port 0: whatever their port).
+DatagramRegion::Need NeedAt(const Held& held, const SocketAddress& remote);
 
 // True where what becomes of a datagram depends on the other end's port.
 bool PortsMatter(const Held& held, const Address& address);
+
+// True when the rule that decided is about datagrams that come in (too).
+bool IsIncoming(const policy::Verdict& verdict);
 
 // How many peers its program asked about.
 size_t CountAsked(const Held& held);

@@ -29,8 +29,8 @@ TEST_CASE("Those that were asked about add what the rules do not say") {
   held.regions = {{*Prefix::Parse("10.0.0.0/8"), 0, Need::kTag},
                   {*Prefix::Parse("11.0.0.0/8"), 0, Need::kDrop}};
   held.asked = {*Prefix::Parse("11.0.0.0/8")};
-  CHECK(NeedAt(held, *Address::Parse("10.1.1.1")) == Need::kTag);
-  CHECK(NeedAt(held, *Address::Parse("12.1.1.1")) == Need::kDrop);
+  CHECK(NeedAt(held, {*Address::Parse("10.1.1.1"), 0}) == Need::kTag);
+  CHECK(NeedAt(held, {*Address::Parse("12.1.1.1"), 0}) == Need::kDrop);
   CHECK(PortsMatter(held, *Address::Parse("11.1.1.1")));
   CHECK_FALSE(PortsMatter(held, *Address::Parse("10.1.1.1")));
   CHECK(RegionsOf(held) == held.regions);

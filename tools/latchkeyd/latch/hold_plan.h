@@ -1,11 +1,12 @@
 // What a policy means for one unconnected UDP socket: from where it may take what in, and whereto
 // it may send without being asked about.
 //
-// Pure. A datagram is held to the first rule that covers it as an incoming flow of the socket's
-// local port (direction "in" or "both"), and where none does to the first that covers it as an
-// outgoing one. Regions of addresses do not overlap. Where what becomes of a datagram depends on
-// the other end's port (or on which of our addresses it leaves from), the region takes nothing in
-// and lets nothing out: the broker decides about each other end when the program sends to it.
+// Pure. A datagram is held to the rule that policy::FirstMatch says counts, whoever began: what
+// comes in has the first word, but where it would pass in clear and an outgoing one would not.
+// Regions of addresses do not overlap. Where what becomes of a datagram depends on the other end's
+// port (or on which of our addresses it leaves from), the region lets nothing out: the broker
+// decides about each other end when the program sends to it. It takes nothing in either, unless a
+// rule lets pass what comes from there: then of all but the ports that others speak of.
 #ifndef TOOLS_LATCHKEYD_LATCH_HOLD_PLAN_H_
 #define TOOLS_LATCHKEYD_LATCH_HOLD_PLAN_H_
 

@@ -96,6 +96,7 @@ TEST_CASE("Where ports matter nothing moves unasked") {
       MakeRule(Direction::kOut, policy::Action::kBypass, "12.0.0.0/8", 7),
       MakeRule(Direction::kIn, policy::Action::kBypass, "10.1.0.0/16"),
   };
+  planner.policy.rules.back().local_port = {{53, 53}};
   const HoldPlan plan = *planner.Plan();
   CHECK(plan.held);
   for (const char* remote : {"10.2.0.1", "11.0.0.1"}) {
@@ -111,6 +112,84 @@ TEST_CASE("Where ports matter nothing moves unasked") {
     CHECK(Planner::At(plan, remote) == DatagramNeed::kPass);
     CHECK(Planner::Leaves(plan, remote));
   }
+}
+
+TEST_CASE("What is let in does not let out what a rule for that protects, or discards") {
+  Planner planner;
+  const auto at = [&planner](const std::string& address) {
+    const HoldPlan plan = *planner.Plan();
+    REQUIRE(plan.held);
+    CHECK(Planner::Leaves(plan, address) == (Planner::At(plan, address) == DatagramNeed::kPass));
+    return Planner::At(plan, address);
+  };
+  for (const Direction direction : {Direction::kIn, Direction::kBoth}) {
+    planner.policy.rules = {
+        MakeRule(Direction::kOut, policy::Action::kProtect, "10.0.0.0/8"),
+        MakeRule(Direction::kOut, policy::Action::kDiscard, "11.0.0.0/8"),
+        MakeRule(direction, policy::Action::kBypass),
+    };
+    CHECK(at("10.0.0.1") == DatagramNeed::kTag);
+    CHECK(at("11.0.0.1") == DatagramNeed::kDrop);
+    CHECK(at("12.0.0.1") == DatagramNeed::kPass);
+    CHECK(planner.Plan()->asked.empty());
+    planner.policy.rules.back().local_port = {{53, 53}};
+    if (direction == Direction::kBoth) {
+      CHECK(at("10.0.0.1") == DatagramNeed::kTag);
+    } else {
+      CHECK_FALSE(planner.Plan()->held);  // a server's
+    }
+  }
+  planner.policy.rules = {MakeRule(Direction::kIn, policy::Action::kBypass),
+                          MakeRule(Direction::kOut, policy::Action::kProtect)};
+  CHECK(at("10.0.0.1") == DatagramNeed::kTag);
+  planner.policy.rules[1].direction = Direction::kBoth;
+  CHECK(at("10.0.0.1") == DatagramNeed::kTag);
+  std::ranges::reverse(planner.policy.rules);
+  CHECK(at("10.0.0.1") == DatagramNeed::kTag);
+  planner.policy.rules[0].direction = Direction::kOut;
+  planner.policy.rules[1].direction = Direction::kBoth;
+  std::ranges::reverse(planner.policy.rules);  // an exception, of both directions
+  CHECK_FALSE(planner.Plan()->held);
+}
+
+TEST_CASE("Whom a rule lets in is heard, but from ports that are to be protected") {
+  Planner planner;
+  planner.policy.rules = {
+      MakeRule(Direction::kOut, policy::Action::kProtect, "10.0.0.0/8", 53),
+      MakeRule(Direction::kOut, policy::Action::kDiscard, "10.0.0.0/8", 54),
+      MakeRule(Direction::kOut, policy::Action::kBypass, "10.0.0.0/8", 55),
+      MakeRule(Direction::kBoth, policy::Action::kBypass),
+  };
+  planner.policy.rules[0].remote_port.push_back({100, 200});
+  const auto at = [&planner](const std::string& address) {
+    const HoldPlan plan = *planner.Plan();
+    const auto found = std::ranges::find_if(plan.regions, [&](const DatagramRegion& region) {
+      return region.remote.Contains(*Address::Parse(address));
+    });
+    REQUIRE(found != plan.regions.end());
+    CHECK_FALSE(Planner::Leaves(plan, "10.0.0.1"));  // each is asked about
+    CHECK(plan.asked == std::vector<Prefix>{*Prefix::Parse("10.0.0.0/8")});
+    return *found;
+  };
+  DatagramRegion region = at("10.0.0.1");
+  CHECK(region.need == DatagramNeed::kPass);
+  CHECK(region.but == std::vector<PortRange>{{53, 53}, {100, 200}, {54, 54}});
+  region = at("11.0.0.1");
+  CHECK(region.need == DatagramNeed::kPass);
+  CHECK(region.but.empty());
+  // More than the filter can tell, and what is not about ports alone: nobody is heard unasked.
+  planner.policy.rules[0].remote_port = {{1, 1}, {3, 3}, {5, 5}, {7, 7}, {9, 9}, {11, 11}};
+  CHECK(at("10.0.0.1").but.size() == kMostBut);
+  planner.policy.rules[0].remote_port.push_back({13, 13});
+  region = at("10.0.0.1");
+  CHECK(region.need == DatagramNeed::kDrop);
+  CHECK(region.but.empty());
+  planner.policy.rules[0].remote_port = {{53, 53}};
+  planner.policy.rules[0].local = {*Prefix::Parse("10.9.0.1")};
+  CHECK(at("10.0.0.1").need == DatagramNeed::kDrop);
+  planner.policy.rules[0].local.clear();
+  planner.file.rules = {MakeRule(Direction::kOut, policy::Action::kProtect, "10.0.0.0/8", 53)};
+  CHECK(at("10.0.0.1").need == DatagramNeed::kDrop);
 }
 
 TEST_CASE("A protected region stays one where ports matter, for those that were asked about") {

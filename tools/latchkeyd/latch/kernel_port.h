@@ -103,6 +103,8 @@ struct SocketHint {
   int32_t fd = -1;
 };
 
+inline constexpr size_t kMostBut = 7;
+
 // What the kernel lets an unconnected UDP socket take in from one place. What no region covers is
 // dropped.
 struct DatagramRegion {
@@ -114,7 +116,9 @@ struct DatagramRegion {
   Prefix remote;
   uint16_t port = 0;  // 0: any; else the prefix is one address
   Need need = Need::kDrop;
-  bool same_host = false;  // what the loopback device brings comes in all the same
+  bool same_host = false;        // what the loopback device brings comes in all the same
+  std::vector<PortRange> but{};  // kPass: of these ports of the other end only what an admission
+                                 // lets in; kMostBut at most
 
   auto operator<=>(const DatagramRegion&) const = default;
 };
