@@ -201,7 +201,9 @@ bool FakeKernel::TakesIn(int fd, const SocketAddress& remote, const Sa* sa) cons
     };
     if (found == nullptr || rank(region) > rank(*found)) found = &region;
   }
-  return found != nullptr && found->need == DatagramRegion::Need::kPass;
+  return found != nullptr && found->need == DatagramRegion::Need::kPass &&
+         std::ranges::none_of(found->but,
+                              [&](const PortRange& each) { return each.Contains(remote.port); });
 }
 
 void FakeKernel::ForgetDatagrams(uint64_t cookie) {

@@ -103,6 +103,8 @@ struct SocketHint {
   int32_t fd = -1;
 };
 
+inline constexpr size_t kMostBut = 7;
+
 // What the kernel lets an unconnected UDP socket take in from one place. What no region covers is
 // dropped.
 struct DatagramRegion {
@@ -114,7 +116,9 @@ struct DatagramRegion {
   Prefix remote;
   uint16_t port = 0;  // 0: any; else the prefix is one address
   Need need = Need::kDrop;
-  bool same_host = false;  // what the loopback device brings comes in all the same
+  bool same_host = false;        // what the loopback device brings comes in all the same
+  std::vector<PortRange> but{};  // kPass: of these ports of the other end only what an admission
+                                 // lets in; kMostBut at most
 
   auto operator<=>(const DatagramRegion&) const = default;
 };
@@ -242,7 +246,8 @@ class KernelPort {
   // gives a socket that has it these regions, all at once. Of several that cover a source, one with
   // its port counts, then the one with the longest prefix. What a broker before us admitted to the
   // socket, and we have not yet, ends. kUnsupported where the kernel has no such filters or the
-  // socket has one of its program's (or of a broker's whose maps are lost); kLimit.
+  // socket has one of its program's (or of a broker's whose maps are lost); kLimit; kBadRequest:
+  // `but` on other than kPass, or on a region of one port.
   virtual Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
                                        const std::vector<DatagramRegion>& regions) = 0;
   virtual Result<void> Admit(const DatagramAdmission& admission) = 0;
