@@ -22,14 +22,6 @@ std::unexpected<Error> Refused(const char* step) {
   return Fail(Reason::kKernelRefused, step, why);
 }
 
-uint16_t FamilyOf(const Address& address) {
-  return address.family == Family::kV4 ? LATCHKEY_V4 : LATCHKEY_V6;
-}
-
-void CopyTo(uint8_t (&to)[16], const Address& address) {
-  std::memcpy(to, address.octets.data(), sizeof(to));
-}
-
 Address AddressFrom(uint32_t family, const uint8_t (&octets)[16]) {
   Address address;
   address.family = family == LATCHKEY_V4 ? Family::kV4 : Family::kV6;
@@ -49,19 +41,6 @@ latchkey_admitted_key KeyOf(const DatagramAdmission& admission) {
 
 DatagramAdmission AdmissionOf(const latchkey_admitted_key& key) {
   return {key.cookie, {AddressFrom(key.family, key.address), key.port}, key.tag};
-}
-
-uint32_t ValueOf(const DatagramRegion& region) {
-  const uint32_t same_host = region.same_host ? LATCHKEY_SAME_HOST : 0;
-  switch (region.need) {
-    case DatagramRegion::Need::kPass:
-      return LATCHKEY_PASS | same_host;
-    case DatagramRegion::Need::kTag:
-      return LATCHKEY_TAG | same_host;
-    case DatagramRegion::Need::kDrop:
-      break;
-  }
-  return LATCHKEY_DROP | same_host;
 }
 
 // All keys of a map. What changes meanwhile may be missed: nobody else changes ours.
@@ -143,14 +122,14 @@ void DatagramFilter::Inherit() {
   // What a broker that was killed left half done is of no socket, or of another generation.
   for (const auto& key : KeysOf<latchkey_exact_key>(maps_->exact, LATCHKEY_MOST_EXACT)) {
     if (counts(key.cookie, key.generation)) {
-      keys_[key.cookie].exact.push_back(key);
+      entries_[key.cookie].exact.emplace_back(key, 0);
     } else {
       bpf_map_delete_elem(maps_->exact.get(), &key);
     }
   }
   for (const auto& key : KeysOf<latchkey_region_key>(maps_->regions, LATCHKEY_MOST_REGIONS)) {
     if (counts(key.cookie, key.generation)) {
-      keys_[key.cookie].regions.push_back(key);
+      entries_[key.cookie].prefixes.emplace_back(key, latchkey_region{});
     } else {
       bpf_map_delete_elem(maps_->regions.get(), &key);
     }
@@ -168,54 +147,25 @@ void DatagramFilter::Inherit() {
   inherited_ = admitted_;
 }
 
-Result<DatagramFilter::Keys> DatagramFilter::MakeKeys(uint64_t cookie, uint32_t generation,
-                                                      const std::vector<DatagramRegion>& regions) {
-  Keys keys;
-  for (const DatagramRegion& region : regions) {
-    const Address& base = region.remote.base;
-    if (base.family == Family::kNone || region.remote.length > base.Bits() ||
-        (region.port != 0 && region.remote.length != base.Bits())) {
-      return Fail(Reason::kBadRequest, "filter datagrams", "a region of no place");
-    }
-    if (region.port != 0) {
-      latchkey_exact_key key{};
-      key.cookie = cookie;
-      key.generation = generation;
-      key.port = region.port;
-      key.family = FamilyOf(base);
-      CopyTo(key.address, base);
-      keys.exact.push_back(key);
-    } else {
-      latchkey_region_key key{};
-      key.prefix_bits = LATCHKEY_REGION_BITS + region.remote.length;
-      key.generation = generation;
-      key.cookie = cookie;
-      key.family = FamilyOf(base);
-      CopyTo(key.address, base);
-      keys.regions.push_back(key);
+Result<void> DatagramFilter::Add(const RegionEntries& entries) const {
+  for (const auto& [key, need] : entries.exact) {
+    if (bpf_map_update_elem(maps_->exact.get(), &key, &need, BPF_ANY) != 0) {
+      return Refused("give a socket its regions");
     }
   }
-  return keys;
-}
-
-Result<void> DatagramFilter::AddKeys(const std::vector<DatagramRegion>& regions,
-                                     const Keys& keys) const {
-  size_t exact = 0;
-  size_t others = 0;
-  for (const DatagramRegion& region : regions) {
-    const uint32_t need = ValueOf(region);
-    const int done =
-        region.port != 0
-            ? bpf_map_update_elem(maps_->exact.get(), &keys.exact[exact++], &need, BPF_ANY)
-            : bpf_map_update_elem(maps_->regions.get(), &keys.regions[others++], &need, BPF_ANY);
-    if (done != 0) return Refused("give a socket its regions");
+  for (const auto& [key, region] : entries.prefixes) {
+    if (bpf_map_update_elem(maps_->regions.get(), &key, &region, BPF_ANY) != 0) {
+      return Refused("give a socket its regions");
+    }
   }
   return {};
 }
 
-void DatagramFilter::DeleteKeys(const Keys& keys) const {
-  for (const auto& key : keys.exact) bpf_map_delete_elem(maps_->exact.get(), &key);
-  for (const auto& key : keys.regions) bpf_map_delete_elem(maps_->regions.get(), &key);
+void DatagramFilter::Delete(const RegionEntries& entries) const {
+  for (const auto& [key, need] : entries.exact) bpf_map_delete_elem(maps_->exact.get(), &key);
+  for (const auto& [key, region] : entries.prefixes) {
+    bpf_map_delete_elem(maps_->regions.get(), &key);
+  }
 }
 
 // With a filter of these very maps, that cannot be taken off any more.
@@ -271,9 +221,9 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
   if (cookie == 0) return Fail(Reason::kBadRequest, "filter datagrams", "no cookie");
   const std::optional<latchkey_held> before = HeldOf(*maps_, cookie);
   const latchkey_held after{before ? before->generation + 1 : 1};
-  Result<Keys> keys = MakeKeys(cookie, after.generation, regions);
-  if (!keys) return std::unexpected(keys.error());
-  Result<void> done = AddKeys(regions, *keys);
+  Result<RegionEntries> entries = EntriesOf(cookie, after.generation, regions);
+  if (!entries) return std::unexpected(entries.error());
+  Result<void> done = Add(*entries);
   if (done) {
     const uint64_t none = 0;
     // A count that is there goes on.
@@ -287,11 +237,11 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
     done = Refused("hold a socket");
   }
   if (!done) {
-    DeleteKeys(*keys);
+    Delete(*entries);
     if (!before) bpf_map_delete_elem(maps_->dropped.get(), &cookie);
     return done;
   }
-  DeleteKeys(std::exchange(keys_[cookie], std::move(*keys)));
+  Delete(std::exchange(entries_[cookie], std::move(*entries)));
   DropInheritedOf(cookie);
   return {};
 }
@@ -321,9 +271,9 @@ void DatagramFilter::Forget(uint64_t cookie) {
   if (!maps_) return;
   // From here on nothing of its regions comes in.
   bpf_map_delete_elem(maps_->held.get(), &cookie);
-  if (const auto found = keys_.find(cookie); found != keys_.end()) {
-    DeleteKeys(found->second);
-    keys_.erase(found);
+  if (const auto found = entries_.find(cookie); found != entries_.end()) {
+    Delete(found->second);
+    entries_.erase(found);
   }
   const auto first = admitted_.lower_bound(DatagramAdmission{cookie, {}, 0});
   std::vector<DatagramAdmission> gone;

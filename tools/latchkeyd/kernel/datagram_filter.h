@@ -16,6 +16,7 @@
 #include "policy/model/error.h"
 #include "tools/latchkeyd/kernel/datagram_layout.h"
 #include "tools/latchkeyd/kernel/datagram_maps.h"
+#include "tools/latchkeyd/kernel/datagram_regions.h"
 #include "tools/latchkeyd/kernel/datagram_slots.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
@@ -51,24 +52,17 @@ class DatagramFilter {
   void DropInherited(uint32_t tag);
 
  private:
-  struct Keys {
-    std::vector<latchkey_exact_key> exact;
-    std::vector<latchkey_region_key> regions;
-  };
-
   AdmissionMaps Admissions() const;
   void Inherit();
-  static Result<Keys> MakeKeys(uint64_t cookie, uint32_t generation,
-                               const std::vector<DatagramRegion>& regions);
-  Result<void> AddKeys(const std::vector<DatagramRegion>& regions, const Keys& keys) const;
-  void DeleteKeys(const Keys& keys) const;
+  Result<void> Add(const RegionEntries& entries) const;
+  void Delete(const RegionEntries& entries) const;
   Result<void> Attach(int fd) const;
   bool IsAttached(int fd) const;
   void DropInheritedOf(uint64_t cookie);
 
   const uint32_t tag_mask_;
   Result<DatagramMaps> maps_;
-  std::unordered_map<uint64_t, Keys> keys_;  // of the regions, by cookie
+  std::unordered_map<uint64_t, RegionEntries> entries_;  // by cookie
   std::set<DatagramAdmission> admitted_;
   std::set<DatagramAdmission> inherited_;  // those of `admitted_` that we have not made
 };

@@ -81,6 +81,51 @@ TEST_CASE("A region passes what it is for, the longest prefix counts, then the p
   CHECK_FALSE(comes("127.0.2.1", 0, kTag));
 }
 
+TEST_CASE("A region lets in all but what comes from some ports, where only admissions do") {
+  Case c;
+  const TestUdp us("0.0.0.0");
+  DatagramRegion all = Region("127.0.0.0/8", Need::kPass);
+  all.but = {{53, 53}, {5000, 5010}, {0, 9}, {65'535, 65'535}};
+  DatagramRegion own = Region("127.0.2.0/24", Need::kPass);
+  own.but = {{5000, 5000}};
+  own.same_host = true;
+  c.Filter(us, {all, own, Region("127.0.1.0/24", Need::kPass),
+                Region("127.0.0.5", Need::kPass, 5005), Region("127.0.0.6", Need::kDrop, 6000)});
+  const auto comes = [&](const std::string& from, uint16_t port, uint32_t mark = 0) {
+    TestUdp(from, false, port).Send(us, "127.0.0.1", "x", mark);
+    return us.Take() == "x";
+  };
+  for (const uint16_t port : {53, 5000, 5005, 5010, 9, 65'535}) {
+    CHECK_FALSE(comes("127.0.0.1", port));
+    CHECK_FALSE(comes("127.0.0.1", port, kTag));
+  }
+  for (const uint16_t port : {10, 52, 54, 4999, 5011, 65'534}) CHECK(comes("127.0.0.1", port));
+  // A longer prefix counts, and before it one with the port; loopback brings what it may.
+  CHECK(comes("127.0.1.1", 5005));
+  CHECK(comes("127.0.0.5", 5005));
+  CHECK_FALSE(comes("127.0.0.5", 5006));
+  CHECK_FALSE(comes("127.0.0.6", 6000));
+  CHECK(comes("127.0.2.1", 5000));
+  c.Admit(us, "127.0.0.1", kTag);
+  c.Admit(us, "127.0.0.2", kTag, 5000);
+  CHECK(comes("127.0.0.1", 5005, kTag));
+  CHECK_FALSE(comes("127.0.0.1", 5005));
+  CHECK_FALSE(comes("127.0.0.1", 5005, kOther));
+  CHECK(comes("127.0.0.2", 5000, kTag));
+  CHECK_FALSE(comes("127.0.0.2", 5001, kTag));
+  // As many as there may be; each counts.
+  all.but.clear();
+  for (uint16_t i = 0; i < kMostBut; ++i) {
+    const uint16_t port = 5000 + i * 2;
+    all.but.push_back({port, port});
+  }
+  c.Filter(us, {all});
+  for (uint16_t i = 0; i < kMostBut; ++i) {
+    CHECK_FALSE(comes("127.0.0.3", 5000 + i * 2));
+    CHECK(comes("127.0.0.3", 5001 + i * 2));
+  }
+}
+
 TEST_CASE("An admission lets in what bears its tag, from its address and port alone") {
   Case c;
   const TestUdp us("0.0.0.0");
@@ -294,6 +339,15 @@ TEST_CASE("What makes no sense is refused") {
   CHECK(reason(c.filter.Filter(us.fd(), us.cookie(), {DatagramRegion{}})) == Reason::kBadRequest);
   CHECK(reason(c.filter.Filter(us.fd(), us.cookie(), {Region("127.0.0.0/8", Need::kPass, 53)})) ==
         Reason::kBadRequest);
+  const auto but = [&](DatagramRegion region, size_t count, PortRange ports = {53, 53}) {
+    region.but.resize(count, ports);
+    return reason(c.filter.Filter(us.fd(), us.cookie(), {region}));
+  };
+  CHECK(but(Region("127.0.0.0/8", Need::kPass), kMostBut + 1) == Reason::kLimit);
+  CHECK(but(Region("127.0.0.0/8", Need::kPass), 1, {54, 53}) == Reason::kBadRequest);
+  CHECK(but(Region("127.0.0.0/8", Need::kTag), 1) == Reason::kBadRequest);
+  CHECK(but(Region("127.0.0.0/8", Need::kDrop), 1) == Reason::kBadRequest);
+  CHECK(but(Region("127.0.0.1", Need::kPass, 53), 1) == Reason::kBadRequest);
   CHECK(reason(c.filter.Admit({us.cookie(), At("127.0.0.1"), 0})) == Reason::kBadRequest);
   CHECK(reason(c.filter.Admit({us.cookie(), At("127.0.0.1"), 0x80000000})) == Reason::kBadRequest);
   CHECK(reason(c.filter.Admit({us.cookie(), {}, kTag})) == Reason::kBadRequest);

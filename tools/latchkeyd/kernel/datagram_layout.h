@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_LAYOUT = 3 };
+enum { LATCHKEY_LAYOUT = 4 };
 
 // The most that each map holds, for all sockets of a network namespace.
 enum {
@@ -73,7 +73,7 @@ enum {
   LATCHKEY_V6 = 6,
 };
 
-// Values of the regions, exact or not.
+// What regions say, exact or not.
 enum {
   LATCHKEY_PASS = 1,
   LATCHKEY_TAG = 2,
@@ -84,6 +84,21 @@ enum {
 enum {
   LATCHKEY_SAME_HOST = 16,
   LATCHKEY_LOOPBACK = 1,  // its number: LOOPBACK_IFINDEX in linux/netdevice.h
+};
+
+enum { LATCHKEY_MOST_BUT = 7 };
+
+// Both ends belong to it. Of none, not even port 0: low above high.
+struct latchkey_ports {
+  __u16 low;
+  __u16 high;
+};
+
+// Value of a region that is not exact. From these ports comes in what is admitted, as by
+// LATCHKEY_TAG, whatever is said of the others.
+struct latchkey_region {
+  __u32 need;
+  struct latchkey_ports but[LATCHKEY_MOST_BUT];
 };
 
 #endif  // TOOLS_LATCHKEYD_KERNEL_DATAGRAM_LAYOUT_H_

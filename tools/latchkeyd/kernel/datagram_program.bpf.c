@@ -65,7 +65,7 @@ struct {
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, LATCHKEY_MOST_REGIONS);
   __type(key, struct latchkey_region_key);
-  __type(value, __u32);
+  __type(value, struct latchkey_region);
 } regions SEC(".maps");
 
 // Datagrams dropped, by cookie.
@@ -162,15 +162,23 @@ static __always_inline bool is_admitted(const struct latchkey_admitted_key *key)
   return bpf_map_lookup_elem(&admitted, key) != NULL;
 }
 
+static __always_inline __u32 need_from(const struct latchkey_region *region, __u16 port) {
+  for (int i = 0; i < LATCHKEY_MOST_BUT; ++i) {
+    if (region->but[i].low <= port && port <= region->but[i].high) {
+      return LATCHKEY_TAG | (region->need & LATCHKEY_SAME_HOST);
+    }
+  }
+  return region->need;
+}
+
 static __always_inline __u32 need_of(__u64 cookie, __u32 generation, const struct source *source) {
-  const __u32 *need;
   struct latchkey_exact_key one = {};
   one.cookie = cookie;
   one.generation = generation;
   one.port = source->port;
   one.family = source->family;
   __builtin_memcpy(one.address, source->address, sizeof(one.address));
-  need = bpf_map_lookup_elem(&exact, &one);
+  const __u32 *need = bpf_map_lookup_elem(&exact, &one);
   if (need != NULL) return *need;
   struct latchkey_region_key many = {};
   many.prefix_bits = LATCHKEY_REGION_BITS + 128;
@@ -178,8 +186,8 @@ static __always_inline __u32 need_of(__u64 cookie, __u32 generation, const struc
   many.cookie = cookie;
   many.family = source->family;
   __builtin_memcpy(many.address, source->address, sizeof(many.address));
-  need = bpf_map_lookup_elem(&regions, &many);
-  return need != NULL ? *need : LATCHKEY_DROP;
+  const struct latchkey_region *region = bpf_map_lookup_elem(&regions, &many);
+  return region != NULL ? need_from(region, source->port) : LATCHKEY_DROP;
 }
 
 static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {

@@ -203,7 +203,7 @@ bool FakeKernel::TakesIn(int fd, const SocketAddress& remote, const Sa* sa) cons
   }
   return found != nullptr && found->need == DatagramRegion::Need::kPass &&
          std::ranges::none_of(found->but,
-                              [&](const PortRange& range) { return range.Contains(remote.port); });
+                              [&](const PortRange& each) { return each.Contains(remote.port); });
 }
 
 void FakeKernel::ForgetDatagrams(uint64_t cookie) {

@@ -246,7 +246,8 @@ class KernelPort {
   // gives a socket that has it these regions, all at once. Of several that cover a source, one with
   // its port counts, then the one with the longest prefix. What a broker before us admitted to the
   // socket, and we have not yet, ends. kUnsupported where the kernel has no such filters or the
-  // socket has one of its program's (or of a broker's whose maps are lost); kLimit.
+  // socket has one of its program's (or of a broker's whose maps are lost); kLimit; kBadRequest:
+  // `but` on other than kPass, or on a region of one port.
   virtual Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
                                        const std::vector<DatagramRegion>& regions) = 0;
   virtual Result<void> Admit(const DatagramAdmission& admission) = 0;
