@@ -1,4 +1,4 @@
-# One held UDP socket of which a rule protects one peer, bypasses another and discards a third; groups and broadcasts: heard from whom a rule bypasses, refused at once where a rule protects.
+# One held UDP socket of which a rule protects one peer, bypasses another and discards a third; groups and broadcasts: heard from whom a rule bypasses, refused at once where a rule protects; what lets in does not let out.
 set -u
 # shellcheck source=../programs/keys.sh
 . "$(dirname "$0")/../programs/keys.sh"
@@ -21,6 +21,13 @@ policy_header "$LAB/few.toml"
   printf 'remote = ["10.9.0.2"]\nprotection = "strong"\npeer = "them"\n'
   rule rest bypass
 } >>"$LAB/few.toml"
+policy_header "$LAB/ask.toml"
+{
+  printf '[peer.them]\nid = ["bob"]\n'
+  rule ask protect
+  printf 'direction = "out"\nprotocol = "udp"\nremote_port = [8080]\nprotection = "strong"\npeer = "them"\n'
+  rule rest bypass
+} >>"$LAB/ask.toml"
 ip -n c address add 10.9.0.4/24 dev eth0 || fail "c is not 10.9.0.4"
 for host in a b c; do
   ip -n $host route add 224.0.0.0/4 dev eth0 && ip -n $host route add 255.255.255.255 dev eth0 || fail "no route to groups at $host"
@@ -82,6 +89,24 @@ for group in 239.1.1.1 255.255.255.255 10.9.0.255; do
   want ear recvfrom 'clear-group 10.9.0.1'
 done
 expect_eq "in clear" "$(clear_octets wire clear-group)" 3
+
+# A last rule that lets pass, of both directions, lets nothing out to where one for outgoing datagrams protects, and
+# nothing in from there; whoever else asks is heard, before and after, and answered.
+latched a way "$LAB/ask.toml" 'timeout 3' 'udp-bind 0.0.0.0 8086'
+expect way ok
+expect way ok
+want ear 'sendto 10.9.0.1 8086 clear-before' ok
+want way recvfrom 'clear-before 10.9.0.3'
+want way 'sendto 10.9.0.3 8080 never-out' ENOKEY
+want way 'sendto 10.9.0.2 8080 canary-way' ok
+want bob udp-answer canary-way
+want way recvfrom 'canary-way 10.9.0.2'
+want open 'sendto 10.9.0.1 8086 clear-forged' ok
+want ear 'sendto 10.9.0.1 8086 clear-heard' ok
+want way recvfrom 'clear-heard 10.9.0.3'
+expect_eq "what was forged was dropped" "$(dropped 8086)" 1
+want way 'sendto 10.9.0.3 8085 clear-answer' ok
+want ear recvfrom 'clear-answer 10.9.0.1'
 expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
 check "it left under SAs" [ "$(esp_packets wire a b)" -ge 2 ]
 expect_eq "nothing of what is discarded" "$(clear_octets wire never)" 0
