@@ -145,8 +145,11 @@ Result<HeldPeer*> Engine::AskedPeer(const Request& request, Entry& entry,
   }
   const std::vector<DatagramRegion> before = RegionsOf(held);
   std::map<SocketAddress, HeldPeer> aged;
-  if (CountAsked(held) >= kMostAsked) aged = TakeIdle(held, kernel_.NowMs());
-  if (CountAsked(held) >= kMostAsked || !HasShare(entry.latch.uid, 0, 1)) {
+  const auto full = [&] {
+    return CountAsked(held) >= kMostAsked || !HasShare(entry.latch.uid, 0, 1);
+  };
+  if (full()) aged = TakeIdle(held, kernel_.NowMs());
+  if (full()) {
     held.peers.merge(aged);
     return Fail(Reason::kLimit, "ask about peer", "too many of one socket, or one user");
   }

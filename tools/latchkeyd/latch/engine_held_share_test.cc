@@ -23,6 +23,11 @@ TEST_CASE("One user has no more than his share of the filter's maps; root has wh
     REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
   }
   CHECK((broker.Peer(fd, "10.9.0.2", 4).reason == Reason::kLimit) == (uid != 0));
+  // The socket's own that are idle make way, as where it has too many.
+  broker.Pass(60'000);
+  CHECK(broker.Peer(fd, "10.9.0.2", 5).verdict == Verdict::kLatched);
+  CHECK(broker.SendsClear(fd, "10.9.0.2", 5));
+  CHECK(broker.SendsNothing(fd, "10.9.0.2", 1) == (uid != 0));
 }
 
 struct Rationed : HoldBroker {
