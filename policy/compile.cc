@@ -57,8 +57,6 @@ bool Overlap(const Prefix& a, const Prefix& b) {
   return a.base.family == Family::kNone || b.base.family == Family::kNone || a.Overlaps(b);
 }
 
-bool Overlap(const PortRange& a, const PortRange& b) { return a.low <= b.high && b.low <= a.high; }
-
 bool Overlap(uint8_t a, uint8_t b) { return a == 0 || b == 0 || a == b; }
 
 // True for what pages are about: TCP, UDP, or both (0).
@@ -175,7 +173,7 @@ class Compiler {
   Settle Floor(const Prefix& remote, const PortRange& range, uint8_t protocol) const {
     Settle settle = Settle::kBypass;
     for (const Strict& region : strict_) {
-      if (!Overlap(region.remote, remote) || !Overlap(region.ports, range) ||
+      if (!Overlap(region.remote, remote) || !region.ports.Overlaps(range) ||
           !Overlap(region.protocol, protocol)) {
         continue;
       }

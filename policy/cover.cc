@@ -60,8 +60,7 @@ std::optional<std::vector<Region>> RegionsOf(const Rule& rule) {
 bool Overlap(const Region& a, const Region& b) {
   if (a.direction != b.direction || a.protocol != b.protocol) return false;
   return std::ranges::all_of(std::array{0U, 1U}, [&](size_t end) {
-    return a.ends[end].Overlaps(b.ends[end]) && a.ports[end].low <= b.ports[end].high &&
-           b.ports[end].low <= a.ports[end].high;
+    return a.ends[end].Overlaps(b.ends[end]) && a.ports[end].Overlaps(b.ports[end]);
   });
 }
 
@@ -113,26 +112,13 @@ bool Take(std::vector<Region>& open, const std::vector<Region>& regions, size_t&
   return true;
 }
 
-// Whether two lists can mean the same; an empty one is everything.
-template <typename T, typename Same>
-bool Share(const std::vector<T>& a, const std::vector<T>& b, const Same& same) {
-  if (a.empty() || b.empty()) return true;
-  return std::ranges::any_of(a, [&](const T& one) {
-    return std::ranges::any_of(b, [&](const T& other) { return same(one, other); });
-  });
-}
-
 // False for most pairs of rules, and cheap.
 bool MayShare(const Rule& a, const Rule& b) {
-  const auto prefixes = [](const Prefix& x, const Prefix& y) { return x.Overlaps(y); };
-  const auto ports = [](const PortRange& x, const PortRange& y) {
-    return x.low <= y.high && y.low <= x.high;
-  };
   const auto apart = [](auto x, auto y, auto any) { return x != any && y != any && x != y; };
   return !apart(a.direction, b.direction, Direction::kBoth) &&
-         !apart(a.protocol, b.protocol, uint8_t{0}) && Share(a.remote, b.remote, prefixes) &&
-         Share(a.local, b.local, prefixes) && Share(a.remote_port, b.remote_port, ports) &&
-         Share(a.local_port, b.local_port, ports);
+         !apart(a.protocol, b.protocol, uint8_t{0}) && Share(a.remote, b.remote) &&
+         Share(a.local, b.local) && Share(a.remote_port, b.remote_port) &&
+         Share(a.local_port, b.local_port);
 }
 
 }  // namespace

@@ -22,21 +22,6 @@ bool BypassesTheHost(const Rule& rule) {
   return rule.action == Action::kBypass && rule.direction != Direction::kOut && MayBeThisHost(rule);
 }
 
-// Whether some address, or some port, is in both; empty: all are.
-bool Overlap(const std::vector<Prefix>& one, const std::vector<Prefix>& other) {
-  return one.empty() || other.empty() || std::ranges::any_of(one, [&](const Prefix& prefix) {
-           return std::ranges::any_of(
-               other, [&](const Prefix& another) { return prefix.Overlaps(another); });
-         });
-}
-bool Overlap(const std::vector<PortRange>& one, const std::vector<PortRange>& other) {
-  return one.empty() || other.empty() || std::ranges::any_of(one, [&](const PortRange& range) {
-           return std::ranges::any_of(other, [&](const PortRange& another) {
-             return range.low <= another.high && another.low <= range.high;
-           });
-         });
-}
-
 // Whether a rule keeps datagrams from going out just so, whatever the other end's port.
 bool GoesOutGuarded(const Rule& rule) {
   return rule.direction != Direction::kIn && !LetsPass(rule.action) &&
@@ -98,8 +83,8 @@ class Linter {
       const Rule& other = policy_.rules[i];
       // One for both directions stands for outgoing ones too, where it stands.
       const bool counts = rule.direction == Direction::kIn || i < place;
-      if (!counts || !GoesOutGuarded(other) || !Overlap(rule.remote, other.remote) ||
-          !Overlap(rule.local, other.local) || !Overlap(rule.local_port, other.local_port)) {
+      if (!counts || !GoesOutGuarded(other) || !Share(rule.remote, other.remote) ||
+          !Share(rule.local, other.local) || !Share(rule.local_port, other.local_port)) {
         continue;
       }
       Warn(rule, "gives way to " + Named(other) +

@@ -5,6 +5,7 @@
 #ifndef POLICY_MODEL_ADDRESS_H_
 #define POLICY_MODEL_ADDRESS_H_
 
+#include <algorithm>
 #include <array>
 #include <compare>
 #include <cstdint>
@@ -60,7 +61,17 @@ struct PortRange {
 
   auto operator<=>(const PortRange&) const = default;
   bool Contains(uint16_t port) const { return low <= port && port <= high; }
+  bool Overlaps(const PortRange& other) const { return low <= other.high && other.low <= high; }
 };
+
+// True when some address, or some port, is in both; an empty list is all of them.
+template <typename T>
+bool Share(const std::vector<T>& one, const std::vector<T>& other) {
+  return one.empty() || other.empty() || std::ranges::any_of(one, [&other](const T& each) {
+           return std::ranges::any_of(other,
+                                      [&each](const T& more) { return each.Overlaps(more); });
+         });
+}
 
 struct SocketAddress {
   Address address;
