@@ -21,6 +21,8 @@ struct Requester {
   Grants grants;  // root in the broker's user namespace holds them all
   // Of the user alone, without what a signed policy brings: what a program's own request may use.
   Grants own = {};
+
+  bool operator==(const Requester&) const = default;
 };
 
 enum class Outcome : uint8_t {

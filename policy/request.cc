@@ -61,4 +61,15 @@ std::shared_ptr<const Policy> HeldTo(const std::string& request,
   return std::make_shared<const Policy>(std::move(nothing));
 }
 
+bool SameRules(const std::shared_ptr<const Policy>& one,
+               const std::shared_ptr<const Policy>& other) {
+  if (one == other) return true;
+  if (one == nullptr || other == nullptr) return false;
+  if (one->floor == other->floor) return *one == *other;
+  if (!SameRules(one->floor, other->floor)) return false;
+  Policy alike = *one;  // a request's: one rule
+  alike.floor = other->floor;
+  return alike == *other;
+}
+
 }  // namespace latchkey::policy

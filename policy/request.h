@@ -28,6 +28,11 @@ std::expected<Policy, std::vector<ParseError>> ParseRequest(std::string_view tex
 std::shared_ptr<const Policy> HeldTo(const std::string& request,
                                      std::shared_ptr<const Policy> floor);
 
+// True when both say the same, and are held to the same. A request is parsed anew for each who uses
+// its socket, and a session's policy for each broker.
+bool SameRules(const std::shared_ptr<const Policy>& one,
+               const std::shared_ptr<const Policy>& other);
+
 }  // namespace latchkey::policy
 
 #endif  // POLICY_REQUEST_H_

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "policy/request.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/held.h"
 #include "tools/latchkeyd/latch/protect.h"
@@ -23,6 +24,11 @@ bool MayMakeWay(const HeldPeer& peer) {
   const bool unbound =
       !peer.identity && peer.latch == 0 && peer.guards.empty() && peer.admissions.empty();
   return peer.asked && (peer.clear || unbound);
+}
+
+// True when the socket is held to the rules of whoever asks, and by his privileges.
+bool IsHeldAsAsked(const Entry& entry, const Client& client) {
+  return entry.requester == client.requester && policy::SameRules(entry.policy, client.policy);
 }
 
 // Takes the oldest quarter of the idle ones out, or as many as there are. Whoever can have the
@@ -64,7 +70,7 @@ Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error
   const Answer held = Hold(client, request.fd, request.fd_hint);
   if (held.verdict != wire::Verdict::kLatched) return held;
   Entry& entry = *database_.Find(held.latch);
-  if (entry.policy != client.policy) {
+  if (!IsHeldAsAsked(entry, client)) {
     return Refuse(client, flow, Reason::kUnsupported, "another session's rules hold the socket");
   }
   if (entry.held->regions.empty()) {  // AdoptHeld: blocked, and no asking gives it back

@@ -117,7 +117,11 @@ TEST_CASE("Of a socket that two sessions have, the one whose rules hold it asks"
   HoldBroker broker(ClientPolicy());
   broker.Keyed(7, "bob", "10.9.0.2");
   const int fd = broker.Held(40'000);
-  broker.client.policy = ClientPolicy();
+  broker.client.policy = ServerPolicy();
+  CHECK(broker.Peer(fd).reason == Reason::kUnsupported);
+  broker.client.policy = ClientPolicy();  // the same, read twice
+  CHECK(broker.Peer(fd).verdict == Verdict::kLatched);
+  broker.client.requester.grants = policy::Grants::All();
   CHECK(broker.Peer(fd).reason == Reason::kUnsupported);
 }
 

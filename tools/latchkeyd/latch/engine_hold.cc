@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "policy/request.h"
 #include "tools/latchkeyd/latch/engine.h"
 #include "tools/latchkeyd/latch/held.h"
 #include "tools/latchkeyd/latch/protect.h"
@@ -41,9 +42,9 @@ Result<void> Engine::Conflicting(const Entry& entry, const HoldPlan& plan) const
     if (!other.held || !SharePlace(other.latch.flow.local, entry.latch.flow.local)) continue;
     if (other.policy == entry.policy && other.requester.uid == entry.requester.uid) continue;
     const bool same = other.requester.uid == entry.requester.uid &&
-                      *other.policy == *entry.policy && other.held->regions == plan.regions &&
-                      other.guards == plan.guards && other.held->asked.empty() &&
-                      plan.asked.empty();
+                      policy::SameRules(other.policy, entry.policy) &&
+                      other.held->regions == plan.regions && other.guards == plan.guards &&
+                      other.held->asked.empty() && plan.asked.empty();
     if (same) continue;
     return Fail(Reason::kConflictSpd, "hold socket",
                 "latch " + std::to_string(id) + " holds this port to other rules");

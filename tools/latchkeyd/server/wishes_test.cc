@@ -164,6 +164,27 @@ TEST_CASE("A listener's request holds for its children") {
   }
 }
 
+TEST_CASE(
+    "A request of a UDP socket holds for all that it sends to, whoever asks and whoever answers") {
+  Rig rig;
+  Peer peer = rig.Attached(kNothing);
+  const int socket = rig.kernel.NewUdp();
+  const auto ask = [&](Peer& whose, uint16_t port) {
+    wire::SocketRequest request = Rig::SocketRequest(Type::kPeer, "10.9.0.2");
+    request.remote.port = port;
+    return *rig.Ask<wire::Decision>(whose, request, {socket});
+  };
+  REQUIRE(Wish(rig, peer, socket, kAlice)->verdict == Verdict::kBypass);
+  CHECK(ask(peer, 53).verdict == Verdict::kLatched);
+  CHECK(ask(peer, 54).verdict == Verdict::kLatched);
+  Peer other = rig.Attached(kNothing);  // it was handed on
+  CHECK(ask(other, 55).verdict == Verdict::kLatched);
+  CHECK(ask(other, 56).verdict == Verdict::kLatched);
+  rig.Start();
+  Peer again = rig.Attached(kNothing);
+  CHECK(ask(again, 57).verdict == Verdict::kLatched);
+}
+
 TEST_CASE("Requests outlive the broker, those of latches too") {
   Rig rig;
   Peer peer = rig.Attached(kNothing);
