@@ -39,6 +39,35 @@ TEST_CASE("Of a wildcard socket of both families, both families' peers") {
   CHECK_FALSE(broker.TakesIn(fd, "fd00::9", 40'000));
 }
 
+TEST_CASE("A socket that is bound to one of our addresses has to do with that one's SAs alone") {
+  HoldBroker broker(ServerPolicy());
+  const int fd = broker.Held(53, "10.9.0.1");
+  const int second = broker.Held(53, "10.9.0.22");
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");  // to 10.9.0.1
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 40'000, &bob[1]));
+  CHECK(broker.Sends(fd, "10.9.0.2", 40'000, 7));
+  CHECK_FALSE(broker.TakesIn(second, "10.9.0.2", 40'000, &bob[1]));
+  CHECK(broker.kernel.admissions.size() == 1);
+  CHECK(broker.Peer(second, "10.9.0.2", 40'000).reason == Reason::kNoSa);
+}
+
+TEST_CASE("What two sockets of a port have the other keeps when one is closed") {
+  HoldBroker broker(ServerPolicy());
+  const int first = broker.Held();
+  const int second = broker.Held();
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  for (const int closed : {first, second}) {
+    CHECK(broker.Sends(second, "10.9.0.2", 40'000, 7));
+    CHECK(broker.TakesIn(second, "10.9.0.2", 40'000, &bob[1]));
+    broker.Pass(broker.options.reap_ms);
+    broker.CloseSocket(closed);
+    broker.Pass(broker.options.reap_ms);
+    broker.engine->Tick();
+  }
+  CHECK(broker.SendsClear(second, "10.9.0.2", 40'000));  // nothing of ours is left
+  CHECK(broker.kernel.admissions.empty());
+}
+
 TEST_CASE("A peer whom no rule allows is none") {
   policy::Rule rule = UdpRule("serve", Direction::kIn, policy::Action::kProtect);
   rule.peer.ids = {"bob"};
