@@ -70,8 +70,7 @@ struct Received {
     wire::LatchSlot& slot = table->slots[wire::PlaceOfTag(1, 0x10000, 0)];
     slot.cookie = 1;
     slot.latch = 7;
-    slot.what = wire::WhatOf(wire::LatchSlotKind::kTag, 0, AF_INET, 0);
-    slot.tag = 0x10000;
+    slot.what = wire::WhatOf(wire::LatchSlotKind::kTag, 0, AF_INET, 0, 0x10000);
     uint64_t address = 0;
     std::memcpy(&address, &from.sin_addr, 4);
     slot.address[0] = address;

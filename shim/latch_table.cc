@@ -56,7 +56,7 @@ uint64_t FindTag(const LatchTable& table, uint64_t cookie, uint32_t tag, uint16_
   uint64_t found = 0;
   Search(table, wire::PlaceOfTag(cookie, tag, port), [&](const LatchSlot& slot, uint64_t owner) {
     const uint64_t what = Load(slot.what);
-    if (owner != cookie || wire::KindOf(what) != LatchSlotKind::kTag || Load(slot.tag) != tag ||
+    if (owner != cookie || wire::KindOf(what) != LatchSlotKind::kTag || wire::TagOf(what) != tag ||
         wire::PortOf(what) != port || (remote != nullptr && !IsAt(slot, *remote))) {
       return false;
     }

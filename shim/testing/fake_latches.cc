@@ -14,12 +14,11 @@ void FillLatches(wire::Page& page, uint64_t cookie, uint32_t flags, bool connect
   for (wire::LatchSlot& slot : table.slots) slot.cookie = 0;
   if ((flags & wire::kRequestLatches) == 0) return;
   const auto put = [&](uint32_t place, Kind kind, uint8_t slot_flags, uint64_t owner,
-                       uint64_t latch, uint64_t tag) {
+                       uint64_t latch, uint32_t tag) {
     while (table.slots[place].cookie != 0) place = (place + 1) & (wire::kLatchSlots - 1);
     wire::LatchSlot& slot = table.slots[place];
     slot.latch = latch;
-    slot.what = wire::WhatOf(kind, slot_flags, AF_INET, 0);
-    slot.tag = tag;
+    slot.what = wire::WhatOf(kind, slot_flags, AF_INET, 0, tag);
     const uint8_t loopback[8] = {127, 0, 0, 1};
     uint64_t address = 0;
     std::memcpy(&address, loopback, sizeof(address));

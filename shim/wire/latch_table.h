@@ -30,11 +30,11 @@ inline constexpr uint8_t kSlotEstablished = 2;  // kLatch
 struct LatchSlot {
   std::atomic<uint64_t> cookie;  // SO_COOKIE; 0: the slot is free
   std::atomic<uint64_t> latch;
-  std::atomic<uint64_t> what;        // WhatOf()
-  std::atomic<uint64_t> tag;         // kTag: of the mark, in its place; kSocket: the inode
-  std::atomic<uint64_t> address[2];  // octets as they are; v4 in the first four, the rest zero
+  std::atomic<uint64_t> what;  // WhatOf()
+  // Octets as they are; v4 in the first four, the rest zero. kSocket: the inode, and zero.
+  std::atomic<uint64_t> address[2];
 };
-static_assert(sizeof(LatchSlot) == 48);
+static_assert(sizeof(LatchSlot) == 40);
 
 struct LatchTable {
   std::atomic<uint32_t> generation;  // even: steady
@@ -45,16 +45,19 @@ struct LatchTable {
 };
 static_assert(offsetof(LatchTable, slots) == 16);
 
-// `family`: AF_INET, AF_INET6, 0. `port` 0: any.
-constexpr uint64_t WhatOf(LatchSlotKind kind, uint8_t flags, uint16_t family, uint16_t port) {
-  return uint64_t{static_cast<uint8_t>(kind)} << 40 | uint64_t{flags} << 32 |
-         uint64_t{family} << 16 | port;
+// Kind and flags below 16. `family`: AF_INET, AF_INET6, 0. `port` 0: any. `tag`: of the mark, in
+// its place; kTag.
+constexpr uint64_t WhatOf(LatchSlotKind kind, uint8_t flags, uint16_t family, uint16_t port,
+                          uint32_t tag) {
+  return uint64_t{tag} << 32 | (uint64_t{static_cast<uint8_t>(kind)} & 0xf) << 28 |
+         (uint64_t{flags} & 0xf) << 24 | (uint64_t{family} & 0xff) << 16 | port;
 }
+constexpr uint32_t TagOf(uint64_t what) { return static_cast<uint32_t>(what >> 32); }
 constexpr LatchSlotKind KindOf(uint64_t what) {
-  return static_cast<LatchSlotKind>(what >> 40 & 0xff);
+  return static_cast<LatchSlotKind>(what >> 28 & 0xf);
 }
-constexpr uint8_t FlagsOf(uint64_t what) { return static_cast<uint8_t>(what >> 32 & 0xff); }
-constexpr uint16_t FamilyOf(uint64_t what) { return static_cast<uint16_t>(what >> 16 & 0xffff); }
+constexpr uint8_t FlagsOf(uint64_t what) { return static_cast<uint8_t>(what >> 24 & 0xf); }
+constexpr uint16_t FamilyOf(uint64_t what) { return static_cast<uint16_t>(what >> 16 & 0xff); }
 constexpr uint16_t PortOf(uint64_t what) { return static_cast<uint16_t>(what & 0xffff); }
 
 // Where a search begins: by the socket; by it, tag and port; or by the latch.
@@ -62,8 +65,8 @@ constexpr uint32_t PlaceOf(uint64_t key) {
   return static_cast<uint32_t>((key * 0x9e3779b97f4a7c15U) >> 40) & (kLatchSlots - 1);
 }
 constexpr uint32_t PlaceOfSocket(uint64_t cookie) { return PlaceOf(cookie); }
-constexpr uint32_t PlaceOfTag(uint64_t cookie, uint64_t tag, uint16_t port) {
-  return PlaceOf(cookie * 0xff51afd7ed558ccdU ^ (tag << 16 | port));
+constexpr uint32_t PlaceOfTag(uint64_t cookie, uint32_t tag, uint16_t port) {
+  return PlaceOf(cookie * 0xff51afd7ed558ccdU ^ (uint64_t{tag} << 16 | port));
 }
 constexpr uint32_t PlaceOfLatch(uint64_t latch) { return PlaceOf(~latch); }
 

@@ -17,7 +17,7 @@
 
 namespace latchkey::wire {
 
-inline constexpr uint32_t kPageMagic = 0x4547504b;  // "KPGE"
+inline constexpr uint32_t kPageMagic = 0x3247504b;  // "KPG2": another for another layout
 inline constexpr uint32_t kPageRules = 256;
 inline constexpr uint32_t kPageSlots = 8192;  // a power of two
 inline constexpr uint32_t kPageExempt = 16;

@@ -153,8 +153,8 @@ const latchkey::wire::LatchTable& Table() {
     auto& slot = made->slots[latchkey::wire::PlaceOfTag(kCookie, kTag, 0)];
     slot.cookie = kCookie;
     slot.latch = kKnown;
-    slot.what = latchkey::wire::WhatOf(latchkey::wire::LatchSlotKind::kTag, 0, AF_INET, /*port=*/0);
-    slot.tag = kTag;
+    slot.what =
+        latchkey::wire::WhatOf(latchkey::wire::LatchSlotKind::kTag, 0, AF_INET, /*port=*/0, kTag);
     uint64_t address = 0;
     inet_pton(AF_INET, "10.9.0.2", &address);
     slot.address[0] = address;

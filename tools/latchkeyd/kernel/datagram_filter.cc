@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <optional>
+#include <ranges>
 #include <utility>
+
+#include "tools/latchkeyd/kernel/map_update.h"
 
 namespace latchkey::broker {
 namespace {
@@ -123,6 +125,7 @@ void DatagramFilter::Inherit() {
   for (const auto& key : KeysOf<latchkey_exact_key>(maps_->exact, LATCHKEY_MOST_EXACT)) {
     if (counts(key.cookie, key.generation)) {
       entries_[key.cookie].exact.emplace_back(key, 0);
+      entries_[key.cookie].keys_alone = true;
     } else {
       bpf_map_delete_elem(maps_->exact.get(), &key);
     }
@@ -130,6 +133,7 @@ void DatagramFilter::Inherit() {
   for (const auto& key : KeysOf<latchkey_region_key>(maps_->regions, LATCHKEY_MOST_REGIONS)) {
     if (counts(key.cookie, key.generation)) {
       entries_[key.cookie].prefixes.emplace_back(key, latchkey_region{});
+      entries_[key.cookie].keys_alone = true;
     } else {
       bpf_map_delete_elem(maps_->regions.get(), &key);
     }
@@ -149,12 +153,12 @@ void DatagramFilter::Inherit() {
 
 Result<void> DatagramFilter::Add(const RegionEntries& entries) const {
   for (const auto& [key, need] : entries.exact) {
-    if (bpf_map_update_elem(maps_->exact.get(), &key, &need, BPF_ANY) != 0) {
+    if (PutElement(maps_->exact.get(), &key, &need) != 0) {
       return Refused("give a socket its regions");
     }
   }
   for (const auto& [key, region] : entries.prefixes) {
-    if (bpf_map_update_elem(maps_->regions.get(), &key, &region, BPF_ANY) != 0) {
+    if (PutElement(maps_->regions.get(), &key, &region) != 0) {
       return Refused("give a socket its regions");
     }
   }
@@ -166,6 +170,33 @@ void DatagramFilter::Delete(const RegionEntries& entries) const {
   for (const auto& [key, region] : entries.prefixes) {
     bpf_map_delete_elem(maps_->regions.get(), &key);
   }
+}
+
+// In whatever order: of each place comes in at any moment what did, or what is to. What comes is
+// first, since it may find no room, and can be taken back for sure.
+Result<void> DatagramFilter::Apply(const ExactChange& change, RegionEntries& entries) const {
+  const int exact = maps_->exact.get();
+  const auto undo = [&](size_t came, size_t gone) {
+    for (const auto& [key, need] : change.come | std::views::take(came)) {
+      bpf_map_delete_elem(exact, &key);
+    }
+    for (const auto& [key, need] : change.go | std::views::take(gone)) {
+      if (PutElement(exact, &key, &need) != 0) entries.keys_alone = true;
+    }
+  };
+  for (size_t i = 0; i < change.come.size(); ++i) {
+    if (PutElement(exact, &change.come[i].first, &change.come[i].second) == 0) continue;
+    const std::unexpected<Error> refused = Refused("give a socket its regions");
+    undo(i, 0);
+    return refused;
+  }
+  for (size_t i = 0; i < change.go.size(); ++i) {
+    if (bpf_map_delete_elem(exact, &change.go[i].first) == 0 || errno == ENOENT) continue;
+    const std::unexpected<Error> refused = Refused("take regions from a socket");
+    undo(change.come.size(), i);
+    return refused;
+  }
+  return {};
 }
 
 // With a filter of these very maps, that cannot be taken off any more.
@@ -196,7 +227,7 @@ Result<void> DatagramFilter::Attach(int fd) const {
   }
   // The note before the lock: a filter that stays is always known for ours.
   noted = LATCHKEY_LAYOUT;
-  if (bpf_map_update_elem(maps_->noted.get(), &fd, &noted, BPF_ANY) != 0) {
+  if (PutElement(maps_->noted.get(), &fd, &noted) != 0) {
     return Refused("note the filter");
   }
   const int program = maps_->program.get();
@@ -220,6 +251,24 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
   if (!maps_) return std::unexpected(maps_.error());
   if (cookie == 0) return Fail(Reason::kBadRequest, "filter datagrams", "no cookie");
   const std::optional<latchkey_held> before = HeldOf(*maps_, cookie);
+  const auto known = entries_.find(cookie);
+  if (before && known != entries_.end() && IsAttached(fd)) {
+    Result<RegionEntries> entries = EntriesOf(cookie, before->generation, regions);
+    if (!entries) return std::unexpected(entries.error());
+    if (const std::optional<ExactChange> change = ChangeOf(known->second, *entries)) {
+      Result<void> done = Apply(*change, known->second);
+      if (!done) return done;
+      known->second = std::move(*entries);
+      DropInheritedOf(cookie);
+      return {};
+    }
+  }
+  return FilterAnew(fd, cookie, regions, before);
+}
+
+Result<void> DatagramFilter::FilterAnew(int fd, uint64_t cookie,
+                                        const std::vector<DatagramRegion>& regions,
+                                        const std::optional<latchkey_held>& before) {
   const latchkey_held after{before ? before->generation + 1 : 1};
   Result<RegionEntries> entries = EntriesOf(cookie, after.generation, regions);
   if (!entries) return std::unexpected(entries.error());
@@ -227,13 +276,12 @@ Result<void> DatagramFilter::Filter(int fd, uint64_t cookie,
   if (done) {
     const uint64_t none = 0;
     // A count that is there goes on.
-    if (bpf_map_update_elem(maps_->dropped.get(), &cookie, &none, BPF_NOEXIST) != 0 &&
-        errno != EEXIST) {
+    if (PutElement(maps_->dropped.get(), &cookie, &none, BPF_NOEXIST) != 0 && errno != EEXIST) {
       done = Refused("count what a socket drops");
     }
   }
   if (done && !IsAttached(fd)) done = Attach(fd);
-  if (done && bpf_map_update_elem(maps_->held.get(), &cookie, &after, BPF_ANY) != 0) {
+  if (done && PutElement(maps_->held.get(), &cookie, &after) != 0) {
     done = Refused("hold a socket");
   }
   if (!done) {

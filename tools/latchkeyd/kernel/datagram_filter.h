@@ -8,6 +8,7 @@
 #define TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -41,7 +42,8 @@ class DatagramFilter {
   // Cookies of the sockets that have regions; those of a broker before us too.
   std::vector<uint64_t> Held() const;
 
-  // A socket changes its regions at once: between the old and the new nothing else holds.
+  // A socket changes its regions at once: between the old and the new nothing else holds. Where
+  // none but regions of one port come or go, each of them does; else all are written anew.
   Result<void> Filter(int fd, uint64_t cookie, const std::vector<DatagramRegion>& regions);
   Result<void> Admit(const DatagramAdmission& admission);
   void Dismiss(const DatagramAdmission& admission);
@@ -56,6 +58,10 @@ class DatagramFilter {
   void Inherit();
   Result<void> Add(const RegionEntries& entries) const;
   void Delete(const RegionEntries& entries) const;
+  // Where it fails, all is as it was, in the kernel too.
+  Result<void> Apply(const ExactChange& change, RegionEntries& entries) const;
+  Result<void> FilterAnew(int fd, uint64_t cookie, const std::vector<DatagramRegion>& regions,
+                          const std::optional<latchkey_held>& before);
   Result<void> Attach(int fd) const;
   bool IsAttached(int fd) const;
   void DropInheritedOf(uint64_t cookie);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ranges>
+#include <type_traits>
 
 namespace latchkey::broker {
 namespace {
@@ -50,6 +52,32 @@ Result<void> Check(const DatagramRegion& region) {
   return {};
 }
 
+// An order by the octets: any will do.
+int Order(const latchkey_exact_key& one, const latchkey_exact_key& other) {
+  static_assert(std::has_unique_object_representations_v<latchkey_exact_key>);
+  return std::memcmp(&one, &other, sizeof(one));
+}
+
+void PutInOrder(ExactEntries& entries) {
+  std::ranges::reverse(entries);
+  std::ranges::stable_sort(entries, [](const auto& one, const auto& other) {
+    return Order(one.first, other.first) < 0;
+  });
+  const auto same = std::ranges::unique(entries, [](const auto& one, const auto& other) {
+    return Order(one.first, other.first) == 0;
+  });
+  entries.erase(same.begin(), same.end());
+}
+
+bool SamePrefixes(const RegionEntries& one, const RegionEntries& other) {
+  static_assert(std::has_unique_object_representations_v<latchkey_region_key>);
+  static_assert(std::has_unique_object_representations_v<latchkey_region>);
+  return std::ranges::equal(one.prefixes, other.prefixes, [](const auto& a, const auto& b) {
+    return std::memcmp(&a.first, &b.first, sizeof(a.first)) == 0 &&
+           std::memcmp(&a.second, &b.second, sizeof(a.second)) == 0;
+  });
+}
+
 }  // namespace
 
 uint16_t FamilyOf(const Address& address) {
@@ -84,7 +112,26 @@ Result<RegionEntries> EntriesOf(uint64_t cookie, uint32_t generation,
       entries.prefixes.emplace_back(key, ValueOf(region));
     }
   }
+  PutInOrder(entries.exact);
   return entries;
+}
+
+std::optional<ExactChange> ChangeOf(const RegionEntries& from, const RegionEntries& to) {
+  if (from.keys_alone || to.keys_alone || !SamePrefixes(from, to)) return std::nullopt;
+  ExactChange change;
+  auto old = from.exact.begin();
+  for (const auto& entry : to.exact) {
+    for (; old != from.exact.end() && Order(old->first, entry.first) < 0; ++old) {
+      change.go.push_back(*old);
+    }
+    if (old == from.exact.end() || Order(old->first, entry.first) != 0) {
+      change.come.push_back(entry);
+    } else if (old++->second != entry.second) {
+      return std::nullopt;
+    }
+  }
+  change.go.insert(change.go.end(), old, from.exact.end());
+  return change;
 }
 
 }  // namespace latchkey::broker

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tools/latchkeyd/kernel/map_update.h"
+
 namespace latchkey::broker {
 namespace {
 
@@ -38,7 +40,7 @@ bool Write(int slots, uint32_t index, latchkey_slot slot, const latchkey_admitte
 
 bool PutAdmission(const AdmissionMaps& maps, const latchkey_admitted_key& key) {
   const uint32_t yes = 1;
-  if (bpf_map_update_elem(maps.admitted, &key, &yes, BPF_ANY) != 0) return false;
+  if (PutElement(maps.admitted, &key, &yes) != 0) return false;
   if (!kOrdered) return true;
   const uint32_t index = latchkey_slot_of(key.tag);
   latchkey_slot slot{};

@@ -33,13 +33,14 @@ class Change {
   LatchTable& table_;
 };
 
-// The octets of an address as a slot has them.
+// What a slot has in place of an address, or as its octets.
 struct Octets {
   uint64_t words[2] = {};
 };
 
-Octets OctetsOf(const SocketAddress& remote) {
-  const wire::Endpoint endpoint = ToWire(remote);
+Octets OctetsOf(const LatchLine& line) {
+  if (line.kind == LatchSlotKind::kSocket) return {{line.inode, 0}};
+  const wire::Endpoint endpoint = ToWire(line.remote);
   Octets octets;
   static_assert(sizeof(octets) == sizeof(endpoint.address));
   std::memcpy(&octets, endpoint.address, sizeof(octets));
@@ -51,7 +52,7 @@ uint32_t PlaceOf(const LatchSlot& slot) {
   const uint64_t cookie = slot.cookie.load(kRelaxed);
   switch (wire::KindOf(what)) {
     case LatchSlotKind::kTag:
-      return wire::PlaceOfTag(cookie, slot.tag.load(kRelaxed), wire::PortOf(what));
+      return wire::PlaceOfTag(cookie, wire::TagOf(what), wire::PortOf(what));
     case LatchSlotKind::kLatch:
       return wire::PlaceOfLatch(slot.latch.load(kRelaxed));
     case LatchSlotKind::kSocket:
@@ -78,8 +79,8 @@ bool IsSame(const LatchSlot& slot, const LatchLine& line) {
   if (line.kind == LatchSlotKind::kLatch) return slot.latch.load(kRelaxed) == line.latch;
   if (slot.cookie.load(kRelaxed) != line.cookie) return false;
   if (line.kind == LatchSlotKind::kSocket) return true;
-  const Octets octets = OctetsOf(line.remote);
-  return slot.tag.load(kRelaxed) == line.tag && wire::PortOf(what) == line.remote.port &&
+  const Octets octets = OctetsOf(line);
+  return wire::TagOf(what) == line.tag && wire::PortOf(what) == line.remote.port &&
          wire::FamilyOf(what) == ToWire(line.remote).family &&
          slot.address[0].load(kRelaxed) == octets.words[0] &&
          slot.address[1].load(kRelaxed) == octets.words[1];
@@ -97,7 +98,6 @@ uint32_t Find(const LatchTable& table, const LatchLine& line) {
 void Copy(const LatchSlot& from, LatchSlot& to) {
   to.latch.store(from.latch.load(kRelaxed), kRelaxed);
   to.what.store(from.what.load(kRelaxed), kRelaxed);
-  to.tag.store(from.tag.load(kRelaxed), kRelaxed);
   for (int i : {0, 1}) to.address[i].store(from.address[i].load(kRelaxed), kRelaxed);
   to.cookie.store(from.cookie.load(kRelaxed), kRelaxed);
 }
@@ -123,10 +123,10 @@ bool PutLine(LatchTable& table, const LatchLine& line) {
   if (fresh && table.used.load(kRelaxed) >= wire::kMostLatchSlots) return false;
   const Change change(table);
   const wire::Endpoint remote = ToWire(line.remote);
-  const Octets octets = OctetsOf(line.remote);
+  const Octets octets = OctetsOf(line);
   slot.latch.store(line.latch, kRelaxed);
-  slot.what.store(wire::WhatOf(line.kind, line.flags, remote.family, remote.port), kRelaxed);
-  slot.tag.store(line.tag, kRelaxed);
+  slot.what.store(wire::WhatOf(line.kind, line.flags, remote.family, remote.port, line.tag),
+                  kRelaxed);
   for (int i : {0, 1}) slot.address[i].store(octets.words[i], kRelaxed);
   slot.cookie.store(line.cookie, kRelaxed);
   if (fresh) table.used.fetch_add(1, kRelaxed);
@@ -166,8 +166,9 @@ std::vector<LatchLine> TakeSockets(LatchTable& table) {
                        .flags = wire::FlagsOf(what),
                        .cookie = cookie,
                        .latch = 0,
-                       .tag = slot.tag.load(kRelaxed),
-                       .remote = {}});
+                       .tag = 0,
+                       .remote = {},
+                       .inode = slot.address[0].load(kRelaxed)});
   }
   table.used.store(0, kRelaxed);
   return sockets;

@@ -18,8 +18,9 @@ struct LatchLine {
   uint8_t flags = 0;
   uint64_t cookie = 0;
   uint64_t latch = 0;
-  uint64_t tag = 0;      // kTag; kSocket: the inode
+  uint32_t tag = 0;      // kTag
   SocketAddress remote;  // kTag, kLatch
+  uint64_t inode = 0;    // kSocket
 
   auto operator<=>(const LatchLine&) const = default;
 };

@@ -23,17 +23,21 @@ SocketAddress To(const std::string& address, uint16_t port) {
 }
 
 LatchLine SocketLine(uint64_t cookie, uint8_t flags = 0, uint64_t latch = 0) {
-  return {LatchSlotKind::kSocket, flags, cookie, latch, 99, {}};
+  return {LatchSlotKind::kSocket, flags, cookie, latch, 0, {}, 99};
 }
-LatchLine Tag(uint64_t cookie, uint64_t tag, const std::string& address, uint16_t port,
+LatchLine Tag(uint64_t cookie, uint32_t tag, const std::string& address, uint16_t port,
               uint64_t latch) {
-  return {LatchSlotKind::kTag, 0, cookie, latch, tag, To(address, port)};
+  return {LatchSlotKind::kTag, 0, cookie, latch, tag, To(address, port), 0};
 }
 LatchLine Stands(uint64_t cookie, uint64_t latch, const std::string& address, uint16_t port,
                  bool established = true) {
-  return {
-      LatchSlotKind::kLatch, established ? wire::kSlotEstablished : uint8_t{0}, cookie, latch, 0,
-      To(address, port)};
+  return {LatchSlotKind::kLatch,
+          established ? wire::kSlotEstablished : uint8_t{0},
+          cookie,
+          latch,
+          0,
+          To(address, port),
+          0};
 }
 
 struct Book {
@@ -134,7 +138,7 @@ TEST_CASE("Whatever comes and goes, what is in it is found, and nothing else") {
   std::mt19937 random(5660);
   for (int step = 0; step < 60'000; ++step) {
     const uint64_t cookie = random() % 3 + 1;
-    const uint64_t tag = (random() % 3000 + 1) << 16;
+    const uint32_t tag = (random() % 3000 + 1) << 16;
     const uint16_t port = random() % 2 == 0 ? 0 : 53;
     LatchLine line = Tag(cookie, tag, "10.9.0.2", port, 0);
     if (random() % 2 == 0) {
@@ -155,7 +159,7 @@ TEST_CASE("Whatever comes and goes, what is in it is found, and nothing else") {
     const bool other =
         line.remote.port == 53 && model.contains(Tag(line.cookie, line.tag, "10.9.0.2", 0, 0));
     if (other) continue;  // whatever the port comes first
-    CHECK(book.Behind(line.cookie, static_cast<uint32_t>(line.tag), "10.9.0.2", 53) == latch);
+    CHECK(book.Behind(line.cookie, line.tag, "10.9.0.2", 53) == latch);
   }
 }
 

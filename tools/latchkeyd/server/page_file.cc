@@ -98,16 +98,20 @@ Result<PageFile> PageFile::Map(const std::string& path, const policy::Policy& po
   };
   UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600));
   if (!file) return failed("open page");
+  // Before its size is touched: programs have the pages of another layout mapped.
+  struct {
+    uint32_t magic;
+    uint16_t version;
+  } head{};
+  if (pread(file.get(), &head, sizeof(head), 0) < 0) return failed("read page");
+  if (head.magic != 0 && (head.magic != wire::kPageMagic || head.version != wire::kVersion)) {
+    return Fail(Reason::kKernelRefused, "open page", path + ": not a page");
+  }
   if (ftruncate(file.get(), sizeof(wire::Page)) != 0) return failed("size page");
   void* mapped =
       mmap(nullptr, sizeof(wire::Page), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (mapped == MAP_FAILED) return failed("map page");
   auto* page = static_cast<wire::Page*>(mapped);
-  const bool known = page->magic == wire::kPageMagic && page->version == wire::kVersion;
-  if (page->magic != 0 && !known) {
-    munmap(mapped, sizeof(wire::Page));
-    return Fail(Reason::kKernelRefused, "open page", path + ": not a page");
-  }
   page->magic = wire::kPageMagic;
   page->version = wire::kVersion;
   policy::CompileInto(policy, system, *page);

@@ -211,6 +211,14 @@ TEST_CASE("What is no page is not taken over") {
     REQUIRE(pwrite(fd, &version, sizeof(version), 4) == sizeof(version));
     CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
   }
+  SECTION("another layout, which goes on being as long as it is to those who have it mapped") {
+    const uint32_t magic = wire::kPageMagic + 1;
+    constexpr off_t kLonger = sizeof(wire::Page) + 65'536;
+    REQUIRE(ftruncate(fd, kLonger) == 0);
+    REQUIRE(pwrite(fd, &magic, sizeof(magic), 0) == sizeof(magic));
+    CHECK_FALSE(PageFile::Reopen(directory.File(), policy::Policy{}, nullptr));
+    CHECK(lseek(fd, 0, SEEK_END) == kLonger);
+  }
   SECTION("a symbolic link") {
     unlink(directory.File().c_str());
     REQUIRE(symlink("/etc/passwd", directory.File().c_str()) == 0);

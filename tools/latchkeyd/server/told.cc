@@ -20,7 +20,8 @@ LatchLine LineOf(const Entry& entry) {
           .cookie = entry.hint.cookie,
           .latch = entry.latch.id,
           .tag = 0,
-          .remote = entry.latch.flow.remote};
+          .remote = entry.latch.flow.remote,
+          .inode = 0};
 }
 
 LatchLine LineOf(const DatagramAdmission& admission, uint64_t latch) {
@@ -29,7 +30,8 @@ LatchLine LineOf(const DatagramAdmission& admission, uint64_t latch) {
           .cookie = admission.cookie,
           .latch = latch,
           .tag = admission.tag,
-          .remote = admission.remote};
+          .remote = admission.remote,
+          .inode = 0};
 }
 
 LatchLine LineOf(uint64_t cookie, const Told& told, uint64_t latch) {
@@ -37,8 +39,9 @@ LatchLine LineOf(uint64_t cookie, const Told& told, uint64_t latch) {
           .flags = told.flags,
           .cookie = cookie,
           .latch = latch,
-          .tag = told.inode,
-          .remote = {}};
+          .tag = 0,
+          .remote = {},
+          .inode = told.inode};
 }
 
 }  // namespace
@@ -155,7 +158,7 @@ void Server::RestoreTold() {
     wire::Page& page = session.page.page();
     if ((page.flags.load() & wire::kPageLatches) == 0) continue;
     for (const LatchLine& line : TakeSockets(page.latches)) {
-      const Told told{id, line.tag, session.record.uid, line.flags, false};
+      const Told told{id, line.inode, session.record.uid, line.flags, false};
       if (told_.try_emplace(line.cookie, told).second) {
         PutLine(page.latches, LineOf(line.cookie, told, 0));
       }

@@ -78,8 +78,8 @@ TEST_CASE("Who did not ask is told nothing") {
   CHECK_FALSE(udp.kernel().tells_marks);
 }
 
-TEST_CASE("Of a peer the page holds two slots, within the 128 octets that one may take") {
-  static_assert(2 * sizeof(wire::LatchSlot) <= 128);
+TEST_CASE("Of a peer the page holds two slots, three in a rekey: no more than 128 octets") {
+  static_assert(3 * sizeof(wire::LatchSlot) <= 128);
   Udp udp;
   REQUIRE(udp.Latches(wire::kRequestLatches).verdict == Verdict::kBypass);
   CHECK(udp.page().latches.used == 1);  // the socket's own
