@@ -37,6 +37,6 @@ line() { # line NAME FIELD
     printf "%-23s %10.2f us %10.2f us %+10.2f us   (aim: 1 us; two without a fence: %+.2f us)\n",
       name, n / 1000, f / 1000, d / 1000, noise / 1000 }'
 }
-echo 'What the fence adds to a connect                                     no fence         fence         added'
+printf '%-23s %13s %13s %13s\n' 'the fence, by turns' 'no fence' fence added
 line 'connect, bypassed, TCP' 1
 line 'connect, latched, TCP' 2
