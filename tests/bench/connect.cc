@@ -10,8 +10,10 @@
 //   connect keyless ADDRESS PORT           connects to peers that have no SA yet, at 10.9.1.0/24
 //   and,
 //                                          where that takes longer, 10.9.2.0/24
-//   connect medians ADDRESS PORT N         connects likewise; prints the medians, bare and by
-//                                          name, in microseconds
+//   connect turns ADDRESS PORT N MINE NEXT connects likewise, N blocks of 50, by turns with others:
+//                                          a block begins with an octet from the FIFO MINE and
+//                                          ends with one into NEXT; prints the block's medians,
+//                                          bare and by name, in nanoseconds
 //   connect trace ADDRESS PORT             500 rounds of data calls between two getppid() calls
 //
 // Times are CLOCK_MONOTONIC, in nanoseconds; the table goes to standard output.
@@ -26,6 +28,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -203,16 +206,15 @@ struct Connects {
   std::vector<int64_t> asked;  // an idle process
 };
 
-// By turns.
-Connects TimeConnects(const sockaddr_in& to, int rounds) {
+// By turns, after some that do not count.
+Connects TimeConnects(const sockaddr_in& to, int rounds, int before, const Echo* echo) {
   sockaddr_in plain_to = to;
   plain_to.sin_port = htons(static_cast<uint16_t>(ntohs(to.sin_port) + 1));
   Connects times;
-  const Echo echo;
-  for (int i = -100; i < rounds; ++i) {
+  for (int i = -before; i < rounds; ++i) {
     const int64_t first = TimedConnect(plain_to, kBare);
     const int64_t second = TimedConnect(to, kSeen);
-    const int64_t third = echo.TimedExchange();
+    const int64_t third = echo != nullptr ? echo->TimedExchange() : 0;
     if (i < 0) continue;
     times.asked.push_back(third);
     times.bare.push_back(first);
@@ -222,7 +224,8 @@ Connects TimeConnects(const sockaddr_in& to, int rounds) {
 }
 
 void MeasureConnect(const sockaddr_in& to, int rounds) {
-  Connects times = TimeConnects(to, rounds);
+  const Echo echo;
+  Connects times = TimeConnects(to, rounds, 100, &echo);
   for (const auto& [percent, aim] : {std::pair{50, 60}, std::pair{99, 250}}) {
     const int64_t plain = Percentile(times.bare, percent);
     const int64_t through = Percentile(times.seen, percent);
@@ -232,6 +235,26 @@ void MeasureConnect(const sockaddr_in& to, int rounds) {
         percent, Micro(plain), Micro(through), Micro(through - plain), aim,
         Micro(Percentile(times.asked, percent)));
   }
+}
+
+// One of several programs, each of which makes its connects while the others wait.
+int TakeTurns(const sockaddr_in& to, int blocks, const char* mine, const char* next) {
+  constexpr int kConnects = 50;
+  constexpr int kFirst = 10;  // which find the caches as the program before left them
+  constexpr int kPatienceMs = 10'000;
+  // For both, so that neither end waits for the other, or sees it go.
+  pollfd in{open(mine, O_RDWR | O_CLOEXEC), POLLIN, 0};
+  const int out = open(next, O_RDWR | O_CLOEXEC);
+  if (in.fd < 0 || out < 0) Die("turns");
+  for (int i = 0; i < blocks; ++i) {
+    char octet = 0;
+    if (poll(&in, 1, kPatienceMs) != 1 || read(in.fd, &octet, 1) != 1) Die("nobody's turn is over");
+    Connects times = TimeConnects(to, kConnects, kFirst, nullptr);
+    std::printf("%" PRId64 " %" PRId64 "\n", Percentile(times.bare, 50),
+                Percentile(times.seen, 50));
+    if (write(out, &octet, 1) != 1) Die(next);
+  }
+  return 0;
 }
 
 // Times `call(libc)` in blocks by turns; prints the medians of a call's time.
@@ -359,16 +382,13 @@ int main(int argc, char** argv) {
     MeasureCalls(Endpoint(argv[2], argv[3]));
     return 0;
   }
-  if (verb == "medians" && argc == 5) {
-    Connects times = TimeConnects(Endpoint(argv[2], argv[3]), std::max(100, std::atoi(argv[4])));
-    std::printf("%.2f %.2f\n", Micro(Percentile(times.bare, 50)),
-                Micro(Percentile(times.seen, 50)));
-    return 0;
+  if (verb == "turns" && argc == 7) {
+    return TakeTurns(Endpoint(argv[2], argv[3]), std::atoi(argv[4]), argv[5], argv[6]);
   }
   if (verb == "keyless") {
     MeasureKeyless(Endpoint(argv[2], argv[3]));
     return 0;
   }
-  std::fprintf(stderr, "usage: connect serve|measure|medians|keyless|trace ADDRESS PORT [N]\n");
+  std::fprintf(stderr, "usage: connect serve|measure|turns|keyless|trace ADDRESS PORT [N ...]\n");
   return 2;
 }

@@ -1,5 +1,6 @@
-// What the fence costs: the connect of a UDP socket (which sends nothing), and a datagram over
-// loopback, sent from inside and received inside, beside sockets that no fence is around, by turns.
+// What the fence costs: the connect of a UDP socket (which sends nothing), a decision that the
+// broker notes on a socket, and a datagram over loopback, sent from inside and received inside,
+// beside sockets that no fence is around, by turns.
 #include "tools/latchkeyd/kernel/fence.h"
 
 #include <netinet/in.h>
@@ -45,20 +46,31 @@ struct Line {
   std::vector<double> nanoseconds{};
 };
 
+double Median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+// How long each of kAtOnce took, in nanoseconds.
+double Each(const std::function<void()>& all) {
+  const auto begin = Clock::now();
+  all();
+  const std::chrono::duration<double, std::nano> took = Clock::now() - begin;
+  return took.count() / kAtOnce;
+}
+
 // The first of them is what the others are beside.
 void Measure(std::vector<Line> lines) {
   for (int i = 0; i < kRounds; ++i) {
     for (Line& line : lines) {
-      const auto begin = Clock::now();
-      for (int j = 0; j < kAtOnce; ++j) line.once();
-      const std::chrono::duration<double, std::nano> took = Clock::now() - begin;
-      line.nanoseconds.push_back(took.count() / kAtOnce);
+      line.nanoseconds.push_back(Each([&line] {
+        for (int j = 0; j < kAtOnce; ++j) line.once();
+      }));
     }
   }
   double bare = 0;
   for (Line& line : lines) {
-    std::ranges::sort(line.nanoseconds);
-    const double median = line.nanoseconds[line.nanoseconds.size() / 2];
+    const double median = Median(line.nanoseconds);
     if (bare == 0) bare = median;
     std::printf("%-34s %8.0f ns %+8.0f ns\n", line.name, median, median - bare);
   }
@@ -93,6 +105,34 @@ void UseRules(Fence& fence) {
   Check(fence.SetRules(kFence, *page, {}).has_value(), "no rules");
 }
 
+// What the broker does for each connect: notes a decision on a socket, which goes with it.
+void MeasureNotes(Fence& fence) {
+  std::vector<UniqueFd> noted(kAtOnce);
+  std::vector<UniqueFd> bare(kAtOnce);
+  const auto open = [](UniqueFd& fd) { fd.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); };
+  const auto note = [&fence](const UniqueFd& fd) {
+    Check(fence.Decide(fd.get(), {Kind::kFlow, Loopback(9)}).has_value(), "not noted");
+  };
+  std::vector<double> first;
+  std::vector<double> anew;
+  std::vector<double> close;
+  for (int i = 0; i < kRounds; ++i) {
+    std::ranges::for_each(noted, open);
+    std::ranges::for_each(bare, open);
+    first.push_back(Each([&] { std::ranges::for_each(noted, note); }));
+    anew.push_back(Each([&] { std::ranges::for_each(noted, note); }));
+    const double with = Each([&] {
+      for (UniqueFd& fd : noted) fd.Reset();
+    });
+    close.push_back(with - Each([&] {
+                      for (UniqueFd& fd : bare) fd.Reset();
+                    }));
+  }
+  std::printf("%-34s %20.0f ns\n%-34s %20.0f ns\n%-34s %+20.0f ns\n",
+              "a decision, noted by the broker", Median(first), "the same, noted anew",
+              Median(anew), "close of a noted socket", Median(close));
+}
+
 int Main() {
   const TestNetns netns;
   Fence fence("");
@@ -125,6 +165,8 @@ int Main() {
            {"connect, decided", [&] { Connect(decided.get(), there); }},
            {"connect, by the 1st rule", [&] { anew("127.1.0.1"); }},
            {"connect, by the 256th rule", [&] { anew("127.0.0.1"); }}});
+
+  MeasureNotes(fence);
 
   char text[64] = {};
   const auto pass = [&text](int from, int to) {

@@ -29,6 +29,7 @@ for end in "$a 10.9.0.1" "$b 10.9.0.2"; do
   ip -n "${end% *}" link set veth0 up
   ip -n "${end% *}" addr add "${end#* }/24" dev veth0
 done
+ip -n "$b" addr add 10.9.0.3/24 dev veth0  # the same again, for turns.sh
 # Whole networks are b's, for peers that nobody has connected to before.
 for net in 10.9.1.0/24 10.9.2.0/24; do
   ip -n "$b" route add local "$net" dev lo
@@ -49,19 +50,8 @@ launch() { # launch [OPTION...] -- CMD...
 }
 latched() { launch -- "$@"; }
 latched "$bin/connect" measure 10.9.0.2 8080 "$rounds" || die "$(tail -n 3 "$bin/broker.log")"
-# What the fence has of that: runs with it and without, by turns.
-if ! grep -q 'without a fence' "$bin/broker.log"; then
-  for i in 1 2 3 4 5 6 7 8 9; do
-    for fence in --fence --no-fence; do
-      echo "$fence $(launch $fence -- "$bin/connect" medians 10.9.0.2 8080 $((rounds / 9)) 2>>"$bin/fences.log")"
-    done
-  done >"$bin/fences"
-  grep -qE '^--(no-)?fence $' "$bin/fences" && die "$(tail -n 3 "$bin/fences.log")"
-  median() { awk -v fence="$1" -v field="$2" '$1 == fence { print $field }' "$bin/fences" | sort -n | sed -n 5p; }
-  awk -v bare="$(median --no-fence 2)" -v through="$(median --no-fence 3)" -v fenced_bare="$(median --fence 2)" -v fenced="$(median --fence 3)" 'BEGIN {
-    printf "connect, p50, no fence   %10.1f us %10.1f us %+10.1f us   (behind it %.1f us bare, %.1f us latched: it adds %+.1f us; aim: 1 us)\n",
-      bare, through, through - bare, fenced_bare, fenced, fenced - through }'
-fi
+grep -q 'without a fence' "$bin/broker.log" ||
+  "${BASH_SOURCE[0]%/*}/turns.sh" "$bin" "$a" || die "turns: $(tail -n 3 "$bin/turns.log" "$bin/broker.log")"
 latched "$bin/connect" keyless 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"
 ip netns exec "$a" "${BASH_SOURCE[0]%/*}/startup.sh" "$bin/latchkey" run --socket "$bin/broker/broker.sock" \
   -p "$bin/bench.toml" -- || die "start-up: $(tail -n 3 "$bin/broker.log")"

@@ -125,7 +125,10 @@ static_assert(static_cast<int>(FenceStop::Kind::kIn) == LATCHKEY_STOPPED_IN);
 
 Fence::Fence(const std::string& pins)
     : object_(LoadBpf(Source(), pins)), cgroups_(Cgroups::Open()) {
-  if (object_ && object_->inherited) Inherit();
+  if (object_ && object_->inherited) {
+    stood_ = true;
+    Inherit();
+  }
 }
 
 Fence::~Fence() {
@@ -208,6 +211,7 @@ Result<void> Fence::Enclose(uint64_t id, int32_t pid) {
       done = Refused("note the fence");
     }
   }
+  stood_ = true;
   if (done) done = Attach(id, *path);
   if (done) done = cgroups_->Move(*path, pid);
   if (!done) {
@@ -243,6 +247,7 @@ Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, FenceIncoming 
 
 Result<void> Fence::Decide(int fd, const FenceDecision& decision) {
   if (!object_) return std::unexpected(object_.error());
+  if (!stood_) return {};
   const latchkey_decision value{KindOf(decision.kind), PlaceOf(decision.remote)};
   if (bpf_map_update_elem(Map("decided"), &fd, &value, BPF_ANY) != 0) {
     return Refused("note a decision");
@@ -251,7 +256,7 @@ Result<void> Fence::Decide(int fd, const FenceDecision& decision) {
 }
 
 void Fence::Forget(int fd) {
-  if (object_) bpf_map_delete_elem(Map("decided"), &fd);
+  if (object_ && stood_) bpf_map_delete_elem(Map("decided"), &fd);
 }
 
 std::vector<uint64_t> Fence::Fences() const {

@@ -55,6 +55,9 @@ class Fence : public FencePort {
   Result<BpfObject> object_;
   Result<Cgroups> cgroups_;
   std::map<uint64_t, Standing> standing_;
+  // There has been a fence, of a broker before us too, and sockets that were made in one outlive
+  // it. Before that nobody looks at what is decided, and noting it would cost each connect 4 us.
+  bool stood_ = false;
 };
 
 }  // namespace latchkey::broker

@@ -172,13 +172,13 @@ static __always_inline void note(struct bpf_sock* sk, struct latchkey_decision* 
 }
 
 static __always_inline int judge_connect(struct bpf_sock* sk, struct question* asked) {
-  const __u64 fence = this_fence();
   struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
   if (decision != NULL &&
       (decision->kind == LATCHKEY_DECIDED_HELD ||
        (decision->kind == LATCHKEY_DECIDED_FLOW && is_same(&decision->place, &asked->place)))) {
     return PASS;
   }
+  const __u64 fence = this_fence();
   if (is_free(fence, asked)) {
     note(sk, decision, LATCHKEY_DECIDED_FLOW, &asked->place);
     return PASS;
@@ -190,7 +190,6 @@ static __always_inline int judge_connect(struct bpf_sock* sk, struct question* a
 }
 
 static __always_inline int judge_send(struct bpf_sock* sk, struct question* asked) {
-  const __u64 fence = this_fence();
   const struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
   asked->loose = true;
   if (decision != NULL) {
@@ -199,6 +198,7 @@ static __always_inline int judge_send(struct bpf_sock* sk, struct question* aske
     const bool placed = asked->clear || decision->kind == LATCHKEY_DECIDED_FLOW;
     if (placed && is_same(&decision->place, &asked->place)) return PASS;
   }
+  const __u64 fence = this_fence();
   return is_free(fence, asked) ? PASS : stop(fence, LATCHKEY_STOPPED_SEND, asked);
 }
 
@@ -274,7 +274,6 @@ static __always_inline bool refuses_nothing(__u64 fence) {
 
 SEC("cgroup/sock_create")
 int fence_sock_create(struct bpf_sock* sk) {
-  const __u64 fence = this_fence();
   const __u32 protocol = sk->protocol;
   const __u32 type = sk->type;
   if (type == SOCK_STREAM && protocol == IPPROTO_TCP) return PASS;
@@ -282,6 +281,7 @@ int fence_sock_create(struct bpf_sock* sk) {
                              protocol == 58 /* IPPROTO_ICMPV6 */)) {
     return PASS;
   }
+  const __u64 fence = this_fence();
   if (refuses_nothing(fence)) return PASS;
   struct question asked = {};
   asked.protocol = protocol;
@@ -337,22 +337,23 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   struct question asked = {};
   struct bpf_sock* sk = skb->sk;
   if (sk == NULL) return STOP;
+  // What is decided first, by one helper's call: most packets are of such a socket.
+  struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
+  const bool connected = sk->dst_port != 0;
+  if (connected) read_socket(sk, &asked.place);
+  if (decision != NULL) {
+    const __u32 kind = decision->kind;
+    if (kind == LATCHKEY_DECIDED_HELD || kind == LATCHKEY_DECIDED_PASSIVE) return PASS;
+    if (connected && is_same(&decision->place, &asked.place)) return PASS;
+  }
   sk = bpf_sk_fullsock(sk);
   if (sk == NULL) return STOP;
   const __u64 fence = this_fence();
   asked.protocol = sk->protocol;
   asked.incoming = incoming;
-  struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
-  if (decision != NULL &&
-      (decision->kind == LATCHKEY_DECIDED_HELD || decision->kind == LATCHKEY_DECIDED_PASSIVE)) {
-    return PASS;
-  }
-  const bool connected = sk->dst_port != 0;
   asked.loose = !connected && asked.protocol == IPPROTO_UDP;
   asked.listens = !connected && asked.protocol == IPPROTO_TCP;
-  if (connected) {
-    read_socket(sk, &asked.place);
-  } else if (!read_packet(skb, incoming, asked.protocol, &asked.place)) {
+  if (!connected && !read_packet(skb, incoming, asked.protocol, &asked.place)) {
     if (asked.loose && !incoming) return PASS;
     // A raw socket's; a listener is asked about, whatever stands in a packet before its header.
     const bool other = asked.protocol != IPPROTO_TCP && asked.protocol != IPPROTO_UDP;

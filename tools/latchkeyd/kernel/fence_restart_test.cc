@@ -1,5 +1,6 @@
 // What of a fence a broker leaves, and the next one finds.
 
+#include <bpf/bpf.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -43,18 +44,46 @@ struct Pins {
     REQUIRE(mount("bpf", root.c_str(), "bpf", 0, "mode=0700") == 0);
   }
   ~Pins() { umount2(root.c_str(), MNT_DETACH); }
-  bool Pinned() const {
+  std::string Folder() const {
     struct stat netns_status {};
     REQUIRE(stat("/proc/thread-self/ns/net", &netns_status) == 0);
-    const std::string folder = base + "/fence-" + std::to_string(LATCHKEY_FENCE_LAYOUT) + "-" +
-                               std::to_string(netns_status.st_ino);
-    return access(folder.c_str(), F_OK) == 0;
+    return base + "/fence-" + std::to_string(LATCHKEY_FENCE_LAYOUT) + "-" +
+           std::to_string(netns_status.st_ino);
   }
+  bool Pinned() const { return access(Folder().c_str(), F_OK) == 0; }
 };
 
 int Connect(const UniqueFd& fd, uint16_t port) {
   REQUIRE(fd);
   return ConnectTo(fd.get(), AF_INET, "127.0.0.1", port);
+}
+
+TEST_CASE_METHOD(Pins, "before there is a fence no decision is noted") {
+  const UniqueFd socket = TcpSocket(AF_INET);
+  // Whether one is noted that `fence` is told of now.
+  const auto notes = [&](Fence& fence) {
+    REQUIRE(fence.Decide(socket.get(), {FenceDecision::Kind::kPassive, {}}));
+    const UniqueFd decided(bpf_obj_get((Folder() + "/decided").c_str()));
+    REQUIRE(decided);
+    const int fd = socket.get();
+    latchkey_decision noted{};
+    const bool found = bpf_map_lookup_elem(decided.get(), &fd, &noted) == 0;
+    fence.Forget(fd);
+    CHECK(bpf_map_lookup_elem(decided.get(), &fd, &noted) != 0);
+    return found;
+  };
+  FencedProgram program;
+  std::optional<Fence> fence(base);
+  REQUIRE(fence->Lacking().empty());
+  CHECK_FALSE(notes(*fence));
+  REQUIRE(fence->Enclose(kFence, program.pid()));
+  CHECK(notes(*fence));
+  // One of a broker before counts. One that is gone too: a socket of it may be left.
+  fence.emplace(base);
+  CHECK(notes(*fence));
+  program.End();
+  REQUIRE(fence->Release(kFence));
+  CHECK(notes(*fence));
 }
 
 TEST_CASE_METHOD(Pins,

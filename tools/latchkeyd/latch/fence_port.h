@@ -61,6 +61,7 @@ class FencePort {
   virtual Result<void> SetRules(uint64_t id, const wire::Page& page, FenceIncoming incoming) = 0;
 
   // Notes on a socket, of any fence or of none, what was decided; its children begin with it.
+  // Before there has been a fence nothing is noted: no socket can be in one.
   virtual Result<void> Decide(int fd, const FenceDecision& decision) = 0;
   // It is undecided again.
   virtual void Forget(int fd) = 0;
