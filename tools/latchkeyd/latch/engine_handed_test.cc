@@ -176,9 +176,10 @@ TEST_CASE("a listener that another session latched serves whom its rules asked f
   const int fd = broker.Listener();
   REQUIRE(broker.Listen(fd).verdict == Verdict::kLatched);
   const int began = broker.Child(fd, "10.9.0.4", 1);
-  broker.Keyed(9, "dave", "10.9.0.4");
   broker.client.session = 2;
   broker.client.policy = MakePolicy({ProtectRule()});
+  CHECK(broker.Accept(broker.Child(fd, "10.9.0.4", 3)).reason == Reason::kUnlatchedListener);
+  broker.Keyed(9, "dave", "10.9.0.4");
   CHECK(broker.Listen(fd).verdict == Verdict::kLatched);
   CHECK(broker.Accept(broker.Child(fd, "10.9.0.2")).verdict == Verdict::kLatched);
   // It may have sent in clear, for all that the listener took in.
