@@ -119,7 +119,8 @@ Permission AskAbout(wire::Type type, int fd, const wire::Endpoint& remote, uint3
     case wire::Verdict::kRefused:
       break;
   }
-  return Permission{.error = decision.error > 0 ? decision.error : EACCES};
+  return Permission{.error = decision.error > 0 ? decision.error : EACCES,
+                    .reason = decision.reason};
 }
 
 }  // namespace latchkey::shim

@@ -41,6 +41,8 @@ struct Permission {
   bool larval = false;  // latched, and nothing moves until the SA is there
   int cut = 0;          // not granted since the wait ended first: the errno connect() has for that
   int error = 0;        // errno when not granted; never 0 then
+  // As the broker says it when not granted; kNone: it did not answer.
+  wire::Reason reason = wire::Reason::kNone;
 };
 
 // Asks the broker about a socket; `flags` kRequest…. Whatever goes wrong is a refusal.

@@ -8,6 +8,7 @@
 
 #include "shim/ask.h"
 #include "shim/give.h"
+#include "shim/handed.h"
 #include "shim/held.h"
 #include "shim/hooks.h"
 #include "shim/readable.h"
@@ -57,12 +58,16 @@ int AcceptVerified(int fd, sockaddr* address, socklen_t* length, int flags, bool
         RealAccept(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length, flags, plain);
     if (child < 0) return child;
     const bool inet = peer.ss_family == AF_INET || peer.ss_family == AF_INET6;
-    if (inet && !AskAbout(wire::Type::kAccept, child, wire::Endpoint{}).granted) {
-      // Closed unseen; the broker has blocked it, so nothing leaves in clear. The program goes on
-      // waiting as if nobody had come.
-      wire::RawSyscall(SYS_close, child);
-      errno = saved;
-      continue;
+    if (inet) {
+      const Permission permission = AskAbout(wire::Type::kAccept, child, wire::Endpoint{});
+      if (!permission.granted) {
+        // Closed unseen; the broker has blocked it, so nothing leaves in clear. The program goes on
+        // waiting as if nobody had come.
+        wire::RawSyscall(SYS_close, child);
+        if (permission.reason == wire::Reason::kUnlatchedListener) LatchListener(fd);
+        errno = saved;
+        continue;
+      }
     }
     if (const int error = Deliver(peer, peer_length, address, length); error != 0) {
       wire::RawSyscall(SYS_close, child);  // as the kernel does

@@ -326,6 +326,7 @@ void FakeBroker::Conclude(int client, uint32_t serial, Answer answer, int socket
   decision.header = wire::MakeHeader(Type::kDecision, serial);
   decision.verdict = answer.verdict;
   decision.error = answer.error;
+  decision.reason = answer.reason;
   if (answer.verdict == wire::Verdict::kLarval) {
     larval_.push_back(socket);
   } else if (socket >= 0) {

@@ -26,6 +26,7 @@ struct Answer {
   int error = 0;
   int waits = 0;     // that many kWait come before it, the first at once
   int wait_ms = 20;  // from one to the next, and from the last to the answer
+  wire::Reason reason = wire::Reason::kNone;
 };
 
 class FakeBroker {

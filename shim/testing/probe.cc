@@ -22,6 +22,7 @@
 
 #include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
+#include "shim/testing/probe_handed.h"
 #include "shim/testing/probe_held.h"
 #include "shim/testing/probe_latches.h"
 #include "shim/testing/probe_loops.h"
@@ -372,6 +373,7 @@ int main(int argc, char** argv) {
       {"wait-dup", ProbeWaitDup},
   };
   all.merge(ExecProbes());
+  all.merge(HandedProbes());
   all.merge(HeldProbes());
   all.merge(LatchProbes());
   all.merge(LoopProbes());

@@ -31,6 +31,7 @@ class BenchKernel : public KernelPort {
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override {
     return real_->SetMark(fd, facts, value, mask);
   }
+  Result<void> AwaitArrivals() override { return real_->AwaitArrivals(); }
   Result<void> TellMarks(int, bool) override { return {}; }
   Result<std::vector<Sa>> DumpSad() override { return sad_; }
   Result<std::vector<SpdEntry>> DumpSpd() override { return real_->DumpSpd(); }

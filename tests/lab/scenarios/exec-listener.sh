@@ -1,5 +1,5 @@
-# Socket activation: a listener made within the session is latched for whom it is handed to; of one that listened before it,
-# nobody is served whom a rule would have protected, and who is latched by the SPD alone is.
+# Socket activation: a listener made within the session is latched for whom it is handed to; one that listened before it is
+# latched from then on, and who came before that, whom a rule would have protected, is not served.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
@@ -24,17 +24,36 @@ refuses_clear c 10.9.0.2 8080
 wire_protected wire a b canary-activated
 expect_eq "the server saw two" "$(grep -c accepted "$LAB/within.log")" 2
 
-# The kernel lets everybody in: nothing asked for an SA as it began to listen.
+# From here on nothing is taken in but under an SA: what the kernel let in before is refused.
+from_then_on() { # from_then_on NAME PORT: c is first, in clear
+  expect "first-$1" ok
+  expect "first-$1" timeout
+  want_refusal b unlatched-listener
+  want_latches b 1 "LISTENER $2 - - - - - -"
+  for address in 10.9.0.2 fd00::2; do
+    expect_eq "$1: a at $address" "$(once_latched a "$LAB/out.toml" \
+      "connect $address $2" "echo canary-$1" | tail -n 1)" "= echo: canary-$1"
+  done
+  refuses_clear c 10.9.0.2 "$2"
+  expect_eq "$1: the server saw two" "$(grep -c accepted "$LAB/$1.log")" 2
+  wire_protected wire a b "canary-$1"
+}
 sock b before 'listen :: 8081'
 expect before ok
+sock c first-before 'connect 10.9.0.2 8081' 'timeout 1.5' 'echo hello'
+expect first-before ok
 activated before "-p,$LAB/in.toml"
-sock c clear 'connect 10.9.0.2 8081' 'timeout 1.5' 'echo hello'
-expect clear ok
-expect clear ok
-expect clear timeout
-want_refusal b unlatched-listener
-expect_eq "the server saw nobody" "$(grep -c accepted "$LAB/before.log")" 0
-expect_eq "who asks for an SA" "$(once_latched a "$LAB/out.toml" 'timeout 1.5' 'connect 10.9.0.2 8081' | tail -n 1)" "= connect: timeout"
+from_then_on before 8081
+
+# One that is started by its first client.
+mark b
+_under="systemd-socket-activate -E LATCHKEY_SOCKET -l 8082 latchkey run -p $LAB/in.toml --" sock b woken take-listener serve
+wait_listen b 8082
+sock c first-woken 'connect 10.9.0.2 8082' 'timeout 1.5' 'echo hello'
+expect first-woken ok
+expect woken ok
+expect woken ok
+from_then_on woken 8082
 
 # What the SPD asks for it has seen to itself.
 sock b spd 'listen 10.9.0.2 23'

@@ -60,6 +60,7 @@ class RealKernel : public KernelPort {
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<void> AwaitArrivals() override { return AwaitPacketsOnTheWay(); }
   Result<void> TellMarks(int fd, bool on) override { return TellSocketMarks(fd, on); }
   Result<std::vector<Sa>> DumpSad() override;
   // Entries of the SPD, socket policies too (their dir is 3 or 4). Where the kernel's default

@@ -1,10 +1,13 @@
 #include "tools/latchkeyd/kernel/socket_ops.h"
 
+#include <linux/membarrier.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -168,6 +171,12 @@ Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uin
     return Refused("setsockopt SO_MARK");
   }
   return {};
+}
+
+// The kernel takes a packet from policy check to socket in one RCU read section.
+Result<void> AwaitPacketsOnTheWay() {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return {};
+  return Refused("membarrier");
 }
 
 Result<void> TellSocketMarks(int fd, bool on) {

@@ -38,6 +38,9 @@ Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uin
 // Implements KernelPort::SharesPort().
 bool SharesItsPort(int fd);
 
+// Implements KernelPort::AwaitArrivals().
+Result<void> AwaitPacketsOnTheWay();
+
 // Implements KernelPort::TellMarks().
 Result<void> TellSocketMarks(int fd, bool on);
 

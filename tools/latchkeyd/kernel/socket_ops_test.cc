@@ -161,6 +161,8 @@ TEST_CASE("SetMark leaves the other bits") {
   CHECK_FALSE(SetSocketMark(-1, SocketFacts{}, 1, 1));
 }
 
+TEST_CASE("What is on its way can be awaited") { CHECK(AwaitPacketsOnTheWay()); }
+
 TEST_CASE("Source addresses and ports of the kernel's choice") {
   TestNetns netns;
   SourceFinder finder;

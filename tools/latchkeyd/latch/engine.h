@@ -231,6 +231,8 @@ class Engine {
   Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
 
   // engine_peers.cc: whom listeners may answer.
+  bool AskedForSa(const Entry& listener, const Client& client, const SocketFacts& facts,
+                  const Flow& flow) const;
   static bool KeepsClearOut(const Entry& listener, const Address& remote);
   size_t IdentitiesBehind(const Entry* listener, const SocketFacts& facts, const Flow& flow,
                           const policy::Verdict& verdict) const;

@@ -157,6 +157,7 @@ Exchange::Exchange(Pin pin, policy::OnBreak on_break, bool bob_first)
   server.Listen(server.Listener("0.0.0.0", 443));
   const SocketAddress client = alice.broker.SocketOf(alice.fd).facts.local;
   bob.fd = server.kernel.AddSocket(At(kBob, 443), client, false, 1);
+  server.SocketOf(bob.fd).facts.mark = Options{}.guard_mark;  // from its listener
   bob.latch = server.Accept(bob.fd).latch;
   for (Side* side : {&alice, &bob}) {
     side->broker.engine->Tick(/*reap_now=*/true);

@@ -47,10 +47,6 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
-  if (facts->tcp_state == kTcpListen) {
-    return Refuse(client, flow, Reason::kUnlatchedListener,
-                  "it listened before; what is queued came under nothing");
-  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
@@ -67,20 +63,30 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     if (Result<void> held = guards_.Hold(guard); !held) return undo(held.error());
     entry.guards.push_back(guard);
   }
-  if (Result<void> done = kernel_.SetMark(fd, *facts, options_.guard_mark, options_.guard_mark);
-      !done) {
-    return undo(done.error());
-  }
   SocketPolicy policy;
   policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
   policy.protocol = plan->protocol;
   policy.mode = plan->mode;
   policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
   if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
+  // Where it listens already, whose child bears the mark has come under all this, from the SYN on.
+  const bool listened = facts->tcp_state == kTcpListen;
+  if (listened) {
+    if (Result<void> done = kernel_.AwaitArrivals(); !done) return undo(done.error());
+  }
+  if (Result<void> done = kernel_.SetMark(fd, *facts, options_.guard_mark, options_.guard_mark);
+      !done) {
+    return undo(done.error());
+  }
 
   Entry* stored = database_.Insert(std::move(entry));
   if (stored == nullptr) {
     return Refuse(client, flow, Reason::kBadRequest, "the socket is latched already");
+  }
+  if (listened && (facts->mark & options_.guard_mark) != 0) {
+    // Of a latch that is gone: so do those bear it that came since.
+    const std::set<Prefix> all{Everything(Family::kV4), Everything(Family::kV6)};
+    if (!NoteQueued(*stored, all, stored->suspects)) stored->blind = true;
   }
   RefreshListener(*stored);
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
@@ -233,13 +239,28 @@ size_t Engine::IdentitiesBehind(const Entry* listener, const SocketFacts& facts,
   return IdentitiesAt(*listener, flow, by_reqid, listener->elders.contains(facts.cookie)).size();
 }
 
+// True when a listener took in nothing of a child but under an SA: as its own session's rules have
+// it, which need not be those of whoever accepts (it was handed on).
+bool Engine::AskedForSa(const Entry& listener, const Client& client, const SocketFacts& facts,
+                        const Flow& flow) const {
+  if (listener.policy == client.policy) return true;
+  const policy::Verdict theirs =
+      policy::Decide(system(), *listener.policy, listener.requester, flow, /*same_host=*/false);
+  return theirs.outcome == policy::Outcome::kProtect &&
+         (!theirs.permit || (KeepsClearOut(listener, flow.remote.address) &&
+                             !listener.clear_children.contains(facts.cookie)));
+}
+
 Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
                                const policy::Verdict& verdict, Waiting* waiting,
                                const Error* failure) {
   const Client& client = request.client;
   const Entry* listener = ListenerOf(flow);
+  // Children have the mark from their listener, as it was when their SYN came.
+  const bool early = listener != nullptr && (facts.mark & options_.guard_mark) == 0;
   // Where only the system asks, its own SPD entry has kept clear packets out: the listener needs no
   // latch of its own.
+  if (early && verdict.implicit) listener = nullptr;
   if (listener == nullptr && !verdict.implicit) {
     return Refuse(client, flow, Reason::kUnlatchedListener, DescribeRule(verdict.rule));
   }
@@ -258,6 +279,14 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
       return Refuse(client, flow, Reason::kSuspectGap, "in clear or not, who knows");
     }
   }
+  if (early && listener != nullptr) {
+    const bool keyed = !sas_.Carrying(flow, false).empty() && !sas_.Carrying(flow, true).empty();
+    if (verdict.permit && !keyed) {
+      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+    }
+    return Refuse(client, flow, Reason::kUnlatchedListener,
+                  "it came before its listener was latched");
+  }
   if (verdict.permit && listener != nullptr) {
     Entry& parent = *database_.Find(listener->latch.id);
     // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
@@ -271,6 +300,9 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
       return Refuse(client, flow, Reason::kSuspectGap, "there is an SA, and nothing asked for it");
     }
   }
+  if (listener != nullptr && !verdict.implicit && !AskedForSa(*listener, client, facts, flow)) {
+    return Refuse(client, flow, Reason::kUnlatchedListener, "other rules latched its listener");
+  }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);
@@ -282,7 +314,8 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     const Entry& other = *database_.Find(id);
     return !other.held && other.latch.flow.local.port == flow.local.port;
   };
-  if (identities > 1 && std::ranges::count_if(database_.listeners(), of_port) > 1) {
+  if (identities > 1 && listener != nullptr &&
+      std::ranges::count_if(database_.listeners(), of_port) > 1) {
     // One that was closed a moment ago may still be taken for its successor.
     Reap(/*thorough=*/true);
     listener = ListenerOf(flow);

@@ -126,13 +126,6 @@ TEST_CASE("a child of a listener that nobody latched is refused") {
   CHECK(broker.kernel.sockets.at(child).policy->kind == Kind::kBlock);
 }
 
-TEST_CASE("a socket that listened before it was latched is refused") {
-  Broker broker;
-  const int fd = broker.Listener();
-  broker.kernel.sockets.at(fd).facts.tcp_state = 10;
-  CHECK(broker.Listen(fd).reason == Reason::kUnlatchedListener);
-}
-
 TEST_CASE("a bypassed peer of a mixed listener gets a clean socket") {
   Broker broker(MakePolicy({Monitor({*Prefix::Parse("10.9.0.3")}), ProtectRule()}));
   broker.Keyed(7, "bob", "10.9.0.2");

@@ -101,6 +101,13 @@ Result<void> FakeKernel::SetMark(int fd, const SocketFacts&, uint32_t value, uin
   return {};
 }
 
+Result<void> FakeKernel::AwaitArrivals() {
+  if (Faulty()) return Fail(Reason::kKernelRefused, "await packets", "injected");
+  ++arrivals;
+  on_arrivals();
+  return {};
+}
+
 Result<std::vector<Sa>> FakeKernel::DumpSad() {
   if (blind || Faulty()) return Fail(Reason::kKernelRefused, "dump SAD", "injected");
   return sad;

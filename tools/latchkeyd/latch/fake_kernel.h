@@ -2,6 +2,7 @@
 #ifndef TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
 #define TOOLS_LATCHKEYD_LATCH_FAKE_KERNEL_H_
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -29,6 +30,7 @@ class FakeKernel : public KernelPort {
   Result<SocketFacts> Inspect(int fd) override;
   Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) override;
   Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) override;
+  Result<void> AwaitArrivals() override;
   Result<void> TellMarks(int fd, bool on) override {
     sockets.at(fd).tells_marks = on;
     return {};
@@ -101,8 +103,10 @@ class FakeKernel : public KernelPort {
   uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
-  size_t guards_at_drop = 0;   // when one that the SAD showed was dropped
-  std::vector<Guard> renewed;  // in order
+  size_t guards_at_drop = 0;                  // when one that the SAD showed was dropped
+  std::vector<Guard> renewed;                 // in order
+  int arrivals = 0;                           // how often they were awaited
+  std::function<void()> on_arrivals = [] {};  // meanwhile
   bool filters_possible = true;
   bool bans_possible = true;
   bool bans_stand = true;

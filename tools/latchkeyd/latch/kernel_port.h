@@ -1,5 +1,6 @@
 // What the latch database needs of the kernel. `kernel/` implements it over netlink and socket
-// options; fake_kernel.h beside this file stands in for it in tests. Every call returns at once.
+// options; fake_kernel.h beside this file stands in for it in tests. Every call returns at once,
+// but for AwaitArrivals().
 #ifndef TOOLS_LATCHKEYD_LATCH_KERNEL_PORT_H_
 #define TOOLS_LATCHKEYD_LATCH_KERNEL_PORT_H_
 
@@ -166,6 +167,10 @@ class KernelPort {
   virtual Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) = 0;
   // Sets the bits `value` under `mask` of SO_MARK, leaving the others.
   virtual Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) = 0;
+  // Returns when every packet that was on its way into a socket as this was called has got there:
+  // any later one meets the policies and guards that are in force now. Takes some milliseconds (an
+  // RCU grace period). An error where the kernel cannot tell (one booted with nohz_full).
+  virtual Result<void> AwaitArrivals() = 0;
 
   // Has a UDP socket tell its program the marks of what it receives (SO_RCVMARK), or not.
   // kUnsupported where the kernel cannot (before Linux 5.19).

@@ -71,6 +71,7 @@ TEST_CASE("A listener and its child") {
   facts.local = At("10.9.0.1", 80);
   facts.remote = At("10.9.0.2", 40'000);
   facts.tcp_state = 1;
+  facts.mark = Options{}.guard_mark;  // from its listener
   CHECK(Inquire(rig, peer, child)->id == 0);
   REQUIRE(rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kAccept), {child}));
   const auto told = Inquire(rig, peer, child);

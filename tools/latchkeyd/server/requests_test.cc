@@ -114,6 +114,7 @@ TEST_CASE("Listen, accept and release are served") {
   facts.local = At("10.9.0.1", 80);
   facts.remote = At("10.9.0.2", 40'000);
   facts.tcp_state = 1;
+  facts.mark = Options{}.guard_mark;  // from its listener
   decision = rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kAccept), {child});
   REQUIRE(decision);
   CHECK(decision->verdict == Verdict::kLatched);

@@ -138,6 +138,7 @@ TEST_CASE("A listener's request holds for its children") {
     facts.local = At("10.9.0.1", 80);
     facts.remote = At("10.9.0.2", 40'000);
     facts.tcp_state = 1;
+    facts.mark = Options{}.guard_mark;  // from its listener
     return *rig.Ask<wire::Decision>(peer, Rig::SocketRequest(Type::kAccept), {child});
   };
   SECTION("a peer that meets it") {
