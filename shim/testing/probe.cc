@@ -29,6 +29,7 @@
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
 #include "shim/testing/probe_roads.h"
+#include "shim/testing/probe_scarce.h"
 #include "shim/testing/probe_tools.h"
 #include "shim/testing/probe_wait.h"
 
@@ -376,6 +377,7 @@ int main(int argc, char** argv) {
   all.merge(LatchProbes());
   all.merge(LoopProbes());
   all.merge(RoadProbes());
+  all.merge(ScarceProbes());
   all.merge(MomentProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));
