@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/testing/probe_calls.h"
 #include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_held.h"
@@ -372,6 +373,7 @@ int main(int argc, char** argv) {
       {"wait-fork", ProbeWaitFork},
       {"wait-dup", ProbeWaitDup},
   };
+  all.merge(CallProbes());
   all.merge(ExecProbes());
   all.merge(HeldProbes());
   all.merge(LatchProbes());
