@@ -26,8 +26,9 @@ constexpr int kSlots = 8;
 constexpr int kLooks = 100;
 // How often a program may close the connection under a request.
 constexpr int kTakenAway = 8;
-// Descriptors are kept where programs rarely count.
-constexpr int kHighNumbers[] = {960, 700, 200, 100};
+// Descriptors are kept where programs rarely count, and never among the standard streams.
+constexpr int kLowest = 3;
+constexpr int kHighNumbers[] = {960, 700, 200, 100, 40, 20, 10, kLowest};
 
 struct Slot {
   std::atomic<bool> busy;
@@ -151,6 +152,11 @@ int Connect(Connection& connection) {
     RawSyscall(SYS_close, fd);
     fd = moved;
     break;
+  }
+  if (fd < kLowest) {
+    // A stream of the program's that is closed: what it reads or writes there would be ours.
+    RawSyscall(SYS_close, fd);
+    return EMFILE;
   }
   connection.fd = static_cast<int>(fd);
   connection.pid = Pid();

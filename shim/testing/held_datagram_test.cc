@@ -182,8 +182,9 @@ TEST_CASE("what was held is forgotten with its number, however it is taken away"
   here.SetHold();
   here.broker.Set(Type::kPeer, kRefusal);
   std::string all;
-  for (const char* way : {"close", "close by syscall", "dup2", "dup3", "close_range", "closefrom",
-                          "fclose", "close unseen", "vfork"}) {
+  for (const char* way : {"close", "close by syscall", "dup2", "dup3", "close_range",
+                          "dup2 by syscall", "dup3 by syscall", "close_range by syscall",
+                          "closefrom", "fclose", "close unseen", "vfork"}) {
     all += Line(way, EKEYREJECTED);
   }
   CHECK(here.Run("held-numbers") == all + "before 0\n" + Line("unshare", EKEYREJECTED));

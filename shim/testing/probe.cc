@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/testing/probe_calls.h"
 #include "shim/testing/probe_datagrams.h"
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_handed.h"
@@ -30,6 +31,7 @@
 #include "shim/testing/probe_odd.h"
 #include "shim/testing/probe_options.h"
 #include "shim/testing/probe_roads.h"
+#include "shim/testing/probe_scarce.h"
 #include "shim/testing/probe_tools.h"
 #include "shim/testing/probe_wait.h"
 
@@ -372,12 +374,14 @@ int main(int argc, char** argv) {
       {"wait-fork", ProbeWaitFork},
       {"wait-dup", ProbeWaitDup},
   };
+  all.merge(CallProbes());
   all.merge(ExecProbes());
   all.merge(HandedProbes());
   all.merge(HeldProbes());
   all.merge(LatchProbes());
   all.merge(LoopProbes());
   all.merge(RoadProbes());
+  all.merge(ScarceProbes());
   all.merge(MomentProbes());
   if (argc < 2 || !all.contains(argv[1])) return 2;
   if (argc > 2) port = static_cast<uint16_t>(std::atoi(argv[2]));

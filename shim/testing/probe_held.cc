@@ -178,6 +178,18 @@ void Numbers() {
   next("close_range", fd, fcntl(loose, F_DUPFD, 0));
   close(fd);
   fd = held();
+  syscall(SYS_dup2, loose, fd);
+  next("dup2 by syscall", fd, fd);
+  close(fd);
+  fd = held();
+  syscall(SYS_dup3, loose, fd, O_CLOEXEC);
+  next("dup3 by syscall", fd, fd);
+  close(fd);
+  fd = held();
+  syscall(SYS_close_range, fd, fd, 0);
+  next("close_range by syscall", fd, fcntl(loose, F_DUPFD, 0));
+  close(fd);
+  fd = held();
   closefrom(fd);
   next("closefrom", fd, dup(loose));
   close(fd);

@@ -45,6 +45,22 @@ void Mptcp() {
   Outcome("connect", Connect(fd));
 }
 
+long PastUs(long number, long a, long b, long c) {
+  long result = number;
+  __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  return result;
+}
+
+// MPTCP's sockets, made in a way that no hook sees.
+void MptcpPast() {
+  for (const char* what : {"connect", "listen"}) {
+    const long made = PastUs(SYS_socket, AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
+    Print("socket", made < 0 ? -made : 0);
+    const int fd = static_cast<int>(made);
+    Outcome(what, what[0] == 'c' ? Connect(fd) : listen(fd, 1));
+  }
+}
+
 int Listen(uint16_t& at) {
   const int fd = Tcp();
   sockaddr_in address = Loopback(0);
@@ -276,19 +292,14 @@ void FastOpenConnect() {
 
 // A listener that was there before the shim was: of a service manager, say.
 void Inherited() {
-  const auto past_us = [](long number, long a, long b, long c) {
-    long result = number;
-    __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return result;
-  };
   const int fd = Tcp();
   sockaddr_in address = Loopback(0);
   socklen_t length = sizeof(address);
   bind(fd, reinterpret_cast<sockaddr*>(&address), length);
-  past_us(SYS_listen, fd, 8, 0);
+  PastUs(SYS_listen, fd, 8, 0);
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
   const int client = Tcp();
-  past_us(SYS_connect, client, reinterpret_cast<long>(&address), sizeof(address));
+  PastUs(SYS_connect, client, reinterpret_cast<long>(&address), sizeof(address));
   fcntl(fd, F_SETFL, O_NONBLOCK);
   Outcome("accept", accept(fd, nullptr, nullptr));
 }
@@ -303,8 +314,7 @@ std::map<std::string, std::function<void()>> RoadProbes() {
       {"road-same-number", SameNumber}, {"road-chroot", LockedUp},
       {"road-dup", DupFails},           {"road-passed", Passed},
       {"road-closed", Closed},          {"road-fast-open", FastOpenConnect},
-      {"road-inherited", Inherited},
-
+      {"road-inherited", Inherited},    {"road-mptcp-past", MptcpPast},
   };
 }
 

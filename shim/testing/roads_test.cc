@@ -1,6 +1,8 @@
 // Every way in and out of a socket: what the program sees is what it sees without the shim, and
 // whatever opens a connection is asked about.
 #include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
@@ -43,6 +45,21 @@ TEST_CASE("who asks for MPTCP gets TCP, unless nothing is ever to be protected")
     broker.page().otherwise = wire::Settle::kBypass;
     CHECK(Run("road-mptcp", broker, server) == Bare("road-mptcp", server));
   }
+}
+
+TEST_CASE("MPTCP's sockets that no hook saw made neither connect nor listen") {
+  FakeBroker broker;
+  Server server;
+  // A kernel without MPTCP makes none.
+  const int fd = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
+  const int made = fd < 0 ? errno : 0;
+  if (fd >= 0) close(fd);
+  const int refused = fd < 0 ? EBADF : EPROTONOSUPPORT;
+  CHECK(Run("road-mptcp-past", broker, server) == Line("socket", made) + Line("connect", refused) +
+                                                      Line("socket", made) +
+                                                      Line("listen", refused));
+  CHECK(broker.Count(Type::kConnect) == 0);
+  CHECK(broker.Count(Type::kListen) == 0);
 }
 
 TEST_CASE("accept takes and refuses the pointers that the kernel does") {

@@ -8,12 +8,12 @@
 //   connect measure ADDRESS PORT N         connects N times each way (bare: to PORT + 1); then the
 //                                          other calls
 //   connect keyless ADDRESS PORT           connects to peers that have no SA yet, at 10.9.1.0/24
-//   and,
-//                                          where that takes longer, 10.9.2.0/24
+//                                          and, where that takes longer, 10.9.2.0/24
 //   connect turns ADDRESS PORT N MINE NEXT connects likewise, N blocks of 50, by turns with others:
 //                                          a block begins with an octet from the FIFO MINE and
 //                                          ends with one into NEXT; prints the block's medians,
 //                                          bare and by name, in nanoseconds
+//   connect rare ADDRESS PORT              calls of which the shim must look at what they are about
 //   connect trace ADDRESS PORT             500 rounds of data calls between two getppid() calls
 //
 // Times are CLOCK_MONOTONIC, in nanoseconds; the table goes to standard output.
@@ -49,6 +49,9 @@ struct Libc {
   decltype(&::send) send;
   decltype(&::recv) recv;
   decltype(&::sendto) sendto;
+  decltype(&::accept) accept;
+  decltype(&::bind) bind;
+  decltype(&::close_range) close_range;
 };
 
 template <typename Function>
@@ -69,12 +72,16 @@ Libc LoadLibc() {
   Find(library, "send", libc.send);
   Find(library, "recv", libc.recv);
   Find(library, "sendto", libc.sendto);
+  Find(library, "accept", libc.accept);
+  Find(library, "bind", libc.bind);
+  Find(library, "close_range", libc.close_range);
   return libc;
 }
 
 const Libc kBare = LoadLibc();
 // What a call by name reaches: the shim's, when there is one.
-const Libc kSeen = {::connect, ::close, ::dup, ::send, ::recv, ::sendto};
+const Libc kSeen = {::connect, ::close,  ::dup,  ::send,       ::recv,
+                    ::sendto,  ::accept, ::bind, ::close_range};
 
 // What any function between a program and libc costs, whatever it does: one that does nothing.
 template <auto Member>
@@ -89,9 +96,10 @@ struct Wrapper<Member> {
   }
 };
 
-const Libc kWrapped = {Wrapper<&Libc::connect>::Call, Wrapper<&Libc::close>::Call,
-                       Wrapper<&Libc::dup>::Call,     Wrapper<&Libc::send>::Call,
-                       Wrapper<&Libc::recv>::Call,    Wrapper<&Libc::sendto>::Call};
+const Libc kWrapped = {
+    Wrapper<&Libc::connect>::Call, Wrapper<&Libc::close>::Call, Wrapper<&Libc::dup>::Call,
+    Wrapper<&Libc::send>::Call,    Wrapper<&Libc::recv>::Call,  Wrapper<&Libc::sendto>::Call,
+    Wrapper<&Libc::accept>::Call,  Wrapper<&Libc::bind>::Call,  Wrapper<&Libc::close_range>::Call};
 
 int64_t Now() {
   timespec time{};
@@ -316,6 +324,21 @@ void MeasureCalls(const sockaddr_in& to) {
   data("send, latched, two threads", "recv, latched, two threads");
 }
 
+// All of them fail, or have nothing to do.
+int MeasureRare() {
+  const int local = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  MeasureCall("accept, AF_UNIX, no name", 50,
+              [&](const Libc& libc) { libc.accept(local, nullptr, nullptr); });
+  const int stream = NewSocket();
+  const sockaddr_in any = Endpoint("127.0.0.1", "0");
+  MeasureCall("bind, TCP, again", 50, [&](const Libc& libc) {
+    libc.bind(stream, reinterpret_cast<const sockaddr*>(&any), sizeof(any));
+  });
+  MeasureCall("close_range of nothing", 50,
+              [](const Libc& libc) { libc.close_range(500, 501, 0); });
+  return 0;
+}
+
 // Connects to addresses that nobody has connected to before: what goes beyond the negotiation,
 // whose time is bench_broker's, is Latchkey's own.
 void MeasureKeyless(sockaddr_in to) {
@@ -376,6 +399,7 @@ int Trace(const sockaddr_in& to) {
 int main(int argc, char** argv) {
   const std::string verb = argc >= 4 ? argv[1] : "";
   if (verb == "serve") return Serve(Endpoint(argv[2], argv[3]));
+  if (verb == "rare") return MeasureRare();
   if (verb == "trace") return Trace(Endpoint(argv[2], argv[3]));
   if (verb == "measure" && argc == 5) {
     MeasureConnect(Endpoint(argv[2], argv[3]), std::max(100, std::atoi(argv[4])));
@@ -389,6 +413,7 @@ int main(int argc, char** argv) {
     MeasureKeyless(Endpoint(argv[2], argv[3]));
     return 0;
   }
-  std::fprintf(stderr, "usage: connect serve|measure|turns|keyless|trace ADDRESS PORT [N ...]\n");
+  std::fprintf(stderr,
+               "usage: connect serve|measure|turns|keyless|rare|trace ADDRESS PORT [N ...]\n");
   return 2;
 }

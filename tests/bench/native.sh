@@ -46,10 +46,13 @@ pids+=($!)
 until_there grep -qs '^ready' "$bin/broker.log" || die "the broker does not start: $(cat "$bin/broker.log")"
 until_there ip netns exec "$a" "$bin/connect" trace 10.9.0.2 8080 2>/dev/null || die 'nobody answers'
 launch() { # launch [OPTION...] -- CMD...
-  ip netns exec "$a" "$bin/latchkey" run --socket "$bin/broker/broker.sock" -p "$bin/bench.toml" "$@"
+  ip netns exec "$a" "$bin/latchkey" run --socket "$bin/broker/broker.sock" -p "$bin/${policy:-bench}.toml" "$@"
 }
 latched() { launch -- "$@"; }
 latched "$bin/connect" measure 10.9.0.2 8080 "$rounds" || die "$(tail -n 3 "$bin/broker.log")"
+# Where UDP sockets are held, so that bind() has to look.
+sed 's/"tcp"/"udp"/; /direction/d' "$bin/bench.toml" >"$bin/held.toml"
+policy=held latched "$bin/connect" rare 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"
 grep -q 'without a fence' "$bin/broker.log" ||
   "${BASH_SOURCE[0]%/*}/turns.sh" "$bin" "$a" || die "turns: $(tail -n 3 "$bin/turns.log" "$bin/broker.log")"
 latched "$bin/connect" keyless 10.9.0.2 8080 || die "$(tail -n 3 "$bin/broker.log")"

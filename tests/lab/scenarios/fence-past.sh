@@ -1,5 +1,5 @@
-# What goes past a preload that is there is stopped by the fence: instructions of its own, io_uring, libc's resolver; in clear
-# it would all be seen. Sockets that were handed are not: who counts on the fence alone does not start with any.
+# What goes past a preload that is there is stopped by the fence: instructions of its own, io_uring, libc opened by its name
+# (dlopen), libc's resolver; in clear it would all be seen. Sockets that were handed are not: who counts on the fence alone does not start with any.
 set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
@@ -9,16 +9,25 @@ capture wire
 mkdir "$LAB/web"
 bg c web env -C "$LAB/web" /usr/bin/python3 -m http.server --bind 0.0.0.0 8080
 wait_listen c 8080
+cat >"$LAB/by-name.py" <<'EOF'
+import ctypes, errno, socket, struct, sys
+libc = ctypes.CDLL("libc.so.6", use_errno=True)
+made = socket.socket()
+place = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(int(sys.argv[3])), socket.inet_aton(sys.argv[2]))
+print("connected" if libc.connect(made.fileno(), place, len(place)) == 0 else errno.errorcode[ctypes.get_errno()])
+EOF
 past() { # past WAY [OPTION]: what the probe says about c's port, which is nobody's with an SA
-  on a latchkey run ${2:+"$2"} -p "$LAB/out.toml" -- past-probe "$1" 10.9.0.3 8080 2>"$LAB/said"
+  local probe=(past-probe)
+  [ "$1" != dlopen ] || probe=("${python[@]}" "$LAB/by-name.py")
+  on a latchkey run ${2:+"$2"} -p "$LAB/out.toml" -- "${probe[@]}" "$1" 10.9.0.3 8080 2>"$LAB/said"
 }
-for way in raw uring; do
+for way in raw uring dlopen; do
   expect_eq "$way" "$(past "$way")" EPERM
   expect_eq "$way: nothing is said" "$(cat "$LAB/said")" ""
 done
 expect_eq "nothing was sent" "$(packets wire 'host 10.9.0.3')" 0
 check "it is on record" retry 5 grep -q 'refused: fenced -> 10.9.0.3:8080 (connect refused)' "$LAB/broker-a.log"
-for way in raw uring; do
+for way in raw uring dlopen; do
   expect_eq "$way, without the fence" "$(past "$way" --no-fence)" connected
 done
 check "it is said that there is none" grep -q 'not fenced: --no-fence' "$LAB/said"

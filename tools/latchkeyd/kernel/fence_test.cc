@@ -54,6 +54,26 @@ TEST_CASE_METHOD(FenceFixture, "an undecided connect fails, and is counted and n
   CHECK(fence.TakeStops().empty());
 }
 
+TEST_CASE_METHOD(FenceFixture,
+                 "data with the SYN are an undecided connect's, and nobody gets them") {
+  Use();
+  const UniqueFd listener = TcpSocket(AF_INET);
+  const uint16_t port = ListenOn(listener.get(), AF_INET);
+  sockaddr_storage name{};
+  const socklen_t length = ToSockaddr(At("127.0.0.1", port), false, 0, &name);
+  const auto send_open = [&](int fd) {
+    return sendto(fd, "x", 1, MSG_FASTOPEN, reinterpret_cast<sockaddr*>(&name), length);
+  };
+  CHECK(send_open(Tcp().get()) == -1);
+  CHECK(errno == EPERM);
+  CHECK(Stopped(FenceStop::Kind::kConnect) == 1);
+  REQUIRE(fcntl(listener.get(), F_SETFL, O_NONBLOCK) == 0);
+  CHECK(accept(listener.get(), nullptr, nullptr) == -1);
+  CHECK(errno == EAGAIN);
+  // Outside of the fence it goes.
+  CHECK(send_open(TcpSocket(AF_INET).get()) == 1);
+}
+
 TEST_CASE_METHOD(FenceFixture, "what the rules bypass passes, first match first") {
   const UniqueFd listener = TcpSocket(AF_INET6);
   const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
@@ -189,6 +209,12 @@ TEST_CASE_METHOD(FenceFixture,
   CHECK(program.error == EPERM);
   CHECK(Stopped(FenceStop::Kind::kSocket) == 3);
   CHECK(program.Socket(AF_UNIX, SOCK_STREAM));
+  // A kernel without MPTCP says so by itself.
+  const UniqueFd outside(socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP));
+  const int lacking = outside ? 0 : errno;
+  CHECK_FALSE(program.Socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP));
+  CHECK(program.error == (outside ? EPERM : lacking));
+  CHECK(Stopped(FenceStop::Kind::kSocket) == (outside ? 1 : 0));
 
   // Nor where a rule stands in the way of a single place, or of what comes in.
   page->otherwise = Settle::kBypass;
