@@ -215,8 +215,6 @@ Result<NetlinkEvents> NetlinkEvents::Open(int protocol, const std::vector<int>& 
   return NetlinkEvents(std::move(*socket));
 }
 
-uint32_t NetlinkSocket::port() const { return nl_socket_get_local_port(socket_.get()); }
-
 int NetlinkEvents::fd() const { return nl_socket_get_fd(socket_.get()); }
 
 Result<bool> NetlinkEvents::Drain(const std::function<void(std::span<const uint8_t>)>& visit,

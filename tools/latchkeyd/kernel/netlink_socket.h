@@ -55,9 +55,6 @@ class NetlinkSocket {
   // returning false. EINTR when the kernel says that the dump is inconsistent: ask again.
   std::expected<void, NetlinkError> Dump(std::span<const uint8_t> message, const Visit& visit);
 
-  // By which messages that tell others what it did name it.
-  uint32_t port() const;
-
  private:
   explicit NetlinkSocket(internal::SocketHandle socket) : socket_(std::move(socket)) {}
   std::expected<void, NetlinkError> Send(std::span<const uint8_t> octets, uint16_t flags);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "tools/latchkeyd/kernel/borrow.h"
@@ -50,14 +49,6 @@ SpdEntry DefaultBlock(bool out) {
   entry.block = true;
   entry.bare = false;
   return entry;
-}
-
-// True when an event tells of what the socket of this port asked for.
-bool IsBy(std::span<const uint8_t> message, uint32_t port) {
-  nlmsghdr header;
-  if (message.size() < sizeof(header)) return false;
-  std::memcpy(&header, message.data(), sizeof(header));
-  return header.nlmsg_pid == port;
 }
 
 }  // namespace
@@ -114,11 +105,9 @@ void RealKernel::ForgetDeadDatagrams() {
 Result<std::vector<KernelEvent>> RealKernel::ReadEvents() {
   std::vector<KernelEvent> events;
   Result<bool> lost = events_.Drain([&](std::span<const uint8_t> message) {
-    std::optional<KernelEvent> event = ParseEvent(message);
-    if (!event) return;
-    // What we did to the SPD ourselves is no reason to read it again: it would be, for each entry.
-    const bool ours = event->kind == KernelEvent::Kind::kSpdChanged && IsBy(message, xfrm_.port());
-    if (!ours) events.push_back(std::move(*event));
+    if (std::optional<KernelEvent> event = ParseEvent(message)) {
+      events.push_back(std::move(*event));
+    }
   });
   if (!lost) return std::unexpected(lost.error());
   if (*lost) events.push_back(KernelEvent{KernelEvent::Kind::kOverrun, {}});

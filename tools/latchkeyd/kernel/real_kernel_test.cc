@@ -178,10 +178,9 @@ TEST_CASE("The marked guard stops what bears the mark, and nothing else") {
   CHECK(kernel->SourceAddress(*Address::Parse("10.9.0.2"), 0) == Address::Parse("10.9.0.1"));
 }
 
-TEST_CASE("Changes of the SPD by others are told") {
+TEST_CASE("Changes of the SPD are told") {
   TestNetns netns;
   const std::unique_ptr<RealKernel> kernel = Open();
-  const std::unique_ptr<RealKernel> other = Open();
   CHECK_FALSE(Readable(kernel->EventFd()));
   REQUIRE(kernel->ReadEvents());
   const Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark);
@@ -193,16 +192,12 @@ TEST_CASE("Changes of the SPD by others are told") {
     CHECK(events->front().kind == KernelEvent::Kind::kSpdChanged);
     CHECK_FALSE(Readable(kernel->EventFd()));
   };
-  REQUIRE(other->AddGuard(guard));
-  changed();
-  REQUIRE(other->DeleteGuard(guard));
-  changed();
   REQUIRE(kernel->AddGuard(guard));
+  changed();
   REQUIRE(kernel->DeleteGuard(guard));
+  changed();
   REQUIRE(kernel->AddGuard(guard));
-  CHECK(Readable(kernel->EventFd()));
-  CHECK(kernel->ReadEvents()->empty());
-  CHECK(other->ReadEvents()->size() == 3);
+  changed();
   Ask(XFRM_MSG_FLUSHPOLICY, nullptr, 0);
   changed();
 }
@@ -278,19 +273,18 @@ TEST_CASE("The kernel's own default shows as the last entry") {
 TEST_CASE("Too many events at once read as an overrun") {
   TestNetns netns;
   const std::unique_ptr<RealKernel> kernel = Open();
-  const std::unique_ptr<RealKernel> other = Open();
   const int small = 4096;
   REQUIRE(setsockopt(kernel->EventFd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)) == 0);
   const Guard guard = MakeGuard(true, Guard::Action::kBlock, kMark);
   for (int i = 0; i < 50; ++i) {
-    REQUIRE(other->AddGuard(guard));
-    REQUIRE(other->DeleteGuard(guard));
+    REQUIRE(kernel->AddGuard(guard));
+    REQUIRE(kernel->DeleteGuard(guard));
   }
   const Result<std::vector<KernelEvent>> events = kernel->ReadEvents();
   REQUIRE(events);
   CHECK(std::ranges::count(*events, KernelEvent::Kind::kOverrun, &KernelEvent::kind) == 1);
   CHECK(events->size() < 100);
-  REQUIRE(other->AddGuard(guard));  // and it goes on
+  REQUIRE(kernel->AddGuard(guard));  // and it goes on
   const Result<std::vector<KernelEvent>> more = kernel->ReadEvents();
   REQUIRE(more);
   CHECK(more->size() == 1);

@@ -150,7 +150,7 @@ struct KernelEvent {
     kSaAdded,    // also: changed in place
     kSaDeleted,  // also: expired hard
     kSaFlushed,
-    kSpdChanged,  // an entry added, changed or deleted; a flush; the default action; not our own
+    kSpdChanged,  // an entry added, changed or deleted; a flush; the default action
     kOverrun,     // events were lost: dump again
   };
   Kind kind = Kind::kOverrun;
