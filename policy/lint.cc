@@ -24,12 +24,12 @@ bool BypassesTheHost(const Rule& rule) {
 
 // Whether a rule keeps datagrams from going out just so, whatever the other end's port.
 bool GoesOutGuarded(const Rule& rule) {
-  return rule.direction != Direction::kIn && !LetsPass(rule.action) &&
-         rule.protocol != kProtocolTcp && rule.remote_port.empty();
+  return rule.direction != Direction::kIn && Bars(rule.action) && rule.protocol != kProtocolTcp &&
+         rule.remote_port.empty();
 }
 
 // Whether a rule lets in datagrams of others than this host's programs, and gives way to rules for
-// outgoing ones that do not let pass (FirstMatch).
+// outgoing ones that bar what is not protected (FirstMatch).
 bool LetsIn(const Rule& rule) {
   const auto within = [](const Prefix& prefix) { return prefix.base.IsLoopback(); };
   return rule.direction != Direction::kOut && LetsPass(rule.action) && !NamesServer(rule) &&
@@ -88,9 +88,9 @@ class Linter {
         continue;
       }
       Warn(rule, "gives way to " + Named(other) +
-                     " where a UDP socket without a connection is concerned: from there nothing "
-                     "is heard in clear; a rule with direction = \"in\" and local_port says for "
-                     "which servers it is");
+                     " where a UDP socket without a connection is concerned: once it has sent "
+                     "there, it hears nothing from there in clear; a rule with direction = \"in\" "
+                     "and local_port says for which servers it is");
       return;
     }
   }

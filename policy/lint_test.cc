@@ -94,8 +94,8 @@ TEST_CASE("What lets datagrams in where others keep them from going out so") {
   const List says = {
       "p:13:1: rule \"rule 2\" gives way to rule \"rule 1\" where a UDP socket without a "
       "connection "
-      "is concerned: from there nothing is heard in clear; a rule with direction = \"in\" and "
-      "local_port says for which servers it is"};
+      "is concerned: once it has sent there, it hears nothing from there in clear; a rule with "
+      "direction = \"in\" and local_port says for which servers it is"};
   CHECK(warnings(out, "") == says);
   CHECK(warnings(out, "direction = \"in\"") == says);
   CHECK(warnings(out, "local_port = [53]") == says);

@@ -40,7 +40,7 @@ const Rule* FirstMatch(const Policy& policy, const Flow& flow) {
     one.direction = Direction::kOut;
     const Rule* const out = FirstMatch(policy, one);
     if (in == nullptr) return out;
-    return out == nullptr || LetsPass(out->action) ? in : out;
+    return out != nullptr && Bars(out->action) ? out : in;
   }
   const auto it =
       std::ranges::find_if(policy.rules, [&](const Rule& rule) { return Matches(rule, flow); });

@@ -27,6 +27,11 @@ constexpr bool LetsPass(Action action) {
   return action == Action::kBypass || action == Action::kSystem;
 }
 
+// True for those that keep what is not protected from leaving.
+constexpr bool Bars(Action action) {
+  return action == Action::kProtect || action == Action::kDiscard;
+}
+
 // What happens to the socket of a latch that breaks.
 enum class OnBreak : uint8_t {
   kReset,    // it ends with an error
@@ -85,7 +90,7 @@ bool Matches(const Rule& rule, const Flow& flow);
 // Returns the first rule that matches, or nothing: then `otherwise` holds. Of a flow of kBoth,
 // which is datagrams of a socket without a connection, whoever began: the first rule that covers it
 // as an incoming one, and where none does the first that covers it as an outgoing one. But what
-// lets incoming ones pass in clear gives way to an outgoing one that does not, unless it is a
+// lets incoming ones pass in clear gives way to an outgoing one that bars it, unless it is a
 // server's (NamesServer): a program that is let in on would else be let out with it.
 const Rule* FirstMatch(const Policy& policy, const Flow& flow);
 

@@ -29,7 +29,10 @@ Fit PortFit(const std::vector<PortRange>& ranges, uint16_t port) {
 Fit DirectionFit(const Rule& rule, Direction direction) {
   if (rule.direction == Direction::kBoth || rule.direction == direction) return Fit::kYes;
   if (direction != Direction::kBoth) return Fit::kNo;
-  return NamesServer(rule) ? Fit::kYes : Fit::kPerhaps;
+  // Either says whose datagrams are meant: a server's, or those with one.
+  const bool named =
+      NamesServer(rule) || (rule.direction == Direction::kOut && !rule.remote_port.empty());
+  return named ? Fit::kYes : Fit::kPerhaps;
 }
 
 Fit FitOf(const Rule& rule, const Flow& flow) {

@@ -65,7 +65,8 @@ struct SystemAsk {
 
 // Returns what the system asks of `flow`, in both its directions. Where a port or address of the
 // flow is not known yet, what might come to count does, but an exception only where it is certain;
-// and so it is with rules of one direction where nobody knows who began (kBoth, as in FirstMatch).
+// and so it is with rules of one direction where nobody knows who began (kBoth, as in FirstMatch),
+// but for exceptions that name the ports of servers.
 SystemAsk AskSystem(const SystemPolicy& file, const std::vector<SpdEntry>& spd, const Flow& flow);
 
 }  // namespace latchkey::policy

@@ -6,10 +6,12 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cerrno>
 
 #include "shim/ask.h"
 #include "shim/session.h"
+#include "shim/wait.h"
 #include "shim/wire/messages.h"
 #include "shim/wire/raw_syscall.h"
 #include "shim/wire/reason.h"
@@ -21,6 +23,11 @@ using wire::RawSyscall;
 
 constexpr int kFirst = 3;          // SD_LISTEN_FDS_START
 constexpr int kLargest = 1 << 28;  // of numbers that are believed
+
+// How long the broker is not asked again once it has refused: each client that comes would have it
+// look at all sockets.
+constexpr int64_t kAgainMs = 1000;
+std::atomic<int64_t> not_before;
 
 // Returns what a variable says, 0 where it is no number above that.
 int NumberIn(const char* variable) {
@@ -67,7 +74,9 @@ __attribute__((constructor(103))) void LatchHanded() {
     if (RawSyscall(SYS_fcntl, fd, F_GETFD) < 0) break;
     if (!Listens(fd)) continue;
     const Permission permission = AskAbout(wire::Type::kListen, fd, wire::Endpoint{});
-    if (!permission.granted) SayUnlatched(fd, permission.reason);
+    if (permission.granted) continue;
+    const bool answered = permission.reason != wire::Reason::kNone;
+    SayUnlatched(fd, answered ? permission.reason : wire::Reason::kBrokerGone);
   }
   errno = saved;
 }
@@ -76,7 +85,11 @@ __attribute__((constructor(103))) void LatchHanded() {
 
 void LatchListener(int fd) {
   const int saved = errno;
-  if (!IsGuarded(fd)) AskAbout(wire::Type::kListen, fd, wire::Endpoint{});
+  // Another thread may have closed it, and made another socket of that number.
+  if (NowMs() >= not_before.load(std::memory_order_relaxed) && Listens(fd) && !IsGuarded(fd) &&
+      !AskAbout(wire::Type::kListen, fd, wire::Endpoint{}).granted) {
+    not_before.store(NowMs() + kAgainMs, std::memory_order_relaxed);
+  }
   errno = saved;
 }
 

@@ -81,5 +81,17 @@ TEST_CASE("a client of one that nobody latched is refused, and the listener aske
   CHECK(world.broker.Count(Type::kListen) == (unlatched ? 2 : 1));
 }
 
+TEST_CASE("where that is refused the next client does not have it asked again at once") {
+  World world;
+  world.broker.Set(
+      Type::kAccept,
+      {.verdict = Verdict::kRefused, .error = EACCES, .reason = Reason::kUnlatchedListener}, 2);
+  world.broker.Set(Type::kListen,
+                   {.verdict = Verdict::kRefused, .error = EACCES, .reason = Reason::kConflictSpd});
+  world.broker.Set(Type::kListen, {Verdict::kLatched, 0}, 1);
+  CHECK(world.Run("handed-other") == Served(2));
+  CHECK(world.broker.Count(Type::kListen) == 2);
+}
+
 }  // namespace
 }  // namespace latchkey::testing

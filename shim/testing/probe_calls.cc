@@ -4,6 +4,7 @@
 #include <linux/close_range.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -114,6 +115,8 @@ void AcceptByNumber(bool four) {
   Print("nonblocking", (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
   fcntl(listener, F_SETFL, O_NONBLOCK);
   Connect(Tcp(), ntohs(address.sin_port));
+  pollfd there{listener, POLLIN, 0};
+  poll(&there, 1, 10'000);
   Outcome("none", four ? ByNumber(SYS_accept4, listener, nullptr, nullptr, 0)
                        : ByNumber(SYS_accept, listener, nullptr, nullptr));
 }

@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
@@ -109,10 +110,9 @@ bool Reuse(bpf_object* object, const BpfSource& source, const std::string& folde
     if (!fd) return false;
     found.emplace_back(map, std::move(fd));
   }
-  for (const auto& [map, fd] : found) {
-    if (bpf_map__reuse_fd(map, fd.get()) != 0) return false;
-  }
-  return true;
+  return std::ranges::all_of(found, [](const auto& each) {
+    return bpf_map__reuse_fd(each.first, each.second.get()) == 0;
+  });
 }
 
 UniqueFd Duplicate(int fd) { return UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }

@@ -9,7 +9,7 @@
 
 namespace latchkey::broker {
 
-LarvalHold::LarvalHold(std::string mark, std::string path)
+LarvalHold::LarvalHold(std::string mark, const std::string& path)
     : mark_(std::move(mark)), fd_(open(path.c_str(), O_RDWR | O_CLOEXEC)) {
   if (!fd_) {
     complaint_ = path + ": " + std::strerror(errno) +

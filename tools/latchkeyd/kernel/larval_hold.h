@@ -20,7 +20,7 @@ class LarvalHold {
   // Opens the file for later (privileges may go). Where it cannot be opened, for reading and for
   // writing, nothing is ever switched. `mark`: where the mark is made; empty: nowhere.
   explicit LarvalHold(std::string mark = {},
-                      std::string path = "/proc/sys/net/core/xfrm_larval_drop");
+                      const std::string& path = "/proc/sys/net/core/xfrm_larval_drop");
   ~LarvalHold() { Set(false); }
   LarvalHold(const LarvalHold&) = delete;
   LarvalHold& operator=(const LarvalHold&) = delete;

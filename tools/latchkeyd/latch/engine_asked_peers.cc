@@ -26,9 +26,11 @@ bool MayMakeWay(const HeldPeer& peer) {
   return peer.asked && (peer.clear || unbound);
 }
 
-// True when the socket is held to the rules of whoever asks, and by his privileges.
+// True when the socket is held to the rules of whoever asks: by his session, or by another of the
+// same privileges.
 bool IsHeldAsAsked(const Entry& entry, const Client& client) {
-  return entry.requester == client.requester && policy::SameRules(entry.policy, client.policy);
+  return entry.policy == client.policy ||
+         (entry.requester == client.requester && policy::SameRules(entry.policy, client.policy));
 }
 
 // Takes the oldest quarter of the idle ones out, or as many as there are. Whoever can have the

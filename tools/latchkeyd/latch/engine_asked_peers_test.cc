@@ -123,6 +123,10 @@ TEST_CASE("Of a socket that two sessions have, the one whose rules hold it asks"
   CHECK(broker.Peer(fd).verdict == Verdict::kLatched);
   broker.client.requester.grants = policy::Grants::All();
   CHECK(broker.Peer(fd).reason == Reason::kUnsupported);
+  // Within the session whoever the program has become.
+  const int own = broker.Held(40'001);
+  broker.client.requester.uid = 65'534;
+  CHECK(broker.Peer(own).verdict == Verdict::kLatched);
 }
 
 TEST_CASE("A socket asks about so many and no more") {

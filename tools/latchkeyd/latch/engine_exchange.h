@@ -102,7 +102,7 @@ class Exchange {
   // Mallory has an SA with this end, for the other's address and under their reqid; and has it no
   // more.
   void Intrude(Side& side);
-  void Leave(Side& side);
+  static void Leave(Side& side);
   // Both ends let time pass.
   void Pass(int64_t milliseconds);
 

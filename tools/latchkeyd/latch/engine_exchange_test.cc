@@ -69,7 +69,7 @@ void AddActs(std::vector<Step>& steps, const std::string& who, Ends end) {
                    [](Exchange& x) { x.Intrude(x.*kEnd); }});
   steps.push_back({"mallory leaves " + who, end,
                    [](const Exchange& x) { return !(x.*kEnd).intruder.empty(); },
-                   [](Exchange& x) { x.Leave(x.*kEnd); }});
+                   [](Exchange& x) { Exchange::Leave(x.*kEnd); }});
   steps.push_back(
       {who + "'s SPD changes", end, Always, [](Exchange& x) { (x.*kEnd).ChangeSpd(); }});
   steps.push_back(

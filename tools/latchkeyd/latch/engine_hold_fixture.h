@@ -89,8 +89,9 @@ struct HoldBroker : Broker {
     return Leaving(fd, to, port).action == Guard::Action::kAllow;
   }
   size_t Refusals(const std::string& word) const {
-    return static_cast<size_t>(std::ranges::count_if(
-        observer.log, [&](const std::string& line) { return line.find("refused: " + word) == 0; }));
+    return static_cast<size_t>(std::ranges::count_if(observer.log, [&](const std::string& line) {
+      return line.starts_with("refused: " + word);
+    }));
   }
 };
 

@@ -55,21 +55,30 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   FillOwner(entry, client, *facts, fd_hint, kernel_);
   entry.latch.state = State::kListener;
   entry.latch.flow = flow;
+  SocketPolicy policy;
+  policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
+  policy.protocol = plan->protocol;
+  policy.mode = plan->mode;
+  policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
+  bool ours = false;  // the policy that it has
   const auto undo = [&](const Error& error) {
     for (const Guard& guard : entry.guards) guards_.Drop(guard);
+    if (ours) {
+      SocketPolicy none;
+      none.kind = SocketPolicy::Kind::kClear;
+      none.family = policy.family;
+      (void)kernel_.SetPolicy(fd, *facts, none);
+    }
     return Refuse(client, flow, error.reason, error.ToString());
   };
   for (const Guard& guard : plan->guards) {
     if (Result<void> held = guards_.Hold(guard); !held) return undo(held.error());
     entry.guards.push_back(guard);
   }
-  SocketPolicy policy;
-  policy.kind = plan->pure ? SocketPolicy::Kind::kRequireIn : SocketPolicy::Kind::kClear;
-  policy.protocol = plan->protocol;
-  policy.mode = plan->mode;
-  policy.family = plan->pure ? plan->socket_family : facts->local.address.family;
   if (Result<void> done = kernel_.SetPolicy(fd, *facts, policy); !done) return undo(done.error());
-  // Where it listens already, whose child bears the mark has come under all this, from the SYN on.
+  ours = (facts->mark & options_.guard_mark) == 0;  // else a latch's that is gone: it stays blocked
+  // Where it listens already, whose child bears the mark has come under all this, from the SYN on
+  // (with SYN cookies from the ACK on).
   const bool listened = facts->tcp_state == kTcpListen;
   if (listened) {
     if (Result<void> done = kernel_.AwaitArrivals(); !done) return undo(done.error());

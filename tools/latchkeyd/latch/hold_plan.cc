@@ -17,6 +17,7 @@ struct Side {
   bool barred = false;               // but something keeps it from the programs of its own host
   bool asked = false;                // rules about more than addresses ask for more
   bool unsure = false;               // some of them by our address, that is not known
+  bool loose = false;                // of some ports a rule that gives way lets in what comes
   std::vector<PortRange> ports;      // and others of these ports of the other end
 };
 
@@ -90,7 +91,9 @@ void Apply(Side& side, const policy::Rule& rule, bool elsewhere, bool incoming) 
   side.barred = side.barred || (incoming && need != Need::kBypass);
   if (!elsewhere && rule.remote_port.empty()) {
     side.by = &rule;
-  } else if (need != Need::kBypass) {  // else it needs no more than what comes after it says
+  } else if (need == Need::kBypass) {  // it needs no more than what comes after it says
+    side.loose = side.loose || (incoming && !policy::NamesServer(rule));
+  } else {
     side.asked = true;
     side.unsure = side.unsure || elsewhere;
     side.ports.insert(side.ports.end(), rule.remote_port.begin(), rule.remote_port.end());
@@ -102,14 +105,15 @@ Fate FateOf(const Part& part, policy::Action otherwise) {
   const Side& in = part.in;
   const Side& out = part.out;
   Fate fate;
-  fate.asked = in.asked;
   const bool settled = in.by != nullptr;
   const bool alone = settled && (!policy::LetsPass(in.by->action) || policy::NamesServer(*in.by));
   bool reaches = in.reaches;
+  const bool barred = out.by != nullptr && policy::Bars(out.by->action);
   if (alone) {
     fate.need = NeedOf(in.by->action);
+    fate.asked = in.asked || (in.loose && (barred || out.asked));
   } else {
-    const bool weaker = out.by == nullptr || policy::LetsPass(out.by->action);
+    const bool weaker = !barred;
     const policy::Rule* const by = settled && weaker ? in.by : out.by;
     fate.need = NeedOf(by != nullptr ? by->action : otherwise);
     reaches = reaches || out.reaches || (by == nullptr && fate.need != Need::kDiscard);

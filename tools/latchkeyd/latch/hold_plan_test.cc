@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <random>
 
 namespace latchkey::broker {
 namespace {
@@ -190,6 +191,59 @@ TEST_CASE("Whom a rule lets in is heard, but from ports that are to be protected
   planner.policy.rules[0].local.clear();
   planner.file.rules = {MakeRule(Direction::kOut, policy::Action::kProtect, "10.0.0.0/8", 53)};
   CHECK(at("10.0.0.1").need == DatagramNeed::kDrop);
+}
+
+// Nothing moves in clear by the plan alone that the rules would protect, or discard.
+TEST_CASE("Whatever the rules, a plan lets nothing pass that the first match bars") {
+  std::mt19937 random(5660);
+  const auto below = [&random](uint32_t most) { return static_cast<uint32_t>(random() % most); };
+  int passed = 0;
+  int barred = 0;
+  for (int round = 0; round < 4000; ++round) {
+    Planner planner;
+    for (uint32_t count = 1 + below(5); count > 0; --count) {
+      const Direction direction = Direction{static_cast<uint8_t>(1 + below(3))};
+      const policy::Action actions[] = {policy::Action::kBypass, policy::Action::kProtect,
+                                        policy::Action::kDiscard, policy::Action::kProtectOrBypass};
+      const char* remotes[] = {"", "10.0.0.0/8", "10.1.0.0/16"};
+      policy::Rule rule = MakeRule(direction, actions[below(direction == Direction::kOut ? 4 : 3)],
+                                   remotes[below(3)], static_cast<uint16_t>(below(3) * 40));
+      if (below(3) == 0) rule.local_port = {{53, 53}};
+      if (below(8) == 0) rule.local_port = {{54, 54}};
+      planner.policy.rules.push_back(rule);
+    }
+    if (below(4) == 0) planner.policy.otherwise = policy::Action::kDiscard;
+    const Result<HoldPlan> plan = planner.Plan();
+    if (!plan) continue;
+    for (const char* remote : {"10.1.0.1", "10.2.0.1", "11.0.0.1"}) {
+      for (const uint16_t port : {40, 80, 120}) {
+        const Address address = *Address::Parse(remote);
+        const policy::Rule* rule = policy::FirstMatch(
+            planner.policy,
+            Flow{Direction::kBoth, kProtocolUdp, planner.local, SocketAddress{address, port}});
+        const policy::Action action = rule != nullptr ? rule->action : planner.policy.otherwise;
+        const auto region = std::ranges::find_if(plan->regions, [&](const DatagramRegion& each) {
+          return each.remote.Contains(address);
+        });
+        REQUIRE(region != plan->regions.end());
+        const bool but = std::ranges::any_of(
+            region->but, [port](const PortRange& range) { return range.Contains(port); });
+        const bool comes = region->need == DatagramNeed::kPass && !but;
+        const bool leaves = Planner::Leaves(*plan, remote);
+        INFO("round " << round << ", " << remote << " " << port);
+        if (policy::Bars(action)) {
+          ++barred;
+          REQUIRE_FALSE(comes);
+          REQUIRE_FALSE(leaves);
+          REQUIRE(plan->held);
+        } else if (comes && leaves) {
+          ++passed;
+        }
+      }
+    }
+  }
+  CHECK(passed > 1000);
+  CHECK(barred > 1000);
 }
 
 TEST_CASE("A protected region stays one where ports matter, for those that were asked about") {

@@ -49,8 +49,8 @@ inline std::vector<char> Message(wire::Type type) {
 }
 
 // Sends octets as they are, and says whether the server ended the connection without a word.
-bool Ends(Rig& rig, const Peer& peer, const std::vector<char>& octets,
-          const std::vector<int>& descriptors = {}) {
+inline bool Ends(Rig& rig, const Peer& peer, const std::vector<char>& octets,
+                 const std::vector<int>& descriptors = {}) {
   REQUIRE(wire::SendMessage(peer.fd.get(), octets.data(), static_cast<uint32_t>(octets.size()),
                             descriptors.data(), static_cast<int>(descriptors.size()), false) == 0);
   rig.Serve(peer);

@@ -5,7 +5,6 @@ namespace latchkey::broker {
 namespace {
 
 using wire::Type;
-using wire::Verdict;
 
 TEST_CASE("Malformed messages end the connection, and nothing else") {
   Rig rig;
