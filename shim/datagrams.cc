@@ -195,7 +195,7 @@ bool GrantedLate(int fd, const sockaddr* address, socklen_t length, int flags) {
   // also by an SA that ran out with this very datagram.
   const bool ours =
       target.inet && IsGuarded(fd) && IsUdp(fd) && !IsConnected(fd) &&
-      (saved == EPERM || (saved == EINVAL && target.remote.port != 0) || LacksKeys(fd));
+      (saved == EPERM || (saved == EINVAL && target.remote.port != 0) || LacksKeys(fd, flags));
   const int error = ours ? AskPeer(fd, target.remote, flags) : saved;
   errno = error != 0 ? error : saved;
   return error == 0;

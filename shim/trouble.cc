@@ -94,17 +94,22 @@ ssize_t LookCloser(int fd, ssize_t result) {
   return error != 0 ? -1 : result;
 }
 
-bool LacksKeys(int fd) {
+bool LacksKeys(int fd, int flags) {
+  if (IntOption(fd, SOL_SOCKET, SO_TYPE) != SOCK_DGRAM ||
+      IntOption(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_UDP || !IsGuarded(fd)) {
+    return false;
+  }
+  // A call that waits for room is never told that there is none, unless it waits for so long only.
+  timeval limit{};
+  if ((flags & MSG_DONTWAIT) == 0 && !IsNonblocking(fd) && SendTimeout(fd, limit) == 0) return true;
   int waiting = -1;
   // What a full buffer says EAGAIN about is under way; for want of an SA nothing is.
-  return IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM &&
-         IntOption(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP && IsGuarded(fd) &&
-         wire::RawSyscall(SYS_ioctl, fd, SIOCOUTQ, reinterpret_cast<long>(&waiting)) == 0 &&
+  return wire::RawSyscall(SYS_ioctl, fd, SIOCOUTQ, reinterpret_cast<long>(&waiting)) == 0 &&
          waiting == 0;
 }
 
-ssize_t LookForKeys(int fd) {
-  errno = LacksKeys(fd) ? ENOKEY : EAGAIN;
+ssize_t LookForKeys(int fd, int flags) {
+  errno = LacksKeys(fd, flags) ? ENOKEY : EAGAIN;
   return -1;
 }
 

@@ -39,12 +39,12 @@ inline ssize_t Checked(int fd, ssize_t result, bool eof) {
   return AnyTrouble() ? LookCloser(fd, result) : result;
 }
 
-// True when a UDP socket bears the mark of a latch and has nothing under way: that it cannot send
-// now (EAGAIN) is for want of an SA.
-bool LacksKeys(int fd);
+// True when a UDP socket bears the mark of a latch, and that it cannot send now (EAGAIN) is for want
+// of an SA. `flags`: of the call.
+bool LacksKeys(int fd, int flags);
 
 // Says ENOKEY where a send on a latched UDP socket said EAGAIN for want of an SA; returns -1.
-ssize_t LookForKeys(int fd);
+ssize_t LookForKeys(int fd, int flags);
 
 // Passes a sending call's result on.
 inline ssize_t CheckedSend(int fd, ssize_t result, int flags = 0) {
@@ -53,7 +53,7 @@ inline ssize_t CheckedSend(int fd, ssize_t result, int flags = 0) {
     return result;
   }
   if (AnyTrouble()) result = LookCloser(fd, result);
-  return errno == EAGAIN && AnyDatagrams() ? LookForKeys(fd) : result;
+  return errno == EAGAIN && AnyDatagrams() ? LookForKeys(fd, flags) : result;
 }
 
 }  // namespace latchkey::shim

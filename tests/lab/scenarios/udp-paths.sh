@@ -88,9 +88,19 @@ limited
 want cli 'udp-until-refused 10.9.0.2 8081 canary-stream' ENOKEY
 under() { packets wire "ip proto 50 and ip[20:4] = $spi"; }
 expect_eq "so many left under it, and no more" "$(under)" 60
-sa_delete a b 7 2>/dev/null
-manual_sa a b 7 alice bob
-check "and sends on with new ones" retry 10 keyed
+new_keys() {
+  sa_delete a b 7 2>/dev/null
+  manual_sa a b 7 alice bob
+  check "and sends on with new ones" retry 10 keyed
+}
+new_keys
+# The same where most of them are still on their way out: a call that waits for room is not told that there is none.
+limited
+tc -n a qdisc add dev eth0 root tbf rate 16kbit burst 2000 limit 1000000 || fail "no slow link"
+want cli 'udp-until-refused 10.9.0.2 8081 canary-stream 0' ENOKEY
+check "some are" [ "$(tc -n a -s qdisc show dev eth0 | awk '/backlog/ { print $2 + 0 }')" -gt 0 ]
+tc -n a qdisc del dev eth0 root || fail "no fast link"
+new_keys
 ask cli 'udp-stream 10.9.0.2 8081 200 canary-stream'
 expect_eq "all of them" "${REPLY#*: }" "ok: 200"
 expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0

@@ -52,7 +52,7 @@ clear_ones() {
 clear_ones
 want srv recvfrom timeout
 # And the server sends to nobody else.
-want srv 'sendto 10.9.0.3 9000 canary-out' EKEYREJECTED
+want srv 'sendto ::ffff:10.9.0.3 9000 canary-out' EKEYREJECTED
 expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
 # A control: the same socket without the shim hears them.
 sock b plain 'udp-bind :: 8090'

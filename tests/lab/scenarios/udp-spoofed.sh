@@ -49,7 +49,7 @@ manual_sa a b 11 mallory bob
 want_refusal b conflict-sa
 want cli 'sendto 10.9.0.2 8080 canary-who' ok
 want srv recvfrom timeout
-want srv 'sendto 10.9.0.1 9000 canary-out' ECONNRESET
+want srv 'sendto 10.9.0.1 9000 canary-out' EKEYREJECTED
 sa_delete a b 11
 served() {
   ask cli 'sendto 10.9.0.2 8080 canary-later'
