@@ -156,11 +156,11 @@ class Datagrams:
             each.close()
         return "ok"
 
-    def udp_until_refused(self, address, port, text, pause=0.01):
+    def udp_until_refused(self, address, port, text):
         """One after the other, until a send says why not."""
         while True:
             self.socket.sendto(text.encode(), (address, int(port)))
-            time.sleep(float(pause))
+            time.sleep(0.01)
 
     def udp_stream(self, address, port, count, text):
         """So many, one after the other; says how often a send said what."""

@@ -89,15 +89,18 @@ want cli 'udp-until-refused 10.9.0.2 8081 canary-stream' ENOKEY
 under() { packets wire "ip proto 50 and ip[20:4] = $spi"; }
 expect_eq "so many left under it, and no more" "$(under)" 60
 new_keys() {
-  sa_delete a b 7 2>/dev/null
   manual_sa a b 7 alice bob
   check "and sends on with new ones" retry 10 keyed
 }
+sa_delete a b 7 2>/dev/null
 new_keys
-# The same where most of them are still on their way out: a call that waits for room is not told that there is none.
-limited
-tc -n a qdisc add dev eth0 root tbf rate 16kbit burst 2000 limit 1000000 || fail "no slow link"
-want cli 'udp-until-refused 10.9.0.2 8081 canary-stream 0' ENOKEY
+# Where some are still on their way out, too: a call that would wait for room is not told that there is none.
+latched a con "$LAB/out.toml" 'udp 10.9.0.2 8081 9101'
+expect con ok
+tc -n a qdisc add dev eth0 root tbf rate 8kbit burst 2000 limit 1000000 || fail "no slow link"
+for _ in {1..20}; do want con "send canary-slow$(printf %01000d 0)" ok; done
+sa_delete a b 7
+want con 'send canary-slow' ENOKEY
 check "some are" [ "$(tc -n a -s qdisc show dev eth0 | awk '/backlog/ { print $2 + 0 }')" -gt 0 ]
 tc -n a qdisc del dev eth0 root || fail "no fast link"
 new_keys
