@@ -39,8 +39,8 @@ inline ssize_t Checked(int fd, ssize_t result, bool eof) {
   return AnyTrouble() ? LookCloser(fd, result) : result;
 }
 
-// True when a UDP socket bears the mark of a latch, and that it cannot send now (EAGAIN) is for want
-// of an SA. `flags`: of the call.
+// True when a UDP socket bears the mark of a latch, and that it cannot send now (EAGAIN) is for
+// want of an SA. `flags`: of the call.
 bool LacksKeys(int fd, int flags);
 
 // Says ENOKEY where a send on a latched UDP socket said EAGAIN for want of an SA; returns -1.
