@@ -91,7 +91,7 @@ bool Matches(const Rule& rule, const Flow& flow);
 // which is datagrams of a socket without a connection, whoever began: the first rule that covers it
 // as an incoming one, and where none does the first that covers it as an outgoing one. But what
 // lets incoming ones pass in clear gives way to an outgoing one that bars it, unless it is a
-// server's (NamesServer): a program that is let in on would else be let out with it.
+// server's (NamesServer): what it lets in it would let out as well, whoever began.
 const Rule* FirstMatch(const Policy& policy, const Flow& flow);
 
 // True when the rule is about incoming flows alone and says of which local ports: whoever is

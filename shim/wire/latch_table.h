@@ -60,6 +60,16 @@ constexpr uint8_t FlagsOf(uint64_t what) { return static_cast<uint8_t>(what >> 2
 constexpr uint16_t FamilyOf(uint64_t what) { return static_cast<uint16_t>(what >> 16 & 0xff); }
 constexpr uint16_t PortOf(uint64_t what) { return static_cast<uint16_t>(what & 0xffff); }
 
+constexpr bool KeepsAll(uint64_t what, LatchSlotKind kind, uint8_t flags, uint16_t family,
+                        uint16_t port, uint32_t tag) {
+  return KindOf(what) == kind && FlagsOf(what) == flags && FamilyOf(what) == family &&
+         PortOf(what) == port && TagOf(what) == tag;
+}
+static_assert(KeepsAll(WhatOf(LatchSlotKind::kLatch, 15, 10, 65535, 0xffffffff),
+                       LatchSlotKind::kLatch, 15, 10, 65535, 0xffffffff));
+static_assert(KeepsAll(WhatOf(LatchSlotKind::kTag, 0, 2, 1, 0x80000001), LatchSlotKind::kTag, 0, 2,
+                       1, 0x80000001));
+
 // Where a search begins: by the socket; by it, tag and port; or by the latch.
 constexpr uint32_t PlaceOf(uint64_t key) {
   return static_cast<uint32_t>((key * 0x9e3779b97f4a7c15U) >> 40) & (kLatchSlots - 1);

@@ -61,11 +61,13 @@ class Processes:
 
     def hand_listener(self, options, *arguments):
         """Becomes this program anew, with the listener handed over as service managers do it; under `latchkey run`
-        with these options, apart by commas, or as it is ("-")."""
+        with these options, apart by commas, or as it is ("-"). With "unnamed" before them the variables mean another."""
         os.dup2(self.listener.fileno(), 3)
         os.set_inheritable(3, True)
-        os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-        under = [] if options == "-" else ["latchkey", "run", *options.split(","), "--"]
+        words = options.split(",")
+        unnamed = words[0] == "unnamed"
+        os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getppid() if unnamed else os.getpid()))
+        under = [] if options == "-" else ["latchkey", "run", *words[unnamed:], "--"]
         command = [*under, sys.executable, "-I", "-S", sys.argv[0], *arguments]
         os.execvp(command[0], command)
 
@@ -73,6 +75,10 @@ class Processes:
         """sd_listen_fds(3)"""
         if (os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"]) != ("1", str(os.getpid())):
             return "none"
+        return self.take_listener_anyway()
+
+    def take_listener_anyway(self):
+        """Without regard to whether it was said to be handed over."""
         self.listener = socket.socket(fileno=3)
         return "ok"
 

@@ -8,8 +8,8 @@ spd_port a "10.9.0.1 10.9.0.2" 23 theirs esp 7
 spd_port b "10.9.0.2 10.9.0.1" 23 ours esp 7
 start_pair
 capture wire
-activated() { # activated NAME OPTIONS: NAME hands its listener on, and serves as that
-  tell "$1" "hand-listener $2 -i $LAB/$1.in take-listener"
+activated() { # activated NAME OPTIONS [-anyway]: NAME hands its listener on, and serves as that
+  tell "$1" "hand-listener $2 -i $LAB/$1.in take-listener${3:-}"
   expect "$1" ok
   want "$1" serve ok
 }
@@ -44,6 +44,15 @@ sock c first-before 'connect 10.9.0.2 8081' 'timeout 1.5' 'echo hello'
 expect first-before ok
 activated before "-p,$LAB/in.toml"
 from_then_on before 8081
+
+# One of which nobody says that it was handed over: by its first client that is refused.
+mark b
+sock b other 'listen :: 8083'
+expect other ok
+sock c first-other 'connect 10.9.0.2 8083' 'timeout 1.5' 'echo hello'
+expect first-other ok
+activated other "unnamed,-p,$LAB/in.toml" -anyway
+from_then_on other 8083
 
 # One that is started by its first client.
 mark b

@@ -98,6 +98,15 @@ cell 1001 ah $b 8081 EACCES unprivileged-weaken
 cell 1000 protect $b 8084 esp
 cell 1000 system $b 8084 esp
 cell 1000 bypass $b 8084 EACCES unprivileged-bypass
+# By datagrams without a connection, too, of either family's socket; to other ports they go.
+for from in 0.0.0.0 ::; do
+  to=10.9.0.2
+  [ $from = 0.0.0.0 ] || to=::ffff:10.9.0.2
+  expect_eq "a datagram from $from" "$(as a 1000 "$LAB/bypass.toml" "udp-bind $from 9000" \
+    "sendto $to 8084 never-datagram" "sendto $to 9 clear-datagram" 2>&1 | grep '^= sendto' | tr '\n' ' ')" "= sendto: EACCES = sendto: ok "
+done
+expect_eq "nothing of it leaves" "$(clear_octets wire never-datagram)" 0
+expect_eq "the others do" "$(clear_octets wire clear-datagram)" 2
 cell 1000 weaker $c 8084 EACCES unprivileged-weaken
 cell 1001 weaker $c 8084 EACCES unprivileged-weaken
 cell 1000 protect $c 8084 EPROTO weak-protection

@@ -92,20 +92,20 @@ expect_eq "in clear" "$(clear_octets wire clear-group)" 3
 
 # A last rule that lets pass, of both directions, lets nothing out to where one for outgoing datagrams protects, and
 # nothing in from there; whoever else asks is heard, before and after, and answered.
-latched a way "$LAB/ask.toml" 'timeout 3' 'udp-bind 0.0.0.0 8086'
+latched a way "$LAB/ask.toml" 'timeout 3' 'udp-bind :: 8086'
 expect way ok
 expect way ok
 want ear 'sendto 10.9.0.1 8086 clear-before' ok
-want way recvfrom 'clear-before 10.9.0.3'
-want way 'sendto 10.9.0.3 8080 never-out' ENOKEY
-want way 'sendto 10.9.0.2 8080 canary-way' ok
+want way recvfrom 'clear-before ::ffff:10.9.0.3'
+want way 'sendto ::ffff:10.9.0.3 8080 never-out' ENOKEY
+want way 'sendto ::ffff:10.9.0.2 8080 canary-way' ok
 want bob udp-answer canary-way
-want way recvfrom 'canary-way 10.9.0.2'
+want way recvfrom 'canary-way ::ffff:10.9.0.2'
 want open 'sendto 10.9.0.1 8086 clear-forged' ok
 want ear 'sendto 10.9.0.1 8086 clear-heard' ok
-want way recvfrom 'clear-heard 10.9.0.3'
+want way recvfrom 'clear-heard ::ffff:10.9.0.3'
 expect_eq "what was forged was dropped" "$(dropped 8086)" 1
-want way 'sendto 10.9.0.3 8085 clear-answer' ok
+want way 'sendto ::ffff:10.9.0.3 8085 clear-answer' ok
 want ear recvfrom 'clear-answer 10.9.0.1'
 expect_eq "nothing of ours in clear" "$(clear_octets wire canary)" 0
 check "it left under SAs" [ "$(esp_packets wire a b)" -ge 2 ]

@@ -218,7 +218,6 @@ class Engine {
   Result<void> HoldOver(const Guard& guard);
   bool Leaned(const Guard& guard) const;
   uint32_t PlaceholderReqid() const;
-
   void TellBinding(const KeyEvent& event);
 
   // engine_listen.cc: listeners and their guards.
@@ -229,13 +228,12 @@ class Engine {
                     const ListenerPlan& plan);
   const Entry* ListenerOf(const Flow& flow) const;
   Result<std::shared_ptr<const policy::Policy>> RequestFor(const Client& client, const Flow& flow);
-
-  // engine_peers.cc: whom listeners may answer.
-  bool AskedForSa(const Entry& listener, const Client& client, const SocketFacts& facts,
-                  const Flow& flow) const;
-  static bool KeepsClearOut(const Entry& listener, const Address& remote);
+  bool AskedForSa(const Entry& listener, const Client& client, uint64_t cookie, const Flow&) const;
   size_t IdentitiesBehind(const Entry* listener, const SocketFacts& facts, const Flow& flow,
                           const policy::Verdict& verdict) const;
+
+  // engine_peers.cc: whom listeners may answer.
+  static bool KeepsClearOut(const Entry& listener, const Address& remote);
   static bool HoldsTunnels(const Entry* listener, const policy::Verdict& verdict,
                            const Address& remote);
   std::set<std::optional<Identity>> IdentitiesAt(const Entry& listener, const Flow& flow,

@@ -129,6 +129,15 @@ TEST_CASE("Of a socket that two sessions have, the one whose rules hold it asks"
   CHECK(broker.Peer(own).verdict == Verdict::kLatched);
 }
 
+TEST_CASE("One that was closed a moment ago keeps nobody else from its port") {
+  HoldBroker broker(ClientPolicy());
+  const int fd = broker.Held(40'000);
+  broker.client.policy = ClientPolicy();
+  CHECK(broker.Hold(broker.Bound(40'000)).reason == Reason::kConflictSpd);
+  broker.CloseSocket(fd);
+  CHECK(broker.Hold(broker.Bound(40'000)).verdict == Verdict::kLatched);
+}
+
 TEST_CASE("A socket asks about so many and no more") {
   HoldBroker broker(ClientPolicy());
   const int fd = broker.Held(40'000);

@@ -118,6 +118,10 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
   entry.latch.state = State::kListener;
   entry.latch.flow = flow;
   Result<void> done = Conflicting(entry, *plan);
+  if (!done) {
+    Reap(/*thorough=*/true);  // one that was closed a moment ago may still be there
+    done = Conflicting(entry, *plan);
+  }
   const uint32_t uid = client.requester.uid;
   if (database_.CountOfUid(uid) >= options_.latches_per_uid ||
       !HasShare(uid, plan->regions.size(), 0)) {

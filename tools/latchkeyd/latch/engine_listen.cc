@@ -250,14 +250,14 @@ size_t Engine::IdentitiesBehind(const Entry* listener, const SocketFacts& facts,
 
 // True when a listener took in nothing of a child but under an SA: as its own session's rules have
 // it, which need not be those of whoever accepts (it was handed on).
-bool Engine::AskedForSa(const Entry& listener, const Client& client, const SocketFacts& facts,
+bool Engine::AskedForSa(const Entry& listener, const Client& client, uint64_t cookie,
                         const Flow& flow) const {
   if (listener.policy == client.policy) return true;
   const policy::Verdict theirs =
       policy::Decide(system(), *listener.policy, listener.requester, flow, /*same_host=*/false);
   return theirs.outcome == policy::Outcome::kProtect &&
          (!theirs.permit || (KeepsClearOut(listener, flow.remote.address) &&
-                             !listener.clear_children.contains(facts.cookie)));
+                             !listener.clear_children.contains(cookie)));
 }
 
 Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts, const Flow& flow,
@@ -309,7 +309,8 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
       return Refuse(client, flow, Reason::kSuspectGap, "there is an SA, and nothing asked for it");
     }
   }
-  if (listener != nullptr && !verdict.implicit && !AskedForSa(*listener, client, facts, flow)) {
+  if (listener != nullptr && !verdict.implicit &&
+      !AskedForSa(*listener, client, facts.cookie, flow)) {
     return Refuse(client, flow, Reason::kUnlatchedListener, "other rules latched its listener");
   }
   // What lies in the child's queue may have come under any SA that covered the peer's address
