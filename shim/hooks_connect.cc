@@ -214,10 +214,17 @@ int HookSetsockopt(int fd, int level, int option, const void* value, socklen_t l
       return error == 0 ? 0 : Refuse(error);
     }
   }
+  const bool merging = level == IPPROTO_UDP && option == UDP_GRO;
+  if (merging) {
+    if (const int error = SetMerging(fd, value, length); error >= 0) {
+      return error == 0 ? 0 : Refuse(error);
+    }
+  }
   if (level == IPPROTO_TCP && option == TCP_FASTOPEN && !NothingToDo()) return Refuse(EOPNOTSUPP);
   const int result = static_cast<int>(
       real.setsockopt != nullptr ? real.setsockopt(fd, level, option, value, length)
                                  : SystemCall(SYS_setsockopt, fd, level, option, value, length));
+  if (result == 0 && merging) KeepApart(fd);
   // The kernel has read it; another thread may have unmapped it since.
   if (result == 0 && level == IPPROTO_UDP && option == UDP_CORK && IsReadable(value, sizeof(int))) {
     NoteCork(fd, *static_cast<const int*>(value) != 0);

@@ -1,6 +1,7 @@
 #include "shim/options.h"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -223,6 +224,19 @@ int SetMarks(int fd, const void* value, socklen_t length) {
     return -1;
   }
   return AskForLatches(fd, /*latches=*/true, number != 0);
+}
+
+int SetMerging(int fd, const void* value, socklen_t length) {
+  if (!IsGuarded(fd) || !IsUdp(fd)) return -1;
+  int number = 0;
+  int error = 0;
+  return ReadNumber(value, length, number, error) ? 0 : error;
+}
+
+void KeepApart(int fd) {
+  if (!IsGuarded(fd)) return;
+  const int no = 0;
+  RawSyscall(SYS_setsockopt, fd, IPPROTO_UDP, UDP_GRO, reinterpret_cast<long>(&no), sizeof(no));
 }
 
 }  // namespace latchkey::shim

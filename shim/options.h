@@ -20,6 +20,14 @@ int SetOption(int fd, int option, const void* value, socklen_t length);
 // kernel's stays set. 0 or the errno; -1: it is the kernel's to set.
 int SetMarks(int fd, const void* value, socklen_t length);
 
+// Answers setsockopt(UDP_GRO) of a UDP socket under a latch: 0, and nothing is done, or the errno
+// of a bad value. -1: it is the kernel's to set. What the kernel merges it checks as the first of
+// it (gro_list_prepare in net/core/gro.c compares no SAs); a program cannot tell it from a kernel
+// that finds nothing to merge.
+int SetMerging(int fd, const void* value, socklen_t length);
+// Takes it back from a socket that has come under a latch meanwhile.
+void KeepApart(int fd);
+
 }  // namespace latchkey::shim
 
 #endif  // SHIM_OPTIONS_H_

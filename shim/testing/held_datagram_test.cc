@@ -212,6 +212,14 @@ TEST_CASE("a program takes off neither its filter nor its mark") {
                                         Line("unlock", EPERM) + Line("mark", EPERM));
 }
 
+TEST_CASE("a program may ask for merged datagrams, and gets none once its socket is held") {
+  Held here(Settle::kBypass, kHold);
+  here.SetHold();
+  CHECK(here.Run("held-merges") == "before 0\nis 1\nset 0\nis 0\nby number 0\nis 0\n" +
+                                       Line("short", EINVAL) + Line("pointer", EFAULT) +
+                                       "free 0\nis 1\n" + Line("tcp", ENOPROTOOPT));
+}
+
 TEST_CASE("one that is not to wait says so to the broker") {
   Held here(Settle::kProtect, kRules);
   here.broker.Set(Type::kPeer, {Verdict::kRefused, ETIMEDOUT});

@@ -261,6 +261,34 @@ void Filters() {
   set("mark", SO_MARK, &zero, sizeof(zero));
 }
 
+void Merges() {
+  const auto set = [](const char* what, int fd, const void* value, socklen_t size) {
+    Outcome(what, setsockopt(fd, IPPROTO_UDP, UDP_GRO, value, size));
+  };
+  const auto is = [](int fd) {
+    int number = -1;
+    socklen_t size = sizeof(number);
+    getsockopt(fd, IPPROTO_UDP, UDP_GRO, &number, &size);
+    Print("is", number);
+  };
+  const int one = 1;
+  const int early = Udp();
+  set("before", early, &one, sizeof(one));
+  is(early);
+  const int fd = Bound();
+  set("set", fd, &one, sizeof(one));
+  is(fd);
+  Outcome("by number",
+          static_cast<int>(syscall(SYS_setsockopt, fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one))));
+  is(fd);
+  set("short", fd, &one, 2);
+  set("pointer", fd, reinterpret_cast<const void*>(64), sizeof(one));
+  const int free = Udp();
+  set("free", free, &one, sizeof(one));
+  is(free);
+  set("tcp", Tcp(), &one, sizeof(one));
+}
+
 void Nonblocking() {
   Outcome("dontwait", Send(Udp(), port, MSG_DONTWAIT));
   Outcome("nonblock", Send(Udp(SOCK_NONBLOCK)));
@@ -318,14 +346,23 @@ void Inherited() {
 
 std::map<std::string, std::function<void()>> HeldProbes() {
   return {
-      {"held-bind", Binds},        {"held-sends", BoundSends},
-      {"held-unbound", FreeSends}, {"held-ways", Ways},
-      {"held-batch", Batch},       {"held-numbers", Numbers},
-      {"held-threads", Threads},   {"held-disconnect", Disconnects},
-      {"held-filters", Filters},   {"held-nonblocking", Nonblocking},
-      {"held-timed", Timed},       {"held-signalled", Signalled},
-      {"held-receives", Receives}, {"held-pauses", Pauses},
-      {"held-inherits", Inherits}, {"held-inherited", Inherited},
+      {"held-bind", Binds},
+      {"held-sends", BoundSends},
+      {"held-unbound", FreeSends},
+      {"held-ways", Ways},
+      {"held-batch", Batch},
+      {"held-numbers", Numbers},
+      {"held-threads", Threads},
+      {"held-disconnect", Disconnects},
+      {"held-filters", Filters},
+      {"held-merges", Merges},
+      {"held-nonblocking", Nonblocking},
+      {"held-timed", Timed},
+      {"held-signalled", Signalled},
+      {"held-receives", Receives},
+      {"held-pauses", Pauses},
+      {"held-inherits", Inherits},
+      {"held-inherited", Inherited},
   };
 }
 

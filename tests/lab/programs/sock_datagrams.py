@@ -12,6 +12,7 @@ from sock_words import family_of, name_of, word
 
 IP_PKTINFO = 8  # linux/in.h
 UDP_SEGMENT = 103  # linux/udp.h
+UDP_GRO = 104
 
 
 def paced(stop, place):
@@ -97,6 +98,26 @@ class Datagrams:
         self.socket.sendmsg([octets], control, 0, (address, int(port)))
         return "ok"
 
+    def udp_by_turns(self, address, port, count, *marked):
+        """So many datagrams of each mark and its text, by turns, all from the same port."""
+        for _ in range(int(count)):
+            for mark, text in zip(marked[::2], marked[1::2]):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark))
+                self.socket.sendto(text.encode(), (address, int(port)))
+        return "ok"
+
+    def udp_gro(self, on="1"):
+        """Asks for datagrams of one flow to be received as one."""
+        self.socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, int(on))
+        return "ok"
+
+    def recv_merged(self):
+        """All that one call receives, datagrams apart by "+"."""
+        text, control, _, _ = self.socket.recvmsg(65536, 256)
+        sizes = [struct.unpack("=i", data)[0] for level, kind, data in control if (level, kind) == (17, UDP_GRO)]
+        size = sizes[0] if sizes else len(text)
+        return "+".join(text[at : at + size].decode() for at in range(0, len(text), size))
+
     def recv_size(self):
         text = self.socket.recv(65536)
         return f"{len(text)} {text[:1].decode()}{text[-1:].decode()}"
@@ -110,6 +131,11 @@ class Datagrams:
     def udp_bind_anyway(self, address, port):
         """The same; one whose bind is refused is gone on with."""
         self.connections[self.name] = socket.socket(family_of(address), socket.SOCK_DGRAM)
+        self.socket.bind((address, int(port)))
+        return "ok"
+
+    def udp_bind_now(self, address, port):
+        """Binds what there is."""
         self.socket.bind((address, int(port)))
         return "ok"
 

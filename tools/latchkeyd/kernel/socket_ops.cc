@@ -3,6 +3,7 @@
 #include <linux/membarrier.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -83,6 +84,14 @@ Result<void> ReadInet(int fd, SocketFacts* facts) {
     return Refused("getpeername");
   }
   return {};
+}
+
+// What GRO merges is checked as its first datagram (net/core/gro.c compares no SAs): the others of
+// a burst would come in as that one's peer's.
+Result<void> KeepDatagramsApart(int fd) {
+  const int no = 0;
+  if (setsockopt(fd, SOL_UDP, UDP_GRO, &no, sizeof(no)) == 0) return {};
+  return Refused("setsockopt UDP_GRO");
 }
 
 bool AskForBroadcast(int fd, bool on) {
@@ -166,6 +175,9 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
 }
 
 Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) {
+  if (facts.datagram_udp && (value & mask) != 0) {
+    if (Result<void> done = KeepDatagramsApart(fd); !done) return done;
+  }
   const uint32_t mark = (facts.mark & ~mask) | (value & mask);
   if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
     return Refused("setsockopt SO_MARK");

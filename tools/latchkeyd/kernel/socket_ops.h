@@ -32,7 +32,8 @@ Result<SocketFacts> InspectSocket(int fd, std::optional<uint64_t> netns);
 // closes the family it names; what the other could send still bears the guard mark.
 Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy);
 
-// Implements KernelPort::SetMark(). What is outside `mask` becomes what `facts` say it was.
+// Implements KernelPort::SetMark(). What is outside `mask` becomes what `facts` say it was. A UDP
+// socket that gets the guard bit is not given several datagrams as one any more (UDP_GRO).
 Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask);
 
 // Implements KernelPort::SharesPort().

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -159,6 +160,23 @@ TEST_CASE("SetMark leaves the other bits") {
   REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0, 0x80000000));
   CHECK(FactsOf(fd.get()).mark == 0x51);
   CHECK_FALSE(SetSocketMark(-1, SocketFacts{}, 1, 1));
+}
+
+TEST_CASE("A UDP socket that gets the guard bit receives datagrams one by one") {
+  TestNetns netns;
+  const UniqueFd fd(socket(AF_INET6, SOCK_DGRAM, 0));
+  const auto merges = [&] {
+    int number = -1;
+    socklen_t length = sizeof(number);
+    REQUIRE(getsockopt(fd.get(), SOL_UDP, UDP_GRO, &number, &length) == 0);
+    return number;
+  };
+  const int one = 1;
+  REQUIRE(setsockopt(fd.get(), SOL_UDP, UDP_GRO, &one, sizeof(one)) == 0);
+  REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0, 0x80000000));
+  CHECK(merges() == 1);
+  REQUIRE(SetSocketMark(fd.get(), FactsOf(fd.get()), 0x80000000, 0x80000000));
+  CHECK(merges() == 0);
 }
 
 TEST_CASE("What is on its way can be awaited") { CHECK(AwaitPacketsOnTheWay()); }

@@ -165,7 +165,9 @@ class KernelPort {
   // Reads what is behind `fd`. An error for what is no socket at all.
   virtual Result<SocketFacts> Inspect(int fd) = 0;
   virtual Result<void> SetPolicy(int fd, const SocketFacts& facts, const SocketPolicy& policy) = 0;
-  // Sets the bits `value` under `mask` of SO_MARK, leaving the others.
+  // Sets the bits `value` under `mask` of SO_MARK, leaving the others. A UDP socket that gets any
+  // receives its datagrams one by one from then on: of those that the kernel merges it checks the
+  // first alone.
   virtual Result<void> SetMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) = 0;
   // Returns when every packet that was on its way into a socket as this was called has got there:
   // any later one meets the policies and guards that are in force now. Takes some milliseconds (an
