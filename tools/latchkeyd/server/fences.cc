@@ -67,7 +67,7 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& r
       // Refused, it is what it was before: a UDP socket keeps its old latch.
       if (!granted) return {};
       // The kernel holds it to its latch, and says by itself what else it may not send to.
-      if (latched && socket.datagrams) return Of(Kind::kHeld);
+      if (latched && socket.datagrams) return Of(Kind::kLatched);
       return Of(Kind::kFlow, remote);
     case wire::Type::kListen:
     case wire::Type::kAccept:

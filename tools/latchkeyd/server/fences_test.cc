@@ -210,7 +210,7 @@ TEST_CASE_METHOD(Fences, "a release leaves a held UDP socket held, and a connect
   REQUIRE(AskAbout(peer, Type::kConnect, raced.get(), "10.9.0.2") == wire::Verdict::kLatched);
   kernel.sockets.at(raced.get()).facts.remote = At("10.9.0.2", 443);
   const FenceDecision before = *fence.Of(raced.get());
-  CHECK(before.kind == Kind::kHeld);
+  CHECK(before.kind == Kind::kLatched);
   AskAbout(peer, Type::kRelease, raced.get());
   REQUIRE(fence.Of(raced.get()) != nullptr);
   CHECK(*fence.Of(raced.get()) == before);
