@@ -226,7 +226,7 @@ class Datagrams:
 
     def send_marked(self, address, port, mark, text, way="libc"):
         """The same with this mark for the one datagram, in control data; or by a libc of its own, past any preload."""
-        control = (struct.pack("=Lii", socket.CMSG_LEN(4), socket.SOL_SOCKET, socket.SO_MARK)
+        control = (struct.pack("=Qii", socket.CMSG_LEN(4), socket.SOL_SOCKET, socket.SO_MARK)
                    + struct.pack("=Ii", int(mark, 0), 0))
         if way == "libc":
             self.socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SO_MARK, control[16:20])], 0,

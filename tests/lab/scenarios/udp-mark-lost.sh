@@ -3,6 +3,8 @@ set -u
 # shellcheck source=../programs/product.sh
 . "$(dirname "$0")/../programs/product.sh"
 
+policy_out "$LAB/tcp-out.toml" 8085 bob
+policy_in "$LAB/tcp-in.toml" 8085 alice
 policy_out "$LAB/out.toml" '"8080-8089"' bob
 policy_in "$LAB/in.toml" '"8080-8089"' alice
 sed -i 's/protocol = "tcp"/protocol = "udp"/' "$LAB/out.toml" "$LAB/in.toml"
@@ -31,6 +33,10 @@ _under=
 expect answers ok
 expect answers ok
 
+serve b tcp-srv "$LAB/tcp-in.toml" 10.9.0.2 8085
+latched a tcp "$LAB/tcp-out.toml" 'connect 10.9.0.2 8085'
+expect tcp ok
+
 sends() { # sends TEXT: all of it comes, protected
   want cli "sendto 10.9.0.2 8080 canary-$1" ok
   want srv recvfrom "canary-$1 10.9.0.1"
@@ -38,6 +44,7 @@ sends() { # sends TEXT: all of it comes, protected
   want other recvfrom "canary-con-$1 10.9.0.1"
   want answers "sendto 10.9.0.2 8080 canary-answer-$1" ok
   want srv recvfrom "canary-answer-$1 10.9.0.1"
+  want tcp "echo canary-tcp-$1" "canary-tcp-$1"
 }
 in_clear() { # in_clear TEXT: lawfully, from a held socket, and one that is not
   want cli "sendto 10.9.0.2 7000 clear-$1" ok
@@ -45,8 +52,6 @@ in_clear() { # in_clear TEXT: lawfully, from a held socket, and one that is not
 }
 none() { expect_eq "$1: nothing of ours in clear" "$(clear_octets wire canary)" 0; }
 stays() { # stays WHY: what is to be protected does not leave
-  local before
-  before=$(clear_octets wire canary)
   want cli "sendto 10.9.0.2 8080 canary-$1" EPERM
   want cli "sendto 10.9.0.2 8081 canary-new-$1" EPERM
   want answers "sendto 10.9.0.2 8080 canary-answer-$1" EPERM
@@ -54,6 +59,7 @@ stays() { # stays WHY: what is to be protected does not leave
   # By its own policy, which no mark is needed for.
   want con "send canary-con-$1" ok
   want other recvfrom "canary-con-$1 10.9.0.1"
+  want tcp "echo canary-tcp-$1" "canary-tcp-$1"
   none "$1"
 }
 
@@ -62,10 +68,10 @@ in_clear before
 check "under ESP" [ "$(esp_packets wire a b)" -ge 3 ]
 
 rule=(OUTPUT -j MARK --set-mark 1)
-on a iptables -t mangle -A "${rule[@]}" || fail "no rule"
+on a iptables-legacy -t mangle -A "${rule[@]}" || fail "no rule"
 stays mangle
 in_clear mangle
-on a iptables -t mangle -D "${rule[@]}" || fail "it stays"
+on a iptables-legacy -t mangle -D "${rule[@]}" || fail "it stays"
 sends mangled
 
 on a sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1 || fail "no sysctl"
@@ -82,6 +88,12 @@ for way in libc past; do
 done
 want cli "send-marked 10.9.0.2 7000 1 clear-marked past" ok
 want plain recvfrom 'clear-marked 10.9.0.1'
+want con 'send-marked 10.9.0.2 8082 1 canary-con-marked' EPERM
+want con 'send-marked 10.9.0.2 8082 1 canary-con-marked past' ok
+want other recvfrom 'canary-con-marked 10.9.0.1'
+# Wherever to: its policy is about all that it sends.
+want con 'send-marked 10.9.0.2 8080 1 canary-elsewhere past' ok
+want srv recvfrom 'canary-elsewhere 10.9.0.1'
 sends after
 none end
 check "it is on record" retry 5 grep -q 'refused: fenced -> 10.9.0.2:808[01] (packet dropped' "$LAB/broker-a.log"
