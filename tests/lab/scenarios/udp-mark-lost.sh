@@ -33,6 +33,16 @@ _under=
 expect answers ok
 expect answers ok
 
+# One that goes in clear for want of keys, and one that no fence is around.
+sed 's/action = "protect"/action = "protect-or-bypass"/' "$LAB/out.toml" >"$LAB/optional.toml"
+latched a optional "$LAB/optional.toml" 'udp 10.9.0.3 8083'
+expect optional ok
+sock c third 'udp-bind 0.0.0.0 8083'
+expect third ok
+_under="latchkey run --no-fence -p $LAB/out.toml --"
+sock a bare 'udp-bind 0.0.0.0 9005'
+_under=
+expect bare ok
 serve b tcp-srv "$LAB/tcp-in.toml" 10.9.0.2 8085
 latched a tcp "$LAB/tcp-out.toml" 'connect 10.9.0.2 8085'
 expect tcp ok
@@ -49,6 +59,8 @@ sends() { # sends TEXT: all of it comes, protected
 in_clear() { # in_clear TEXT: lawfully, from a held socket, and one that is not
   want cli "sendto 10.9.0.2 7000 clear-$1" ok
   want plain recvfrom "clear-$1 10.9.0.1"
+  want optional "send clear-optional-$1" ok
+  want third recvfrom "clear-optional-$1 10.9.0.1"
 }
 none() { expect_eq "$1: nothing of ours in clear" "$(clear_octets wire canary)" 0; }
 stays() { # stays WHY: what is to be protected does not leave
@@ -65,12 +77,17 @@ stays() { # stays WHY: what is to be protected does not leave
 
 sends before
 in_clear before
+want bare 'sendto 10.9.0.2 8080 bare-before' ok
+want srv recvfrom 'bare-before 10.9.0.1'
+expect_eq "nothing of it in clear" "$(clear_octets wire bare)" 0
 check "under ESP" [ "$(esp_packets wire a b)" -ge 3 ]
 
 rule=(OUTPUT -j MARK --set-mark 1)
 on a iptables-legacy -t mangle -A "${rule[@]}" || fail "no rule"
 stays mangle
 in_clear mangle
+want bare 'sendto 10.9.0.2 8080 bare-mangle' ok
+check "without a fence it is seen" [ "$(clear_octets wire bare-mangle)" = 1 ]
 on a iptables-legacy -t mangle -D "${rule[@]}" || fail "it stays"
 sends mangled
 

@@ -171,6 +171,10 @@ TEST_CASE_METHOD(Held, "a connected socket that is latched sends nothing in clea
   CHECK(send(socket.get(), "clear", 5, 0) == -1);
   CHECK(errno == EPERM);
   CHECK(device.Count("clear") == 0);
+  // A latch in clear is its own policy's to hold.
+  REQUIRE(fence.Decide(socket.get(), {Kind::kLatched, At("10.77.0.9", 53)}));
+  CHECK(Send(socket.get(), "10.77.0.9", 53) == 0);
+  CHECK(Send(socket.get(), "10.77.0.8", 53) == EPERM);
 }
 
 TEST_CASE_METHOD(Held, "ESP of a held socket leaves, also in UDP") {

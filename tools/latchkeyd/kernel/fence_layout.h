@@ -33,7 +33,8 @@ enum {
   LATCHKEY_DECIDED_PASSIVE = 2,  // a listener, or its child: whoever comes; it begins nothing
   LATCHKEY_DECIDED_HELD = 3,     // the kernel holds it to its latches, wherever to
   LATCHKEY_DECIDED_CLEAR = 4,    // without a connection, by the rules; and for this place
-  LATCHKEY_DECIDED_LATCHED = 5,  // UDP, connected: the kernel holds it to its latch
+  LATCHKEY_DECIDED_LATCHED = 5,  // UDP, connected: held to its latch; with a place, it goes there
+                                 // in clear
 };
 
 struct latchkey_decision {

@@ -427,7 +427,9 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
     const __u32 kind = decision->kind;
     if (kind == LATCHKEY_DECIDED_PASSIVE) return PASS;
     if (is_kernels(decision)) {
-      if (incoming || !leaks(skb, &asked, kind == LATCHKEY_DECIDED_LATCHED)) return PASS;
+      const bool latched = kind == LATCHKEY_DECIDED_LATCHED;
+      if (incoming || !leaks(skb, &asked, latched)) return PASS;
+      if (latched && is_same(&decision->place, &asked.place)) return PASS;
       const __u64 around = this_fence();
       return is_apart(around) ? PASS : stop(around, LATCHKEY_STOPPED_OUT, &asked);
     }
