@@ -104,6 +104,15 @@ bool NamesLatch(const msghdr& message) {
   return names;
 }
 
+bool SetsMark(const msghdr& message) {
+  bool sets = false;
+  EachCmsg(message, [&](const cmsghdr& each, size_t) {
+    sets = each.cmsg_level == SOL_SOCKET && each.cmsg_type == SO_MARK;
+    return sets;
+  });
+  return sets;
+}
+
 int Unnamed::Take(const msghdr& message) {
   message_ = message;
   size_t found = 0;

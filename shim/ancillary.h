@@ -32,6 +32,9 @@ void NameLatch(const wire::LatchTable& table, uint64_t cookie, const Wants& want
 // True where there is a LATCHKEY_LATCH in what is to be sent; its control data must be readable.
 bool NamesLatch(const msghdr& message);
 
+// True where what is to be sent has a mark of its own (SO_MARK); its control data must be readable.
+bool SetsMark(const msghdr& message);
+
 // A message without its LATCHKEY_LATCH.
 class Unnamed {
  public:

@@ -142,6 +142,10 @@ ssize_t SendMessageUnder(int fd, const msghdr* message, int flags, uint64_t latc
   const sockaddr* to = message != nullptr ? NameOf(*message) : nullptr;
   const socklen_t length = to != nullptr ? message->msg_namelen : 0;
   if (const int error = SendError(fd, to, length, flags); error != 0) return Refuse(error);
+  // Asked about, it may be held now.
+  if (message != nullptr && message->msg_controllen != 0) [[unlikely]] {
+    if (const int error = ControlError(fd, *message); error != 0) return Refuse(error);
+  }
   ssize_t result = DataCall(real.sendmsg, SYS_sendmsg, fd, message, flags);
   if (MustSendAgain(result, fd, to, length, flags)) {
     // What it may go under now may be another latch.
@@ -164,7 +168,8 @@ ssize_t SendPlain(int fd, mmsghdr* messages, unsigned count, int flags) {
   unsigned allowed = 0;
   for (; messages != nullptr && allowed < count; ++allowed) {
     const msghdr& message = messages[allowed].msg_hdr;
-    const int error = SendError(fd, NameOf(message), message.msg_namelen, flags);
+    int error = SendError(fd, NameOf(message), message.msg_namelen, flags);
+    if (error == 0 && message.msg_controllen != 0) error = ControlError(fd, message);
     if (error == 0) continue;
     if (allowed == 0) return Refuse(error);
     break;

@@ -26,6 +26,13 @@ Asked AskAboutLatches(int fd) {
   return asked;
 }
 
+// True where there are control data to be looked at.
+bool MayRead(const msghdr& message) {
+  return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr) &&
+         CurrentPage() != nullptr &&
+         (!TellsLatches() || IsReadable(message.msg_control, message.msg_controllen));
+}
+
 }  // namespace
 
 bool TellsLatches() {
@@ -60,11 +67,13 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
   }
 }
 
-bool MayName(const msghdr& message) {
-  return message.msg_control != nullptr && message.msg_controllen >= sizeof(cmsghdr) &&
-         CurrentPage() != nullptr &&
-         (!TellsLatches() || IsReadable(message.msg_control, message.msg_controllen)) &&
-         NamesLatch(message);
+bool MayName(const msghdr& message) { return MayRead(message) && NamesLatch(message); }
+
+// By the mark of its socket alone the kernel knows that a datagram is held; and what a TCP socket
+// sends besides its data, likewise.
+int ControlError(int fd, const msghdr& message) {
+  const bool marked = MayRead(message) && SetsMark(message) && IsInet(fd) && IsGuarded(fd);
+  return marked ? EPERM : 0;
 }
 
 int SendErrorUnder(int fd, uint64_t latch, const msghdr& message) {

@@ -1,8 +1,8 @@
-// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES. What is received costs two loads in a
-// session where no program has asked for it. What is sent is looked at wherever it has control
-// data, since the kernel would ignore the cmsg and let the datagram go; in such a session without
-// asking whether they can be read, which takes a system call. Async-signal-safe, no allocation,
-// errno untouched.
+// The cmsg LATCHKEY_LATCH on sockets with LATCHKEY_LATCHES, and that of a mark. What is received
+// costs two loads in a session where no program has asked for it. What is sent is looked at
+// wherever it has control data, since the kernel would ignore the cmsg and let the datagram go; in
+// such a session without asking whether they can be read, which takes a system call.
+// Async-signal-safe, no allocation, errno untouched.
 #ifndef SHIM_LATCHES_H_
 #define SHIM_LATCHES_H_
 
@@ -32,6 +32,10 @@ void NameReceived(int fd, mmsghdr* messages, unsigned count, const Rooms& rooms)
 
 // True where a message names the latch that it is to leave under. Never without a session.
 bool MayName(const msghdr& message);
+
+// Returns the errno that a message is not to be sent with for control data that could undo what
+// holds its socket; 0: none.
+int ControlError(int fd, const msghdr& message);
 
 // Returns the errno that a datagram is not to be sent with under this latch; 0: none.
 int SendErrorUnder(int fd, uint64_t latch, const msghdr& message);

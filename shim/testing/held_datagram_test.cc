@@ -240,6 +240,19 @@ TEST_CASE("one that may wait does, for as long as it said, or until a signal") {
   CHECK(probe.Finish() == Line("send", EINTR));
 }
 
+TEST_CASE("a message with a mark of its own is not sent on a held socket, those before it are") {
+  Held here(Settle::kBypass, kHold);
+  here.SetHold();
+  const std::string refused = Line("marked", EPERM) + Line("by number", EPERM) +
+                              "several 2\nerrno 77\n" + Line("the rest", EPERM);
+  // One that is held only as it sends is refused, too.
+  CHECK(here.Run("held-marks") == "plain 0\n" + refused + Line("first sent", EPERM));
+  // Of no latch it is the program's to mark.
+  Held free(Settle::kBypass, 0);
+  CHECK(free.Run("held-marks") ==
+        "plain 0\nmarked 0\nby number 0\nseveral 3\nerrno 77\nthe rest 0\nfirst sent 0\n");
+}
+
 TEST_CASE("a held socket that has nothing to read is in good order") {
   Held here(Settle::kBypass, kHold);
   here.SetHold();

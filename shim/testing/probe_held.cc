@@ -308,6 +308,41 @@ void Signalled() {
   Outcome("send", Send(Udp()));
 }
 
+// Messages with a mark of their own, among others.
+void Marks() {
+  sockaddr_in there = Loopback(port);
+  char octet = 'x';
+  iovec part{&octet, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int))] = {};
+  // The addresses first, as who answers has it.
+  auto* const second = reinterpret_cast<cmsghdr*>(control + CMSG_SPACE(sizeof(in_pktinfo)));
+  auto* const first = reinterpret_cast<cmsghdr*>(control);
+  *first = {CMSG_LEN(sizeof(in_pktinfo)), IPPROTO_IP, IP_PKTINFO};
+  *second = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SO_MARK};
+  const auto message = [&](size_t size) {
+    msghdr made{};
+    made.msg_name = &there;
+    made.msg_namelen = sizeof(there);
+    made.msg_iov = &part;
+    made.msg_iovlen = 1;
+    made.msg_control = size != 0 ? control : nullptr;
+    made.msg_controllen = size;
+    return made;
+  };
+  const msghdr plain = message(CMSG_SPACE(sizeof(in_pktinfo)));
+  const msghdr marked = message(sizeof(control));
+  const int fd = Bound();
+  Outcome("plain", sendmsg(fd, &plain, 0));
+  Outcome("marked", sendmsg(fd, &marked, 0));
+  Outcome("by number", syscall(SYS_sendmsg, fd, &marked, 0));
+  mmsghdr several[3] = {{plain, 0}, {message(0), 0}, {marked, 0}};
+  errno = 77;
+  Print("several", sendmmsg(fd, several, 3, 0));
+  Print("errno", errno);
+  Outcome("the rest", sendmmsg(fd, several + 2, 1, 0));
+  Outcome("first sent", sendmsg(Udp(), &marked, 0));
+}
+
 void Receives() {
   const int fd = Bound();
   char text[8];
@@ -356,6 +391,7 @@ std::map<std::string, std::function<void()>> HeldProbes() {
       {"held-disconnect", Disconnects},
       {"held-filters", Filters},
       {"held-merges", Merges},
+      {"held-marks", Marks},
       {"held-nonblocking", Nonblocking},
       {"held-timed", Timed},
       {"held-signalled", Signalled},

@@ -165,7 +165,7 @@ class Broker {
     if (!complaint.empty() && !arguments_.is_private) Log("error: " + complaint);
     if (const std::string& why = (*kernel)->HoldComplaint(); !why.empty()) Log("warning: " + why);
     // Of a private broker, it stands for its program's life.
-    Fence fence(arguments_.is_private ? "" : kFilterPins);
+    Fence fence(arguments_.is_private ? "" : kFilterPins, (*kernel)->RegionMaps());
     if (const std::string lacking = fence.Lacking(); !lacking.empty()) {
       Log("warning: no fences: " + lacking);
     } else if (const std::string unfound = fence.Complaint(); !unfound.empty()) {
@@ -234,6 +234,7 @@ class Broker {
     Notify("STOPPING=1");
     TakeTurn(turn);
     engine.Stop(OtherBrokers(arguments_.run_dir));
+    if (!fence.Fences().empty()) (*kernel)->KeepDatagramPins();
     if (!handed_over) unlink(arguments_.socket.c_str());
     // What still lives is written down for the next broker: programs keep their tokens.
     server.EndIdleSessions();

@@ -41,6 +41,12 @@ Result<Object> OpenObject(const BpfSource& source) {
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "latchkey");
   Object object(bpf_object__open_mem(source.object.data(), source.object.size(), &options));
   if (!object) return Unsupported("open " + source.name, errno);
+  for (const auto& [name, fd] : source.shared) {
+    bpf_map* map = bpf_object__find_map_by_name(object.get(), name.c_str());
+    if (map == nullptr || bpf_map__reuse_fd(map, fd) != 0) {
+      return Unsupported("share " + name + " with " + source.name, errno);
+    }
+  }
   return object;
 }
 

@@ -25,6 +25,8 @@ struct BpfSource {
   std::string layout;  // the name of its pins' folder, before the network namespace's number
   std::vector<std::string> programs;
   std::vector<std::string> maps;
+  // Maps of another object's, by name, that the programs use in place of their own. It pins them.
+  std::map<std::string, int> shared = {};
 };
 
 struct BpfObject {

@@ -90,7 +90,7 @@ DatagramFilter::DatagramFilter(const DatagramOptions& options)
 }
 
 DatagramFilter::~DatagramFilter() {
-  if (!maps_ || maps_->pins.empty()) return;
+  if (!maps_ || maps_->pins.empty() || keeps_pins_) return;
   uint64_t cookie = 0;
   if (bpf_map_get_next_key(maps_->held.get(), nullptr, &cookie) != 0) {
     UnpinDatagramMaps(maps_->pins);
@@ -101,6 +101,13 @@ std::string DatagramFilter::Complaint() const {
   if (!maps_) return maps_.error().ToString();
   if (maps_->not_pinned.empty()) return {};
   return "no later broker will find the filters of datagrams: " + maps_->not_pinned;
+}
+
+std::map<std::string, int> DatagramFilter::RegionMaps() const {
+  if (!maps_) return {};
+  return {{"held", maps_->held.get()},
+          {"exact", maps_->exact.get()},
+          {"regions", maps_->regions.get()}};
 }
 
 std::vector<uint64_t> DatagramFilter::Held() const {

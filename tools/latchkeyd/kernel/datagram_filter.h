@@ -8,6 +8,7 @@
 #define TOOLS_LATCHKEYD_KERNEL_DATAGRAM_FILTER_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -39,6 +40,10 @@ class DatagramFilter {
 
   // Why there is no filter, or why a later broker will not find it; empty when all is well.
   std::string Complaint() const;
+  // The kernel's maps of what sockets may take in, by name; none where there is no filter.
+  std::map<std::string, int> RegionMaps() const;
+  // A later broker is to find them also where no socket is held any more: fences look into them.
+  void KeepPins() { keeps_pins_ = true; }
   // Cookies of the sockets that have regions; those of a broker before us too.
   std::vector<uint64_t> Held() const;
 
@@ -68,6 +73,7 @@ class DatagramFilter {
 
   const uint32_t tag_mask_;
   Result<DatagramMaps> maps_;
+  bool keeps_pins_ = false;
   std::unordered_map<uint64_t, RegionEntries> entries_;  // by cookie
   std::set<DatagramAdmission> admitted_;
   std::set<DatagramAdmission> inherited_;  // those of `admitted_` that we have not made

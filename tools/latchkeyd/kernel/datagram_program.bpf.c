@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "tools/latchkeyd/kernel/datagram_layout.h"
+#include "tools/latchkeyd/kernel/held_regions.bpf.h"
 
 #define DROP 0
 #define PASS 0x7fffffff  // so many octets are kept
@@ -28,14 +29,6 @@ struct {
   __type(key, __u32);
   __type(value, struct latchkey_settings);
 } settings SEC(".maps");
-
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, LATCHKEY_MOST_SOCKETS);
-  __type(key, __u64);
-  __type(value, struct latchkey_held);
-} held SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -51,22 +44,6 @@ struct {
   __type(key, __u32);
   __type(value, struct latchkey_slot);
 } slots SEC(".maps");
-
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, LATCHKEY_MOST_EXACT);
-  __type(key, struct latchkey_exact_key);
-  __type(value, __u32);
-} exact SEC(".maps");
-
-struct {
-  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, LATCHKEY_MOST_REGIONS);
-  __type(key, struct latchkey_region_key);
-  __type(value, struct latchkey_region);
-} regions SEC(".maps");
 
 // Datagrams dropped, by cookie.
 struct {
@@ -85,12 +62,6 @@ struct {
   __type(key, int);
   __type(value, __u32);
 } noted SEC(".maps");
-
-struct source {
-  __u16 family;
-  __u16 port;
-  __u8 address[16];
-};
 
 // A datagram of either family has so many octets from its network header on, in one piece, and both
 // kinds of source address are among them.
@@ -160,34 +131,6 @@ static __always_inline bool is_in_slot(const struct latchkey_admitted_key *key) 
 
 static __always_inline bool is_admitted(const struct latchkey_admitted_key *key) {
   return bpf_map_lookup_elem(&admitted, key) != NULL;
-}
-
-static __always_inline __u32 need_from(const struct latchkey_region *region, __u16 port) {
-  for (int i = 0; i < LATCHKEY_MOST_BUT; ++i) {
-    if (region->but[i].low <= port && port <= region->but[i].high) {
-      return LATCHKEY_TAG | (region->need & LATCHKEY_SAME_HOST);
-    }
-  }
-  return region->need;
-}
-
-static __always_inline __u32 need_of(__u64 cookie, __u32 generation, const struct source *source) {
-  struct latchkey_exact_key one = {};
-  one.cookie = cookie;
-  one.generation = generation;
-  one.port = source->port;
-  one.family = source->family;
-  __builtin_memcpy(one.address, source->address, sizeof(one.address));
-  const __u32 *need = bpf_map_lookup_elem(&exact, &one);
-  if (need != NULL) return *need;
-  struct latchkey_region_key many = {};
-  many.prefix_bits = LATCHKEY_REGION_BITS + 128;
-  many.generation = generation;
-  many.cookie = cookie;
-  many.family = source->family;
-  __builtin_memcpy(many.address, source->address, sizeof(many.address));
-  const struct latchkey_region *region = bpf_map_lookup_elem(&regions, &many);
-  return region != NULL ? need_from(region, source->port) : LATCHKEY_DROP;
 }
 
 static __always_inline bool may_come_in(struct __sk_buff *skb, __u64 cookie) {

@@ -13,6 +13,8 @@
 #include <memory>
 #include <utility>
 
+#include "tools/latchkeyd/kernel/datagram_layout.h"
+
 namespace latchkey::broker {
 namespace {
 
@@ -38,10 +40,21 @@ const std::vector<std::string>& Maps() {
   return names;
 }
 
-BpfSource Source() {
-  BpfSource source{"fence", kObject, "fence-" + std::to_string(LATCHKEY_FENCE_LAYOUT), {}, Maps()};
+constexpr const char* kHeld = "held";
+
+BpfSource Source(const std::map<std::string, int>& held) {
+  const std::string layout =
+      std::to_string(LATCHKEY_FENCE_LAYOUT) + "-" + std::to_string(LATCHKEY_LAYOUT);
+  BpfSource source{"fence", kObject, "fence-" + layout, {}, Maps(), held};
   for (const Hook& hook : kHooks) source.programs.emplace_back(hook.program);
   return source;
+}
+
+// The kernel's number of a map; 0: not known.
+uint32_t NumberOf(int map) {
+  bpf_map_info info{};
+  uint32_t length = sizeof(info);
+  return bpf_obj_get_info_by_fd(map, &info, &length) == 0 ? info.id : 0;
 }
 
 std::unexpected<Error> Refused(const char* step) {
@@ -106,6 +119,8 @@ uint32_t KindOf(FenceDecision::Kind kind) {
       return LATCHKEY_DECIDED_HELD;
     case FenceDecision::Kind::kClear:
       return LATCHKEY_DECIDED_CLEAR;
+    case FenceDecision::Kind::kLatched:
+      return LATCHKEY_DECIDED_LATCHED;
   }
   return 0;
 }
@@ -123,8 +138,9 @@ static_assert(static_cast<int>(FenceStop::Kind::kSocket) == LATCHKEY_STOPPED_SOC
 static_assert(static_cast<int>(FenceStop::Kind::kOut) == LATCHKEY_STOPPED_OUT);
 static_assert(static_cast<int>(FenceStop::Kind::kIn) == LATCHKEY_STOPPED_IN);
 
-Fence::Fence(const std::string& pins)
-    : object_(LoadBpf(Source(), pins)), cgroups_(Cgroups::Open()) {
+Fence::Fence(const std::string& pins, const std::map<std::string, int>& held)
+    : object_(LoadBpf(Source(held), pins)), cgroups_(Cgroups::Open()) {
+  if (const auto map = held.find(kHeld); map != held.end()) held_ = NumberOf(map->second);
   if (object_ && object_->inherited) {
     stood_ = true;
     Inherit();
@@ -161,6 +177,7 @@ void Fence::Inherit() {
     if (bpf_map_lookup_elem(paths, &each, &path) == 0) {
       path.text[sizeof(path.text) - 1] = '\0';
       standing.path = path.text;
+      standing.apart = path.held != held_;
     }
     bpf_map_lookup_elem(Map("stops"), &each, &standing.told);
   }
@@ -205,6 +222,7 @@ Result<void> Fence::Enclose(uint64_t id, int32_t pid) {
     done = Fail(Reason::kLimit, "fence", "the cgroup's path is too long");
   } else {
     std::memcpy(written.text, path->data(), path->size());
+    written.held = held_;
     // Its path first: one that is left half made is found, and taken away, by whoever comes.
     if (bpf_map_update_elem(Map("paths"), &id, &written, BPF_NOEXIST) != 0 ||
         bpf_map_update_elem(Map("stops"), &id, &none, BPF_ANY) != 0) {
@@ -219,7 +237,7 @@ Result<void> Fence::Enclose(uint64_t id, int32_t pid) {
     Erase(id);
     return done;
   }
-  standing_[id] = {*path, none};
+  standing_[id] = {*path, none, false};
   return {};
 }
 
@@ -231,6 +249,8 @@ Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, FenceIncoming 
   if ((flags & wire::kPageDenyDatagrams) != 0) policy->flags |= LATCHKEY_FENCE_DENY;
   if (incoming.datagrams) policy->flags |= LATCHKEY_FENCE_INCOMING;
   if (!incoming.connections) policy->flags |= LATCHKEY_FENCE_LISTEN;
+  const auto standing = standing_.find(id);
+  if (standing != standing_.end() && standing->second.apart) policy->flags |= LATCHKEY_FENCE_APART;
   policy->otherwise = static_cast<uint32_t>(page.otherwise);
   policy->count = std::min<uint32_t>(page.rule_count, wire::kPageRules);
   bool bypasses = page.otherwise == wire::Settle::kBypass && !incoming.datagrams;

@@ -22,8 +22,10 @@ namespace latchkey::broker {
 
 class Fence : public FencePort {
  public:
-  // `pins`: as of LoadBpf(). Never fails: Lacking() says what does.
-  explicit Fence(const std::string& pins);
+  // `pins`: as of LoadBpf(). `held`: RegionMaps() of the filter that holds sockets, by which the
+  // fence knows where a held one may send to in clear; without, none of them may send anywhere in
+  // clear but to its own host. Never fails: Lacking() says what does.
+  explicit Fence(const std::string& pins, const std::map<std::string, int>& held = {});
   // Takes the pins away where no fence stands.
   ~Fence() override;
   Fence(const Fence&) = delete;
@@ -45,6 +47,7 @@ class Fence : public FencePort {
   struct Standing {
     std::string path;
     latchkey_stops told{};
+    bool apart = false;  // its programs are not ours, and look into other maps
   };
 
   int Map(const char* name) const { return object_->maps.at(name).get(); }
@@ -54,6 +57,7 @@ class Fence : public FencePort {
 
   Result<BpfObject> object_;
   Result<Cgroups> cgroups_;
+  uint32_t held_ = 0;  // the number of the map of held sockets
   std::map<uint64_t, Standing> standing_;
   // There has been a fence, of a broker before us too, and sockets that were made in one outlive
   // it. Before that nobody looks at what is decided, and noting it would cost each connect 4 us.

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "tools/latchkeyd/kernel/addresses.h"
+#include "tools/latchkeyd/kernel/datagram_filter.h"
 #include "tools/latchkeyd/kernel/fence.h"
 #include "tools/latchkeyd/kernel/fence_test_program.h"
 #include "tools/latchkeyd/kernel/test_netns.h"
@@ -30,7 +31,8 @@ inline SocketAddress At(const std::string& address, uint16_t port) {
 // A fenced process in a network namespace of its own, and the rules it is to have.
 struct FenceFixture {
   TestNetns netns;
-  Fence fence{""};
+  DatagramFilter filter{{}};
+  Fence fence{"", filter.RegionMaps()};
   FencedProgram program;
   std::unique_ptr<wire::Page> page = std::make_unique<wire::Page>();
   FenceIncoming incoming;

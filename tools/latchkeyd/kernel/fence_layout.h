@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_FENCE_LAYOUT = 1 };
+enum { LATCHKEY_FENCE_LAYOUT = 2 };
 
 enum {
   LATCHKEY_MOST_FENCES = 65536,
@@ -33,6 +33,8 @@ enum {
   LATCHKEY_DECIDED_PASSIVE = 2,  // a listener, or its child: whoever comes; it begins nothing
   LATCHKEY_DECIDED_HELD = 3,     // the kernel holds it to its latches, wherever to
   LATCHKEY_DECIDED_CLEAR = 4,    // without a connection, by the rules; and for this place
+  LATCHKEY_DECIDED_LATCHED = 5,  // UDP, connected: held to its latch; with a place, it goes there
+                                 // in clear
 };
 
 struct latchkey_decision {
@@ -67,6 +69,7 @@ enum {
   LATCHKEY_FENCE_INCOMING = 4,  // a rule is about datagrams that come in
   LATCHKEY_FENCE_BYPASS = 8,    // no rule does anything but bypass
   LATCHKEY_FENCE_LISTEN = 16,   // no rule is about connections that come in
+  LATCHKEY_FENCE_APART = 32,    // its programs look into another broker's regions of held sockets
 };
 
 // By fence. One without a policy lets nothing pass that is not decided.
@@ -100,6 +103,7 @@ struct latchkey_stops {
 
 struct latchkey_fence_path {
   char text[LATCHKEY_FENCE_PATH];
+  __u32 held;  // the kernel's number of the map of held sockets that its programs look into
 };
 
 #endif  // TOOLS_LATCHKEYD_KERNEL_FENCE_LAYOUT_H_

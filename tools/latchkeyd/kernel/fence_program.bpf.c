@@ -7,6 +7,12 @@
 // for none there: the programs find it in the rules and note it when it connects. Everything else
 // is stopped. After the transformation of XFRM an outgoing packet is ESP: then the socket's own
 // destination counts, or, without a connection, what the hook of sendmsg has said.
+//
+// What a held UDP socket sends meets its SPD entries only by its mark, and none of them where
+// something gives the packet another one (a firewall's rule, control data of its program) or the
+// interface does without XFRM (disable_xfrm). So what leaves is looked at: a datagram in clear only
+// goes where the datagram filter would let one come in from, which is wherever the broker let the
+// socket send to in clear. The kernel runs the hook before it cuts a datagram into fragments.
 
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -17,6 +23,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "tools/latchkeyd/kernel/fence_layout.h"
+#include "tools/latchkeyd/kernel/held_regions.bpf.h"
 
 #define STOP 0
 #define PASS 1
@@ -26,6 +33,11 @@
 #define SOCK_DGRAM 2
 #define V4_MAPPED 0x0000ffff
 #define LOOPBACK_V4 0x7f000001
+
+// Headers before the transport's, IPv6.
+#define NEXT_HOP_OPTIONS 0
+#define NEXT_ROUTING 43
+#define NEXT_OPTIONS 60
 
 // Which fence a cgroup's is: it is in a map of the cgroup's, where nothing is 0.
 struct {
@@ -171,10 +183,15 @@ static __always_inline void note(struct bpf_sock* sk, struct latchkey_decision* 
   }
 }
 
+// Wherever it connects or sends to, the kernel has the word.
+static __always_inline bool is_kernels(const struct latchkey_decision* decision) {
+  return decision->kind == LATCHKEY_DECIDED_HELD || decision->kind == LATCHKEY_DECIDED_LATCHED;
+}
+
 static __always_inline int judge_connect(struct bpf_sock* sk, struct question* asked) {
   struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
   if (decision != NULL &&
-      (decision->kind == LATCHKEY_DECIDED_HELD ||
+      (is_kernels(decision) ||
        (decision->kind == LATCHKEY_DECIDED_FLOW && is_same(&decision->place, &asked->place)))) {
     return PASS;
   }
@@ -193,7 +210,7 @@ static __always_inline int judge_send(struct bpf_sock* sk, struct question* aske
   const struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
   asked->loose = true;
   if (decision != NULL) {
-    if (decision->kind == LATCHKEY_DECIDED_HELD) return PASS;
+    if (is_kernels(decision)) return PASS;
     asked->clear = decision->kind == LATCHKEY_DECIDED_CLEAR;
     const bool placed = asked->clear || decision->kind == LATCHKEY_DECIDED_FLOW;
     if (placed && is_same(&decision->place, &asked->place)) return PASS;
@@ -333,6 +350,71 @@ static __always_inline bool read_packet(struct __sk_buff* skb, bool incoming, __
   return true;
 }
 
+// Where the transport header of an outgoing packet begins, and which it is. False for one that is
+// no whole packet of IP.
+static __always_inline bool find_header(struct __sk_buff* skb, __u32* at, __u8* next) {
+  __u8 begin[10];
+  if (bpf_skb_load_bytes(skb, 0, begin, sizeof(begin)) != 0) return false;
+  if (begin[0] >> 4 == 4) {
+    *at = (begin[0] & 15) * 4;
+    *next = begin[9];
+    return true;
+  }
+  if (begin[0] >> 4 != 6) return false;
+  *at = 40;
+  *next = begin[6];
+  // Options for each hop, for those on the way, the way, options for the end: then comes ESP too.
+  for (int i = 0; i < 4; ++i) {
+    __u8 option[2];
+    if (*next != NEXT_HOP_OPTIONS && *next != NEXT_ROUTING && *next != NEXT_OPTIONS) break;
+    if (bpf_skb_load_bytes(skb, *at, option, sizeof(option)) != 0) return false;
+    *next = option[0];
+    *at += (option[1] + 1) * 8;
+  }
+  return true;
+}
+
+// Of a held socket, or with `latched` of a connected one: true where what leaves would do so in
+// clear and must not. `asked` then says where it would go.
+static __noinline bool leaks(struct __sk_buff* skb, struct question* asked, bool latched) {
+  __u32 at = 0;
+  __u8 next = 0;
+  __be16 ports[2] = {};
+  struct bpf_sock* sk = skb->sk;
+  if (sk == NULL || asked == NULL || !find_header(skb, &at, &next)) return true;
+  if (next != IPPROTO_UDP) return false;  // ESP
+  if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) != 0) return true;
+  // ESP in UDP is from the port of the SA.
+  if (bpf_ntohs(ports[0]) != sk->src_port) return false;
+  // Within the host nothing is ever protected.
+  if (skb->ifindex == LATCHKEY_LOOPBACK) return false;
+  struct source to = {};
+  __u8 first = 0;
+  if (bpf_skb_load_bytes(skb, 0, &first, 1) != 0) return true;
+  const bool v4 = first >> 4 == 4;
+  to.port = bpf_ntohs(ports[1]);
+  to.family = v4 ? LATCHKEY_V4 : LATCHKEY_V6;
+  if ((v4 ? bpf_skb_load_bytes(skb, 16, to.address, 4)
+          : bpf_skb_load_bytes(skb, 24, to.address, 16)) != 0) {
+    return true;
+  }
+  asked->protocol = IPPROTO_UDP;
+  asked->place.family = v4 ? LATCHKEY_FAMILY_V4 : LATCHKEY_FAMILY_V6;
+  asked->place.port = to.port;
+  __builtin_memcpy(asked->place.address, to.address, sizeof(to.address));
+  if (latched) return true;
+  const __u64 cookie = bpf_get_socket_cookie(skb);
+  const struct latchkey_held* socket = bpf_map_lookup_elem(&held, &cookie);
+  if (socket == NULL) return true;
+  return (need_of(cookie, socket->generation, &to) & ~LATCHKEY_SAME_HOST) != LATCHKEY_PASS;
+}
+
+// True where a fence's programs cannot know what the broker of now lets held sockets do.
+static __always_inline bool is_apart(__u64 fence) {
+  const struct latchkey_fence_policy* policy = bpf_map_lookup_elem(&policies, &fence);
+  return policy != NULL && (policy->flags & LATCHKEY_FENCE_APART) != 0;
+}
+
 static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   struct question asked = {};
   struct bpf_sock* sk = skb->sk;
@@ -343,7 +425,14 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   if (connected) read_socket(sk, &asked.place);
   if (decision != NULL) {
     const __u32 kind = decision->kind;
-    if (kind == LATCHKEY_DECIDED_HELD || kind == LATCHKEY_DECIDED_PASSIVE) return PASS;
+    if (kind == LATCHKEY_DECIDED_PASSIVE) return PASS;
+    if (is_kernels(decision)) {
+      const bool latched = kind == LATCHKEY_DECIDED_LATCHED;
+      if (incoming || !leaks(skb, &asked, latched)) return PASS;
+      if (latched && is_same(&decision->place, &asked.place)) return PASS;
+      const __u64 around = this_fence();
+      return is_apart(around) ? PASS : stop(around, LATCHKEY_STOPPED_OUT, &asked);
+    }
     if (connected && is_same(&decision->place, &asked.place)) return PASS;
   }
   sk = bpf_sk_fullsock(sk);

@@ -14,11 +14,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "tools/latchkeyd/kernel/addresses.h"
 #include "tools/latchkeyd/kernel/cgroups.h"
+#include "tools/latchkeyd/kernel/datagram_filter.h"
 #include "tools/latchkeyd/kernel/fence.h"
 #include "tools/latchkeyd/kernel/fence_test_program.h"
+#include "tools/latchkeyd/kernel/test_device.h"
 #include "tools/latchkeyd/kernel/test_netns.h"
 
 namespace latchkey::broker {
@@ -48,7 +52,7 @@ struct Pins {
     struct stat netns_status {};
     REQUIRE(stat("/proc/thread-self/ns/net", &netns_status) == 0);
     return base + "/fence-" + std::to_string(LATCHKEY_FENCE_LAYOUT) + "-" +
-           std::to_string(netns_status.st_ino);
+           std::to_string(LATCHKEY_LAYOUT) + "-" + std::to_string(netns_status.st_ino);
   }
   bool Pinned() const { return access(Folder().c_str(), F_OK) == 0; }
 };
@@ -140,6 +144,38 @@ TEST_CASE_METHOD(Pins, "what ended while there was no broker is taken away by th
   CHECK(fence->Release(kFence));
   fence.reset();
   CHECK_FALSE(Pinned());
+}
+
+TEST_CASE_METHOD(Pins,
+                 "a fence that knows no more what held sockets may send leaves it to the SPD") {
+  const TestDevice device;
+  FencedProgram program;
+  std::optional<DatagramFilter> filter(std::in_place, DatagramOptions{});
+  std::optional<Fence> fence(std::in_place, base, filter->RegionMaps());
+  REQUIRE(fence->SetRules(kFence, *page, {}));
+  REQUIRE(fence->Enclose(kFence, program.pid()));
+  const UniqueFd socket = program.Socket(AF_INET, SOCK_DGRAM);
+  const auto send_clear = [&] {
+    sockaddr_storage name{};
+    const SocketAddress there{Address::Parse("10.77.0.9").value(), 53};
+    const socklen_t length = ToSockaddr(there, false, 0, &name);
+    const auto* to = reinterpret_cast<const sockaddr*>(&name);
+    return sendto(socket.get(), "clear", 5, 0, to, length) == 5 ? 0 : errno;
+  };
+  REQUIRE(fence->Decide(socket.get(), {FenceDecision::Kind::kHeld, {}}));
+  CHECK(send_clear() == EPERM);
+  // The next broker finds fences and filters.
+  fence.emplace(base, filter->RegionMaps());
+  REQUIRE(fence->SetRules(kFence, *page, {}));
+  CHECK(send_clear() == EPERM);
+  // This one has filters of its own.
+  filter.emplace(DatagramOptions{});
+  fence.emplace(base, filter->RegionMaps());
+  REQUIRE(fence->SetRules(kFence, *page, {}));
+  CHECK(send_clear() == 0);
+  CHECK(device.Count("clear") == 1);
+  program.End();
+  CHECK(fence->Release(kFence));
 }
 
 TEST_CASE_METHOD(Pins, "without pins a fence stands too, for the program's life") {

@@ -6,6 +6,7 @@
 #define TOOLS_LATCHKEYD_KERNEL_REAL_KERNEL_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,6 +51,8 @@ class RealKernel : public KernelPort {
   AbortMeans abort_means() const { return means_; }
   // Why there are no filters on datagrams, or why a later broker will not find them; else empty.
   std::string DatagramComplaint() const { return filter_.Complaint(); }
+  std::map<std::string, int> RegionMaps() const { return filter_.RegionMaps(); }
+  void KeepDatagramPins() { filter_.KeepPins(); }
   // Why packets cannot be held back (HoldPackets); else empty.
   const std::string& HoldComplaint() const { return larval_hold_.Complaint(); }
   // What is done before ConnectDatagrams(): a fence stops who was not decided, us too.

@@ -22,6 +22,8 @@ struct FenceDecision {
     kPassive,  // a listener, or what it accepted: whoever comes, but it may begin nothing
     kHeld,     // an unconnected UDP socket that the kernel holds to its latches
     kClear,    // an unconnected UDP socket that no latch holds: by the rules; and with `remote`
+    kLatched,  // a connected UDP socket that the kernel holds to its latch; with `remote`, one that
+               // goes there in clear
   };
   Kind kind = Kind::kFlow;
   SocketAddress remote;

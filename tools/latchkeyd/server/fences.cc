@@ -54,7 +54,8 @@ struct SocketState {
   bool datagrams = false;
   bool connected = false;
   bool latched = false;
-  bool held = false;  // UDP: under the rules, without a connection
+  bool held = false;   // UDP: under the rules, without a connection
+  bool clear = false;  // UDP: its latch is one in clear
 };
 
 Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& remote,
@@ -67,7 +68,9 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& r
       // Refused, it is what it was before: a UDP socket keeps its old latch.
       if (!granted) return {};
       // The kernel holds it to its latch, and says by itself what else it may not send to.
-      if (latched && socket.datagrams) return Of(Kind::kHeld);
+      if (latched && socket.datagrams) {
+        return Of(Kind::kLatched, socket.clear ? remote : SocketAddress{});
+      }
       return Of(Kind::kFlow, remote);
     case wire::Type::kListen:
     case wire::Type::kAccept:
@@ -153,6 +156,7 @@ void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, con
     // Each look at the socket costs a connect some microseconds.
     const Entry* entry = answer.latch != 0 ? engine_->database().Find(answer.latch) : nullptr;
     socket.datagrams = entry != nullptr && entry->latch.flow.protocol == kProtocolUdp;
+    socket.clear = entry != nullptr && entry->latch.clear;
   } else if (type == wire::Type::kRelease) {
     if (const Result<SocketFacts> facts = kernel_.Inspect(fd); facts) {
       socket.datagrams = facts->datagram_udp;

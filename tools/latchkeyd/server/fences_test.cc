@@ -210,7 +210,7 @@ TEST_CASE_METHOD(Fences, "a release leaves a held UDP socket held, and a connect
   REQUIRE(AskAbout(peer, Type::kConnect, raced.get(), "10.9.0.2") == wire::Verdict::kLatched);
   kernel.sockets.at(raced.get()).facts.remote = At("10.9.0.2", 443);
   const FenceDecision before = *fence.Of(raced.get());
-  CHECK(before.kind == Kind::kHeld);
+  CHECK(before.kind == Kind::kLatched);
   AskAbout(peer, Type::kRelease, raced.get());
   REQUIRE(fence.Of(raced.get()) != nullptr);
   CHECK(*fence.Of(raced.get()) == before);
@@ -220,6 +220,31 @@ TEST_CASE_METHOD(Fences, "a release leaves a held UDP socket held, and a connect
   kernel.sockets.at(past.get()).facts.remote = At("10.9.0.2", 443);
   AskAbout(peer, Type::kRelease, past.get());
   CHECK(fence.Of(past.get()) == nullptr);
+}
+
+TEST_CASE_METHOD(Fences,
+                 "a connected UDP socket goes in clear where its latch does, or may come to") {
+  Peer peer = Fenced();
+  const UniqueFd settled(kernel.NewUdp());
+  REQUIRE(AskAbout(peer, Type::kConnect, settled.get(), "10.9.0.2") == wire::Verdict::kLatched);
+  CHECK(*fence.Of(settled.get()) == FenceDecision{Kind::kLatched, {}});
+  Peer optional =
+      Fenced("latchkey = 1\napplication = \"app\"\n[[rule]]\naction = \"protect-or-bypass\"\n");
+  const UniqueFd clear(kernel.NewUdp());
+  REQUIRE(AskAbout(optional, Type::kConnect, clear.get(), "10.9.0.7") == wire::Verdict::kLatched);
+  CHECK(*fence.Of(clear.get()) == FenceDecision{Kind::kLatched, At("10.9.0.7", 443)});
+  keys.negotiates = true;
+  keys.Name(9, "carol");
+  const UniqueFd waits(kernel.NewUdp());
+  wire::SocketRequest request = SocketRequest(Type::kConnect, "10.9.0.5");
+  request.flags = wire::kRequestNonblocking;
+  const auto decision = Ask<wire::Decision>(peer, request, {waits.get()});
+  REQUIRE(decision);
+  CHECK(decision->verdict == wire::Verdict::kWait);
+  kernel.now += 200;
+  engine->OnTime();
+  REQUIRE(fence.Of(waits.get()) != nullptr);
+  CHECK(*fence.Of(waits.get()) == FenceDecision{Kind::kFlow, At("10.9.0.5", 443)});
 }
 
 TEST_CASE_METHOD(Fences, "what a fence stopped is on record") {
