@@ -299,8 +299,7 @@ class Engine {
   void NoteAdminBreak(const Entry& latch, bool broken);
   void BindBrokenPeers(Entry& entry);
   void RestoreBrokenPeers(Entry& entry);
-  void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
-               std::set<DatagramAdmission> admissions, const std::set<Guard>& proofs);
+  void Provide(Entry& entry, HeldPeer& peer, PeerLook& look);
   Result<void> HoldProof(HeldPeer& peer, const Guard& proof);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
   void CheckHeldInTime();

@@ -34,34 +34,37 @@ Result<void> Engine::HoldProof(HeldPeer& peer, const Guard& proof) {
   return held;
 }
 
-// Makes these the entries and admissions of a peer. What is no longer allowed goes first: the
-// standing BLOCK stands beneath. A tag's proof stands before anything is admitted by it, and until
-// nothing is. What the kernel refuses is tried again at the next look.
-void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
-                     std::set<DatagramAdmission> admissions, const std::set<Guard>& proofs) {
+// Makes what was found the entries and admissions of a peer. What is no longer allowed goes first:
+// the standing BLOCK stands beneath. A tag's proof stands before anything is admitted by it, and
+// until nothing is. What the kernel refuses is tried again at the next look.
+void Engine::Provide(Entry& entry, HeldPeer& peer, PeerLook& look) {
+  std::erase_if(look.proofs, [&](const Guard& proof) {
+    return std::ranges::none_of(look.admissions,
+                                [&](const auto& each) { return each.tag == proof.mark; });
+  });
   const auto cannot_come = [&](const Error& why) {
     observer_.OnWarning("a peer's datagrams cannot be taken in by latch " +
                         std::to_string(entry.latch.id) + ": " + why.ToString());
   };
-  for (const Guard& proof : proofs) {
+  for (const Guard& proof : look.proofs) {
     const Result<void> held = HoldProof(peer, proof);
     if (held) continue;
     cannot_come(held.error());
-    std::erase_if(admissions, [&](const auto& each) { return each.tag == proof.mark; });
+    std::erase_if(look.admissions, [&](const auto& each) { return each.tag == proof.mark; });
   }
   std::erase_if(peer.admissions, [&](const DatagramAdmission& each) {
-    if (admissions.contains(each)) return false;
+    if (look.admissions.contains(each)) return false;
     kernel_.Dismiss(each);
     --shares_[entry.latch.uid].admitted;
     observer_.OnAdmission(each, peer.latch, /*adding=*/false);
     return true;
   });
   std::erase_if(peer.guards, [&](const Guard& each) {
-    if (std::ranges::find(guards, each) != guards.end()) return false;
+    if (std::ranges::find(look.guards, each) != look.guards.end()) return false;
     guards_.Drop(each);
     return true;
   });
-  for (const DatagramAdmission& each : admissions) {
+  for (const DatagramAdmission& each : look.admissions) {
     if (peer.admissions.contains(each)) continue;
     observer_.OnAdmission(each, peer.latch, /*adding=*/true);
     if (Result<void> done = kernel_.Admit(each); !done) {
@@ -72,7 +75,7 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
     peer.admissions.insert(each);
     ++shares_[entry.latch.uid].admitted;
   }
-  for (const Guard& each : guards) {
+  for (const Guard& each : look.guards) {
     if (std::ranges::find(peer.guards, each) != peer.guards.end()) continue;
     if (Result<void> done = HoldOver(each); !done) {
       observer_.OnWarning("a peer cannot be sent to by latch " + std::to_string(entry.latch.id) +
@@ -82,12 +85,9 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
     peer.guards.push_back(each);
   }
   std::erase_if(peer.proofs, [&](const Guard& each) {
-    const bool kept =
-        proofs.contains(each) && std::ranges::any_of(admissions, [&](const auto& admission) {
-          return admission.tag == each.mark;
-        });
-    if (!kept) guards_.Drop(each);
-    return !kept;
+    if (look.proofs.contains(each)) return false;
+    guards_.Drop(each);
+    return true;
   });
 }
 
@@ -123,7 +123,7 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
   }
   Ration(entry, peer, look);
   NotePeer(entry, peer, look);
-  Provide(entry, peer, look.guards, std::move(look.admissions), look.proofs);
+  Provide(entry, peer, look);
   const Reason why = look.why.reason;
   if (std::exchange(peer.why, why) != why && why != Reason::kNone) {
     const Client client{entry.session, entry.policy, entry.requester, entry.hint.pid,

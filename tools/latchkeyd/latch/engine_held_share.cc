@@ -48,7 +48,6 @@ void Engine::Ration(const Entry& entry, HeldPeer& peer, PeerLook& look) {
   }
   if (!look.admissions.empty()) return;
   look.guards.clear();
-  look.proofs.clear();
   look.why = Error{"serve peer", "too many of one user", Reason::kLimit};
   if (peer.latch == 0) peer.identity.reset();
 }
