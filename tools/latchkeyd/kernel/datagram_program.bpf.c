@@ -4,7 +4,9 @@
 // before the receive queue (sk_filter_trim_cap in net/core/filter.c, called by net/ipv4/udp.c and
 // net/ipv6/udp.c), so that what it drops wakes nobody and can be read by no call. The data begin at
 // the UDP header there, the network header is before them. skb->mark is what the SA's set-mark made
-// of it (net/xfrm/xfrm_input.c); of what came in clear it is 0 in the bits of the tags.
+// of it (net/xfrm/xfrm_input.c); of what came in clear it is 0 in the bits of the tags, or what a
+// firewall made of it. What has the tag of another SA than it came under does not get here: for
+// each tag that is admitted the SPD has an entry against that (TagProof() in latch/held.h).
 //
 // What an admitted peer sends is the case that counts: it takes one read of the packet, and no
 // search where the tag's slot has it. Each call of the kernel's costs 30 to 65 ns (tests/bench); a

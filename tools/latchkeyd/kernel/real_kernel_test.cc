@@ -11,7 +11,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
+#include "tools/latchkeyd/kernel/datagram_test_socket.h"
 #include "tools/latchkeyd/kernel/test_netns.h"
 #include "tools/latchkeyd/kernel/xfrm_build.h"
 
@@ -96,6 +98,56 @@ TEST_CASE("Guards come back from the kernel as they were added") {
   REQUIRE(spd);
   CHECK(spd->empty());
   CHECK(kernel->DeleteGuard(guards[0]));  // gone already: no error
+}
+
+TEST_CASE("What bears a tag, and no SA brought, is dropped; other marks are not looked at") {
+  TestNetns netns;
+  const std::unique_ptr<RealKernel> kernel = Open();
+  REQUIRE(std::ofstream("/proc/sys/net/ipv4/conf/lo/disable_policy") << 0 << std::flush);
+  const TestUdp receiver("127.0.0.1");
+  const TestUdp sender("127.0.0.1");
+  const TestUdp other("127.0.0.2");
+  const auto comes = [&](const TestUdp& from, uint32_t mark) {
+    from.Send(receiver, "127.0.0.1", "x", mark);
+    return receiver.Take() == "x";
+  };
+  constexpr uint32_t kTag = 0x00050000;
+  Guard proof =
+      MakeGuard(false, Guard::Action::kEsp, kTag, "127.0.0.1/32");  // as TagProof() has it
+  proof.priority = 0xffffffff;
+  proof.unset = 0x7fff0000 & ~kTag;
+  proof.selector.destination = proof.selector.source;
+  proof.selector.protocol = kProtocolUdp;
+  proof.selector.destination_port = proof.selector.destination_mask = 0;
+  CHECK(comes(sender, kTag));
+  REQUIRE(kernel->AddGuard(proof));
+  CHECK_FALSE(kernel->AddGuard(proof));
+  Guard next = proof;  // of the next SA
+  next.mark = 0x00060000;
+  next.unset = 0x7ff90000;
+  CHECK(kernel->AddGuard(next));
+  CHECK_FALSE(comes(sender, kTag));
+  CHECK_FALSE(comes(sender, kTag | 0x80000001));
+  CHECK_FALSE(comes(sender, next.mark));
+  CHECK(comes(sender, 0));
+  CHECK(comes(sender, 0x00040000));
+  CHECK(comes(sender, kTag | 0x00100000));
+  CHECK(comes(other, kTag));
+  // Whatever the administrator says of it counts.
+  Guard allow = proof;
+  allow.action = Guard::Action::kAllow;
+  allow.mark = allow.unset = 0;
+  allow.priority = 0xfffffffe;
+  REQUIRE(kernel->AddGuard(allow));
+  CHECK(comes(sender, kTag));
+  REQUIRE(kernel->DeleteGuard(allow));
+  Guard renewed = proof;
+  renewed.reqid = 9;
+  REQUIRE(kernel->RenewGuard(proof, renewed));
+  CHECK_FALSE(comes(sender, kTag));
+  REQUIRE(kernel->DeleteGuard(renewed));
+  CHECK(comes(sender, kTag));
+  CHECK_FALSE(comes(sender, next.mark));
 }
 
 TEST_CASE("A tunnel's guards and policies are what the kernel takes and shows") {

@@ -137,6 +137,9 @@ Result<void> CheckGuard(const Guard& guard) {
       selector.destination.base.family != selector.family) {
     return Fail(Reason::kBadRequest, "build guard", "the selector has no one family");
   }
+  if (guard.mark == 0 ? guard.unset != 0 : (guard.mark & guard.unset) != 0) {
+    return Fail(Reason::kBadRequest, "build guard", "bits of the mark both set and not");
+  }
   if (guard.out && Requires(guard.action) && guard.reqid == 0) {
     return Fail(Reason::kBadRequest, "build guard", "an outgoing guard with an SA needs a reqid");
   }
@@ -144,9 +147,9 @@ Result<void> CheckGuard(const Guard& guard) {
   return {};
 }
 
-void AppendMark(Octets* out, uint32_t value) {
+void AppendMark(Octets* out, uint32_t value, uint32_t unset = 0) {
   if (value == 0) return;
-  const xfrm_mark mark{value, value};
+  const xfrm_mark mark{value, value | unset};
   AppendAttribute(out, XFRMA_MARK, &mark, sizeof(mark));
 }
 
@@ -167,7 +170,7 @@ Result<Octets> BuildPutGuard(uint16_t type, const Guard& guard) {
         Template(Wanted{protocol, guard.mode, guard.reqid, 0, source, destination}, family);
     AppendAttribute(&out, XFRMA_TMPL, &tmpl, sizeof(tmpl));
   }
-  AppendMark(&out, guard.mark);
+  AppendMark(&out, guard.mark, guard.unset);
   return Finish(std::move(out));
 }
 
@@ -225,7 +228,7 @@ Result<Octets> BuildDeleteGuard(const Guard& guard) {
   id.dir = guard.out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
   Octets out = Begin(XFRM_MSG_DELPOLICY);
   Append(&out, &id, sizeof(id));
-  AppendMark(&out, guard.mark);
+  AppendMark(&out, guard.mark, guard.unset);
   return Finish(std::move(out));
 }
 

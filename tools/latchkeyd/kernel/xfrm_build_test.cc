@@ -60,6 +60,32 @@ TEST_CASE("A guard's request reads back as the entry it makes") {
   CHECK(entry->reqid == 7);
 }
 
+TEST_CASE("A guard's mark names bits that are set and bits that are not") {
+  Guard guard = MakeGuard(false, Guard::Action::kEsp, 7, "10.9.0.2/32");
+  guard.priority = 0xffffffff;
+  guard.mark = 0x00050000;
+  guard.unset = 0x7ffa0000;
+  const Result<Octets> request = BuildAddGuard(guard);
+  REQUIRE(request);
+  const std::optional<SpdEntry> entry = ParseSpdEntry(*request);
+  REQUIRE(entry);
+  CHECK(entry->dir == XFRM_POLICY_IN);
+  CHECK(entry->priority == 0xffffffff);
+  CHECK(entry->mark == 0x00050000);
+  CHECK(entry->mark_mask == 0x7fff0000);
+  CHECK(entry->reqid == 7);
+  const Result<Octets> gone = BuildDeleteGuard(guard);
+  REQUIRE(gone);
+  xfrm_mark mark{};
+  std::memcpy(&mark, gone->data() + gone->size() - sizeof(mark), sizeof(mark));
+  CHECK(mark.v == 0x00050000);
+  CHECK(mark.m == 0x7fff0000);
+  guard.unset |= guard.mark;
+  CHECK_FALSE(BuildAddGuard(guard));
+  guard.mark = 0;
+  CHECK_FALSE(BuildAddGuard(guard));
+}
+
 TEST_CASE("What a marked entry asked for is named by its mark") {
   const Address local = *Address::Parse("10.0.0.1");
   const Address remote = *Address::Parse("10.0.0.2");

@@ -299,8 +299,8 @@ class Engine {
   void NoteAdminBreak(const Entry& latch, bool broken);
   void BindBrokenPeers(Entry& entry);
   void RestoreBrokenPeers(Entry& entry);
-  void Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
-               const std::set<DatagramAdmission>& admissions);
+  void Provide(Entry& entry, HeldPeer& peer, PeerLook& look);
+  Result<void> HoldProof(HeldPeer& peer, const Guard& proof);
   void RefreshHeld(Entry& entry, const std::set<Address>* peers = nullptr);
   void CheckHeldInTime();
   void LetGoOfPeers(Entry& entry);
@@ -337,7 +337,7 @@ class Engine {
   bool Pending(const Flow& flow) const;
 
   // engine_takeover.cc: what a broker before us left.
-  int RemoveUnknownGuards();
+  int RemoveUnknownGuards(bool out);
   Result<void> DropLeftLarvals();
   int CutOffUnknown(const std::vector<LiveSocket>& live);
   void Adopt(Entry entry, const std::vector<LiveSocket>& live,

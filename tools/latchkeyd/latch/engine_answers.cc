@@ -31,10 +31,8 @@ bool Engine::HoldBack(const Guard& guard) {
 
 // Puts an entry by which answers may leave in the place of one that keeps them back.
 bool Engine::LetAnswersGo(const Guard& guard) {
-  const auto it = std::ranges::find_if(held_answers_, [&guard](const auto& each) {
-    const Guard& held = each.first;
-    return held.out == guard.out && held.mark == guard.mark && held.selector == guard.selector;
-  });
+  const auto it = std::ranges::find_if(
+      held_answers_, [&guard](const auto& each) { return SamePlace(each.first, guard); });
   if (it == held_answers_.end() || !Requires(guard.action)) return false;
   const bool renewed = RenewForAll(Guard(it->first), guard);
   EndHolds();

@@ -134,7 +134,8 @@ std::vector<SaKey> Engine::ServeInDoubt(HeldPeer& peer, const PeerLook::Way& way
     if (each.selector.source.Contains(way.flow.local.address)) guard = each;
   }
   for (const KnownSa* known : way.in) {
-    if (known->vouched == peer.identity) usable.push_back(known->sa.key);
+    const bool transport = known->sa.protection.mode == Mode::kTransport;
+    if (known->vouched == peer.identity && transport) usable.push_back(known->sa.key);
   }
   if (way.out.empty()) guard.reset();
   return usable;
@@ -211,6 +212,7 @@ void Engine::ServePeer(const Entry& entry, HeldPeer& peer, const PeerLook::Way& 
     if (tag == 0) continue;
     told_apart = true;
     look.admissions.insert({entry.hint.cookie, way.flow.remote, tag});
+    look.proofs.insert(TagProof(sas_.Find(key)->sa, tag, options_.tag_mask));
   }
   if (!told_apart && !usable.empty()) {
     look.why = Error{"serve peer", "its SAs cannot be told from others", Reason::kUnsupported};

@@ -18,35 +18,64 @@ policy::Verdict Engine::DecideDatagram(const Entry& entry, const Flow& flow) con
   return policy::Decide(system(), *entry.policy, entry.requester, decided, same_host);
 }
 
-// Makes these the entries and admissions of a peer. What is no longer allowed goes first: the
-// standing BLOCK stands beneath. What the kernel refuses is tried again at the next look.
-void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& guards,
-                     const std::set<DatagramAdmission>& admissions) {
+// Has a tag's proof stand. Where it did for SAs of another reqid that bear the tag no more, it is
+// changed in its place, for all who hold it.
+Result<void> Engine::HoldProof(HeldPeer& peer, const Guard& proof) {
+  const auto stands = [&] { return std::ranges::find(peer.proofs, proof) != peer.proofs.end(); };
+  if (stands()) return {};
+  Result<void> held = guards_.Hold(proof);
+  if (!held && held.error().reason == Reason::kConflictSpd) {
+    const std::optional<Guard> other = guards_.InPlaceOf(proof);
+    if (other && RenewForAll(*other, proof) && stands()) return {};
+    // Else another broker's: should it say something else, the next look at the SPD replaces it.
+    held = guards_.Hold(proof, /*shared=*/!other);
+  }
+  if (held) peer.proofs.push_back(proof);
+  return held;
+}
+
+// Makes what was found the entries and admissions of a peer. What is no longer allowed goes first:
+// the standing BLOCK stands beneath. A tag's proof stands before anything is admitted by it, and
+// until nothing is. What the kernel refuses is tried again at the next look.
+void Engine::Provide(Entry& entry, HeldPeer& peer, PeerLook& look) {
+  std::erase_if(look.proofs, [&](const Guard& proof) {
+    return std::ranges::none_of(look.admissions,
+                                [&](const auto& each) { return each.tag == proof.mark; });
+  });
+  const auto cannot_come = [&](const Error& why) {
+    observer_.OnWarning("a peer's datagrams cannot be taken in by latch " +
+                        std::to_string(entry.latch.id) + ": " + why.ToString());
+  };
+  for (const Guard& proof : look.proofs) {
+    const Result<void> held = HoldProof(peer, proof);
+    if (held) continue;
+    cannot_come(held.error());
+    std::erase_if(look.admissions, [&](const auto& each) { return each.tag == proof.mark; });
+  }
   std::erase_if(peer.admissions, [&](const DatagramAdmission& each) {
-    if (admissions.contains(each)) return false;
+    if (look.admissions.contains(each)) return false;
     kernel_.Dismiss(each);
     --shares_[entry.latch.uid].admitted;
     observer_.OnAdmission(each, peer.latch, /*adding=*/false);
     return true;
   });
   std::erase_if(peer.guards, [&](const Guard& each) {
-    if (std::ranges::find(guards, each) != guards.end()) return false;
+    if (std::ranges::find(look.guards, each) != look.guards.end()) return false;
     guards_.Drop(each);
     return true;
   });
-  for (const DatagramAdmission& each : admissions) {
+  for (const DatagramAdmission& each : look.admissions) {
     if (peer.admissions.contains(each)) continue;
     observer_.OnAdmission(each, peer.latch, /*adding=*/true);
     if (Result<void> done = kernel_.Admit(each); !done) {
       observer_.OnAdmission(each, peer.latch, /*adding=*/false);
-      observer_.OnWarning("a peer's datagrams cannot be taken in by latch " +
-                          std::to_string(entry.latch.id) + ": " + done.error().ToString());
+      cannot_come(done.error());
       continue;
     }
     peer.admissions.insert(each);
     ++shares_[entry.latch.uid].admitted;
   }
-  for (const Guard& each : guards) {
+  for (const Guard& each : look.guards) {
     if (std::ranges::find(peer.guards, each) != peer.guards.end()) continue;
     if (Result<void> done = HoldOver(each); !done) {
       observer_.OnWarning("a peer cannot be sent to by latch " + std::to_string(entry.latch.id) +
@@ -55,6 +84,11 @@ void Engine::Provide(Entry& entry, HeldPeer& peer, const std::vector<Guard>& gua
     }
     peer.guards.push_back(each);
   }
+  std::erase_if(peer.proofs, [&](const Guard& each) {
+    if (look.proofs.contains(each)) return false;
+    guards_.Drop(each);
+    return true;
+  });
 }
 
 // Sockets of one port share what leaves for a peer: while one has it latched to somebody, no other
@@ -89,7 +123,7 @@ bool Engine::RefreshPeer(Entry& entry, const SocketAddress& remote, HeldPeer& pe
   }
   Ration(entry, peer, look);
   NotePeer(entry, peer, look);
-  Provide(entry, peer, look.guards, look.admissions);
+  Provide(entry, peer, look);
   const Reason why = look.why.reason;
   if (std::exchange(peer.why, why) != why && why != Reason::kNone) {
     const Client client{entry.session, entry.policy, entry.requester, entry.hint.pid,
@@ -159,8 +193,10 @@ void Engine::LetGoOfPeers(Entry& entry) {
     EndPeerLatch(peer, Reason::kClosed);
     for (const Guard& guard : peer.guards) guards_.Drop(guard);
   }
-  entry.held->peers.clear();
   kernel_.ForgetDatagrams(entry.hint.cookie);
+  for (const auto& [remote, peer] : std::exchange(entry.held->peers, {})) {
+    for (const Guard& proof : peer.proofs) guards_.Drop(proof);
+  }
 }
 
 }  // namespace latchkey::broker

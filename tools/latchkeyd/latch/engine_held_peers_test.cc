@@ -147,7 +147,7 @@ TEST_CASE("Asked about by a rule that names no ports, a peer is one, whatever it
   for (uint16_t port = 1; port <= 5000; ++port) {
     REQUIRE(broker.Peer(fd, "10.9.0.2", port).verdict == Verdict::kLatched);
   }
-  CHECK(broker.kernel.guards.size() == guards + 1);
+  CHECK(broker.kernel.guards.size() == guards + 2);  // to be sent to, and the proof of its tag
   CHECK(broker.Sends(fd, "10.9.0.2", 9999, 7));
   CHECK(broker.TakesIn(fd, "10.9.0.2", 9999, &bob[1]));
   CHECK_FALSE(broker.TakesIn(fd, "10.9.0.2", 9999));

@@ -33,6 +33,46 @@ TEST_CASE("After a crash it is held anew, and its peers are served") {
   CHECK(broker.kernel.borrowed == 0);
 }
 
+TEST_CASE("After a crash the proof of a tag is where it was, known or not") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.Held();
+  const std::vector<Guard> guards = broker.kernel.guards;
+  const auto is_proof = [](const Guard& guard) { return !guard.out && guard.mark != 0; };
+  REQUIRE(std::ranges::count_if(guards, is_proof) == 1);
+  Legacy left = broker.Left();
+  SECTION("known") {
+    broker.Restart(std::move(left));
+    CHECK(broker.kernel.guards == guards);
+  }
+  SECTION("known, and nobody needs it any more") {
+    broker.kernel.RemoveSas(7);
+    broker.Restart(std::move(left));
+    CHECK(std::ranges::none_of(broker.kernel.guards, is_proof));
+    return;
+  }
+  SECTION("not known") {
+    std::erase_if(left.guards, is_proof);
+    left.incomplete = GENERATE(false, true);
+    broker.Restart(std::move(left));
+    CHECK(std::ranges::count_if(broker.kernel.guards, is_proof) == 1);
+  }
+  SECTION("not known, nor the socket") {
+    Legacy nothing;
+    nothing.incomplete = true;
+    nothing.guards = left.guards;
+    std::erase_if(nothing.guards, is_proof);
+    broker.Restart(std::move(nothing));
+    CHECK(broker.SocketOf(fd).policy->kind == SocketPolicy::Kind::kBlock);
+    CHECK(std::ranges::none_of(broker.kernel.guards, is_proof));
+    return;
+  }
+  CHECK(broker.kernel.unproved == 0);
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  const uint32_t tag = broker.kernel.admissions.begin()->tag;
+  CHECK_FALSE(broker.kernel.TakesIn(fd, At("10.9.0.2", 1), nullptr, tag));
+}
+
 TEST_CASE("What a broker before us had asked about is asked about again") {
   HoldBroker broker(ClientPolicy());
   const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");

@@ -232,10 +232,7 @@ void Engine::EndLarval(Entry& entry, std::optional<uint32_t> placeholder) {
 bool Engine::Leaned(const Guard& guard) const {
   return std::ranges::any_of(database_.entries(), [&guard](const auto& each) {
     bool leaned = false;
-    EachGuard(each.second, [&](const Guard& held) {
-      leaned = leaned || (held.out == guard.out && held.mark == guard.mark &&
-                          held.selector == guard.selector);
-    });
+    EachGuard(each.second, [&](const Guard& held) { leaned = leaned || SamePlace(held, guard); });
     return leaned;
   });
 }
@@ -247,10 +244,8 @@ Result<void> Engine::HoldOver(const Guard& guard) {
   if (held || held.error().reason != Reason::kConflictSpd) return held;
   if (LetAnswersGo(guard)) return guards_.Hold(guard);
   if (Leaned(guard)) return held;
-  const auto lingers = std::ranges::find_if(lingering_, [&guard](const auto& each) {
-    const Guard& other = each.second;
-    return other.out == guard.out && other.mark == guard.mark && other.selector == guard.selector;
-  });
+  const auto lingers = std::ranges::find_if(
+      lingering_, [&guard](const auto& each) { return SamePlace(each.second, guard); });
   if (lingers == lingering_.end() || !RenewForAll(Guard(lingers->second), guard)) return held;
   return guards_.Hold(guard);
 }

@@ -23,7 +23,8 @@ void Engine::NoteTag(const Sa* before, const Sa* after) {
   if (after != nullptr && tag_of(*after) != 0) tags_[tag_of(*after)].insert(after->key);
 }
 
-// True when the tag does not tell whose SA it was.
+// True when the tag does not tell whose SA it was; or when no one entry can be its proof, for
+// between the same ends it is borne by SAs of several reqids.
 bool Engine::IsShared(uint32_t tag, const SaKey& key) const {
   const auto it = tags_.find(tag);
   if (it == tags_.end()) return false;
@@ -31,8 +32,12 @@ bool Engine::IsShared(uint32_t tag, const SaKey& key) const {
   return std::ranges::any_of(it->second, [&](const SaKey& other) {
     if (other == key) return false;
     const KnownSa* known = sas_.Find(other);
-    return known == nullptr || own == nullptr || !known->vouched || !own->vouched ||
-           *known->vouched != *own->vouched || known->sa.protection != own->sa.protection;
+    if (known == nullptr || own == nullptr || !known->vouched || !own->vouched) return true;
+    const Sa& a = known->sa;
+    const Sa& b = own->sa;
+    const bool same_ends = a.source == b.source && a.key.destination == b.key.destination;
+    return *known->vouched != *own->vouched || a.protection != b.protection ||
+           (same_ends && a.reqid != b.reqid);
   });
 }
 

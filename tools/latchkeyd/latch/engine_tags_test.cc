@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tools/latchkeyd/latch/engine_hold_fixture.h"
+#include "tools/latchkeyd/latch/held.h"
 
 namespace latchkey::broker {
 namespace {
@@ -125,6 +126,129 @@ TEST_CASE("A tag of ours that another's SA comes with is changed for a fresh one
   CHECK(TagOf(broker, carol[1]) == tag);
   CHECK(broker.TakesIn(fd, address, 1, &bob[1]));
   CHECK(broker.TakesIn(fd, "10.9.0.3", 1, &carol[1]));
+}
+
+std::vector<Guard> Proofs(const HoldBroker& broker) {
+  std::vector<Guard> proofs = broker.kernel.guards;
+  std::erase_if(proofs, [](const Guard& guard) { return guard.out; });
+  return proofs;
+}
+
+TEST_CASE("A tag that a firewall gives proves nothing, in clear or under another's SA") {
+  HoldBroker broker(ServerPolicy());
+  const std::vector<Sa> bob = broker.Keyed(7, "bob", "10.9.0.2");
+  const std::vector<Sa> carol = broker.Keyed(8, "carol", "10.9.0.3");
+  const int fd = broker.Held();
+  const uint32_t tag = TagOf(broker, bob[1]);
+  REQUIRE(tag != 0);
+  CHECK(broker.kernel.TakesIn(fd, At("10.9.0.2", 1), &bob[1], tag));
+  CHECK_FALSE(broker.kernel.TakesIn(fd, At("10.9.0.2", 1), nullptr, tag));
+  CHECK_FALSE(broker.kernel.TakesIn(fd, At("10.9.0.2", 1), &carol[1], tag));
+  CHECK(Proofs(broker).size() == 2);
+  broker.Unkeyed(bob);
+  CHECK(Proofs(broker).size() == 1);
+  broker.CloseSocket(fd);
+  broker.Pass(broker.options.reap_ms);
+  broker.engine->Tick(true);
+  CHECK(Proofs(broker).empty());
+  CHECK(broker.kernel.admissions.empty());
+  CHECK(broker.kernel.unproved == 0);
+}
+
+TEST_CASE("One proof serves all sockets, and stands until the last of them is closed") {
+  HoldBroker broker(ServerPolicy());
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int first = broker.Held(53);
+  const int second = broker.Held(54);
+  CHECK(Proofs(broker).size() == 1);
+  broker.CloseSocket(first);
+  broker.Pass(broker.options.reap_ms);
+  broker.engine->Tick(true);
+  CHECK(Proofs(broker).size() == 1);
+  SECTION("a flush: it comes back") {
+    broker.kernel.guards.clear();
+    broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+    CHECK(Proofs(broker).size() == 1);
+  }
+  SECTION("a clean stop") {
+    broker.engine->Stop();
+    CHECK(broker.kernel.guards.empty());
+  }
+  CHECK(broker.kernel.sockets.contains(second));
+  CHECK(broker.kernel.unproved == 0);
+}
+
+TEST_CASE("Without a proof nothing is admitted") {
+  HoldBroker broker(ServerPolicy());
+  broker.keys.Name(7, "bob");
+  const std::vector<Sa> bob = broker.kernel.AddPair(7, "10.9.0.2");
+  const int fd = broker.Held();
+  broker.Hear(bob[0]);
+  broker.kernel.fail_after = 2;  // 1 is the tag
+  broker.Hear(bob[1]);
+  CHECK(broker.kernel.fail_after == 0);
+  CHECK(broker.kernel.admissions.empty());
+  CHECK(broker.observer.warnings == 1);
+  broker.KeysChanged();
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+  CHECK(Proofs(broker).size() == 1);
+}
+
+TEST_CASE("Where another broker has the proof of a tag, it is of use to both") {
+  HoldBroker broker(ServerPolicy());
+  broker.keys.Name(7, "bob");
+  broker.kernel.AddPair(7, "10.9.0.2");
+  const std::vector<Sa> bob = broker.kernel.sad;
+  Find(broker, bob[1]).set_mark = 0x00050000;  // so it is known for one that the other gave
+  Find(broker, bob[1]).set_mask = kTags;
+  Guard proof = TagProof(bob[1], 0x00050000, kTags);
+  const bool wrong = GENERATE(false, true);
+  if (wrong) proof.reqid = 70;
+  broker.kernel.guards.push_back(proof);
+  broker.Hear(broker.kernel.sad);
+  const int fd = broker.Held();
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]) != wrong);
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &bob[1]));
+}
+
+TEST_CASE("A tag of the key manager's that goes over to SAs of another reqid") {
+  HoldBroker broker(ServerPolicy());
+  broker.keys.Name(7, "bob");
+  broker.keys.Name(9, "bob");
+  const auto tagged = [&](uint32_t reqid) {
+    std::vector<Sa> pair = broker.kernel.AddPair(reqid, "10.9.0.2");
+    pair[1].set_mark = Find(broker, pair[1]).set_mark = 0x00050000;
+    pair[1].set_mask = Find(broker, pair[1]).set_mask = kTags;
+    return pair;
+  };
+  const std::vector<Sa> old = tagged(7);
+  broker.Hear(old);
+  const int first = broker.Held(53);
+  const int second = broker.Held(54);
+  REQUIRE(broker.TakesIn(first, "10.9.0.2", 1, &old[1]));
+  const std::vector<Sa> next = tagged(9);
+  SECTION("at once") {
+    broker.kernel.RemoveSas(7);
+    broker.engine->OnEvents({{KernelEvent::Kind::kSaDeleted, old[0]},
+                             {KernelEvent::Kind::kSaDeleted, old[1]},
+                             {KernelEvent::Kind::kSaAdded, next[0]},
+                             {KernelEvent::Kind::kSaAdded, next[1]}});
+  }
+  SECTION("there is both for a while, and one entry cannot be the proof of both") {
+    broker.Hear(next);
+    CHECK(broker.kernel.admissions.empty());
+    CHECK(Proofs(broker).empty());
+    broker.Unkeyed(old);
+  }
+  for (const int fd : {first, second}) {
+    CHECK(broker.TakesIn(fd, "10.9.0.2", 1, &next[1]));
+    CHECK_FALSE(broker.kernel.TakesIn(fd, At("10.9.0.2", 1), nullptr, 0x00050000));
+  }
+  CHECK(Proofs(broker) == std::vector{TagProof(next[1], 0x00050000, kTags)});
+  CHECK(broker.kernel.unproved == 0);
+  broker.engine->Stop();
+  CHECK(broker.kernel.guards.empty());
 }
 
 TEST_CASE("There are as many as the mask has, and the next SA has none") {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tools/latchkeyd/latch/engine.h"
+#include "tools/latchkeyd/latch/held.h"
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
@@ -24,7 +25,7 @@ Result<void> Engine::Start(Legacy legacy) {
     if (sas_.Find(voucher.sa.key) == nullptr) departed_.push_back(voucher);
   }
   database_.SkipIds(legacy.last_id);
-  const int entries = legacy.incomplete ? RemoveUnknownGuards() : 0;
+  int entries = legacy.incomplete ? RemoveUnknownGuards(/*out=*/true) : 0;
   if (!legacy.latches.empty() || legacy.incomplete) {
     Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
     if (!live) return std::unexpected(live.error());
@@ -43,6 +44,8 @@ Result<void> Engine::Start(Legacy legacy) {
       Break(*suspect, Reason::kSuspectGap);
     }
     const int sockets = legacy.incomplete ? CutOffUnknown(*live) : 0;
+    // A proof after the sockets that it may be for.
+    if (legacy.incomplete) entries += RemoveUnknownGuards(/*out=*/false);
     if (sockets + entries > 0) {
       observer_.OnWarning("without a record: " + std::to_string(sockets) + " sockets, cut off; " +
                           std::to_string(entries) + " SPD entries, taken away");
@@ -72,18 +75,21 @@ Result<void> Engine::DropLeftLarvals() {
   return {};
 }
 
-// What bears our mark and nobody knows. An incoming entry cannot bear it: such ones stay, and keep
-// out what they kept out.
-int Engine::RemoveUnknownGuards() {
+// What bears our mark, or is a tag's proof, and nobody knows. Other incoming entries bear no mark:
+// such ones stay, and keep out what they kept out.
+int Engine::RemoveUnknownGuards(bool out) {
   int removed = 0;
   for (const SpdEntry& entry : spd_) {
-    if (entry.dir != 1 || entry.if_id != 0 || entry.mark != options_.guard_mark ||
-        entry.mark_mask != options_.guard_mark || guards_.Owns(entry)) {
-      continue;
-    }
-    Guard guard;  // the kernel finds it by selector and mark
+    const bool guards = entry.dir == 1 && entry.mark == options_.guard_mark &&
+                        entry.mark_mask == options_.guard_mark;
+    const bool proves = entry.dir == 0 && entry.mark != 0 && !entry.bare && !entry.block &&
+                        entry.mark_mask == options_.tag_mask && entry.priority == kProofPriority;
+    if (!(out ? guards : proves) || entry.if_id != 0 || guards_.Owns(entry)) continue;
+    Guard guard;  // the kernel finds it by direction, selector and mark
+    guard.out = out;
     guard.priority = entry.priority;
     guard.mark = entry.mark;
+    guard.unset = entry.mark_mask & ~entry.mark;
     guard.selector = entry.selector;
     if (Result<void> gone = kernel_.DeleteGuard(guard); !gone) {
       observer_.OnWarning("an SPD entry stays behind: " + gone.error().ToString());

@@ -333,7 +333,9 @@ wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
     latch = id;
     for (const auto& [remote, peer] : held.held ? held.held->peers : decltype(Held::peers){}) {
       const auto shows = [&](const Guard& guard) { return Shows(entry, guard); };
-      if (peer.latch != 0 && std::ranges::any_of(peer.guards, shows)) latch = peer.latch;
+      const bool peers =
+          std::ranges::any_of(peer.guards, shows) || std::ranges::any_of(peer.proofs, shows);
+      if (peer.latch != 0 && peers) latch = peer.latch;
     }
     return wire::Owner::kLatch;
   }

@@ -53,6 +53,7 @@ struct HeldPeer {
   uint64_t latch = 0;  // its latch's id, from when it is bound to an identity; 0: none
   std::vector<Guard> guards;
   std::set<DatagramAdmission> admissions;
+  std::vector<Guard> proofs;  // incoming entries, as long as a tag lets something in
 };
 
 // An unconnected UDP socket under the rules.
@@ -123,6 +124,7 @@ void EachGuard(AnEntry& entry, Visit visit) {
   if (!entry.held) return;
   for (auto& [remote, peer] : entry.held->peers) {
     for (auto& guard : peer.guards) visit(guard);
+    for (auto& guard : peer.proofs) visit(guard);
   }
 }
 

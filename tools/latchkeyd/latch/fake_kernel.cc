@@ -122,7 +122,8 @@ Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
     entry.dir = guard.out ? 1 : 0;
     entry.priority = guard.priority;
     entry.block = guard.action == Guard::Action::kBlock;
-    entry.mark = entry.mark_mask = guard.mark;
+    entry.mark = guard.mark;
+    entry.mark_mask = guard.mark | guard.unset;
     entry.bare = !Requires(guard.action);
     if (Requires(guard.action)) {
       entry.protocol = guard.action == Guard::Action::kAh ? SaProtocol::kAh : SaProtocol::kEsp;
@@ -139,7 +140,7 @@ Result<std::vector<SpdEntry>> FakeKernel::DumpSpd() {
 Result<void> FakeKernel::AddGuard(const Guard& guard) {
   if (Faulty()) return Fail(Reason::kKernelRefused, "add guard", "injected");
   for (const Guard& other : guards) {
-    if (other.out == guard.out && other.selector == guard.selector && other.mark == guard.mark) {
+    if (SamePlace(other, guard)) {
       return Fail(Reason::kConflictSpd, "add guard", "an equal selector is there");
     }
   }
@@ -148,9 +149,9 @@ Result<void> FakeKernel::AddGuard(const Guard& guard) {
 }
 
 Result<void> FakeKernel::DeleteGuard(const Guard& guard) {
-  std::erase_if(guards, [&](const Guard& other) {
-    return other.out == guard.out && other.selector == guard.selector && other.mark == guard.mark;
-  });
+  if (std::erase_if(guards, [&](const Guard& other) { return SamePlace(other, guard); }) > 0) {
+    CountUnproved();
+  }
   return {};
 }
 
@@ -182,19 +183,47 @@ Result<void> FakeKernel::FilterDatagrams(int fd, const SocketFacts& facts,
 Result<void> FakeKernel::Admit(const DatagramAdmission& admission) {
   if (Faulty()) return Fail(Reason::kKernelRefused, "admit datagrams", "injected");
   admissions.insert(admission);
+  CountUnproved();
   ++admitted;
   return {};
 }
 
+void FakeKernel::CountUnproved() {
+  unproved += static_cast<int>(std::ranges::count_if(admissions, [this](const auto& each) {
+    return std::ranges::none_of(
+        guards, [&each](const Guard& guard) { return !guard.out && guard.mark == each.tag; });
+  }));
+}
+
+// What the SPD makes of a datagram that comes in, as far as our own entries go.
+bool FakeKernel::PassesSpd(const SocketAddress& remote, const Sa* sa, uint32_t tag) const {
+  const bool v4 = remote.address.family == Family::kV4;
+  const Address local =
+      sa != nullptr ? sa->key.destination : Address::Parse(v4 ? "10.9.0.1" : "fd00::1").value();
+  const Guard* first = nullptr;
+  for (const Guard& guard : guards) {
+    if (guard.out || (tag & (guard.mark | guard.unset)) != guard.mark) continue;
+    if (!guard.selector.Matches(kProtocolUdp, remote, {local, 0})) continue;
+    if (first == nullptr || guard.priority < first->priority) first = &guard;
+  }
+  if (first == nullptr || first->action == Guard::Action::kAllow) return true;
+  return Requires(first->action) && sa != nullptr &&
+         RequireAction(sa->key.protocol) == first->action && sa->protection.mode == first->mode &&
+         (first->reqid == 0 || first->reqid == sa->reqid);
+}
+
 // As KernelPort::FilterDatagrams() says.
-bool FakeKernel::TakesIn(int fd, const SocketAddress& remote, const Sa* sa) const {
+bool FakeKernel::TakesIn(int fd, const SocketAddress& remote, const Sa* sa,
+                         std::optional<uint32_t> marked) const {
   const uint64_t cookie = sockets.at(fd).facts.cookie;
-  const auto filter = filters.find(cookie);
-  if (filter == filters.end()) return true;
   uint32_t tag = 0;
   for (const Sa& each : sad) {
     if (sa != nullptr && each.key == sa->key) tag = each.set_mark & each.set_mask & 0x7fff0000;
   }
+  if (marked) tag = *marked;
+  if (!PassesSpd(remote, sa, tag)) return false;
+  const auto filter = filters.find(cookie);
+  if (filter == filters.end()) return true;
   if (tag != 0 && (admissions.contains({cookie, remote, tag}) ||
                    admissions.contains({cookie, {remote.address, 0}, tag}))) {
     return true;

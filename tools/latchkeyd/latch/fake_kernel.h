@@ -81,9 +81,10 @@ class FakeKernel : public KernelPort {
   int AddSocket(SocketAddress local, SocketAddress remote, bool v6 = false, uint8_t state = 7);
   // Makes a UDP socket, not connected.
   int AddUdp(bool v6 = false);
-  // Would the filter of the socket let a datagram in that came from `remote` under an SA, or in
-  // clear (null)?
-  bool TakesIn(int fd, const SocketAddress& remote, const Sa* sa = nullptr) const;
+  // Would the SPD and the filter of the socket let a datagram in that came from `remote` under an
+  // SA, or in clear (null)? `marked`: whatever it came under, a firewall marks it so.
+  bool TakesIn(int fd, const SocketAddress& remote, const Sa* sa = nullptr,
+               std::optional<uint32_t> marked = std::nullopt) const;
   // Makes both SAs of a pair between 10.9.0.1 (us) and `remote`; returns them, outgoing first.
   std::vector<Sa> AddPair(uint32_t reqid, const std::string& remote, uint16_t key_bits = 256);
   // Turns the SAs of a reqid into a tunnel between these, of packets between 192.168.1.1 (us) and
@@ -100,6 +101,7 @@ class FakeKernel : public KernelPort {
   std::map<uint64_t, std::vector<DatagramRegion>> filters;  // by cookie
   std::set<DatagramAdmission> admissions;
   int admitted = 0;  // ever
+  int unproved = 0;  // admissions that stood for a moment while no proof of their tag did
   uint64_t dropped = 0;
   // Local address and mark.
   std::vector<std::pair<Address, uint32_t>> larvals_dropped;
@@ -123,6 +125,8 @@ class FakeKernel : public KernelPort {
   bool no_list = false;  // so do lists of connections
 
  private:
+  void CountUnproved();
+  bool PassesSpd(const SocketAddress& remote, const Sa* sa, uint32_t tag) const;
   bool Faulty() {
     if (fail_after == 0) return false;
     --fail_after;

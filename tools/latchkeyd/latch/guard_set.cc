@@ -21,7 +21,8 @@ bool OfTunnel(const Guard& guard) {
 
 bool Shows(const SpdEntry& entry, const Guard& guard) {
   if (entry.dir != (guard.out ? 1 : 0) || entry.selector != guard.selector) return false;
-  if (entry.mark != guard.mark || entry.mark_mask != guard.mark || entry.if_id != 0) return false;
+  if (entry.mark != guard.mark || entry.mark_mask != (guard.mark | guard.unset)) return false;
+  if (entry.if_id != 0) return false;
   if (entry.priority != guard.priority) return false;
   switch (guard.action) {
     case Guard::Action::kBlock:
@@ -42,6 +43,7 @@ bool GuardSet::Owns(const SpdEntry& entry) const {
   guard.out = entry.dir == 1;
   guard.priority = entry.priority;
   guard.mark = entry.mark;
+  guard.unset = entry.mark_mask & ~entry.mark;
   guard.selector = entry.selector;
   guard.reqid = entry.reqid;
   if (entry.block) {
@@ -54,6 +56,12 @@ bool GuardSet::Owns(const SpdEntry& entry) const {
     }
   }
   return uses_.contains(guard) && Shows(entry, guard);
+}
+
+std::optional<Guard> GuardSet::InPlaceOf(const Guard& guard) const {
+  const auto found = std::ranges::find_if(
+      uses_, [&guard](const auto& each) { return SamePlace(each.first, guard); });
+  return found != uses_.end() ? std::optional(found->first) : std::nullopt;
 }
 
 void GuardSet::Inherit(const Guard& guard) {

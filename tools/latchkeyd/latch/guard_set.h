@@ -53,6 +53,9 @@ class GuardSet {
   // True while somebody holds it, or it was inherited.
   bool Has(const Guard& guard) const { return uses_.contains(guard); }
 
+  // Returns the one of ours that the kernel takes for the same entry as `guard`.
+  std::optional<Guard> InPlaceOf(const Guard& guard) const;
+
   // True when `entry` is one of ours.
   bool Owns(const SpdEntry& entry) const;
 

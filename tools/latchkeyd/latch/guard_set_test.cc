@@ -48,6 +48,27 @@ TEST_CASE("an equal selector of somebody else's is an error, unless it may be sh
   CHECK(guards.Hold(Make(80), /*shared=*/true));
 }
 
+TEST_CASE("entries whose marks differ in what is not set are two") {
+  FakeKernel kernel;
+  FakeObserver observer;
+  GuardSet guards(kernel, observer);
+  Guard strict = Make(80);
+  strict.unset = 0x00ff0000;
+  REQUIRE(guards.Hold(Make(80)));
+  REQUIRE(guards.Hold(strict));
+  CHECK(kernel.guards.size() == 2);
+  const std::vector<SpdEntry> spd = *kernel.DumpSpd();
+  CHECK(Shows(spd[1], strict));
+  CHECK_FALSE(Shows(spd[0], strict));
+  CHECK(guards.Owns(spd[1]));
+  Guard other = strict;
+  other.reqid = 9;
+  CHECK(guards.InPlaceOf(other) == strict);
+  guards.Drop(strict);
+  CHECK(kernel.guards == std::vector<Guard>{Make(80)});
+  CHECK(guards.InPlaceOf(other) == std::nullopt);
+}
+
 TEST_CASE("what was inherited and is not needed is swept away; what is needed stays in place") {
   FakeKernel kernel;
   FakeObserver observer;

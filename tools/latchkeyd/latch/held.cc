@@ -23,6 +23,21 @@ Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& re
   return guard;
 }
 
+Guard TagProof(const Sa& sa, uint32_t tag, uint32_t mask) {
+  Guard guard;
+  guard.out = false;
+  guard.action = RequireAction(sa.key.protocol);
+  guard.reqid = sa.reqid;
+  guard.priority = kProofPriority;
+  guard.mark = tag;
+  guard.unset = mask & ~tag;
+  guard.selector.family = sa.source.family;
+  guard.selector.source = Host(sa.source);
+  guard.selector.destination = Host(sa.key.destination);
+  guard.selector.protocol = kProtocolUdp;
+  return guard;
+}
+
 bool SharePlace(const SocketAddress& a, const SocketAddress& b) {
   return a.port == b.port && (a.address.IsAny() || b.address.IsAny() || a.address == b.address);
 }

@@ -18,6 +18,18 @@ Prefix Host(const Address& address);
 Guard DatagramGuard(const Prefix& source, uint16_t port, const SocketAddress& remote,
                     uint32_t mark);
 
+// The last that the kernel asks of all entries: whatever else the SPD says counts.
+inline constexpr uint32_t kProofPriority = 0xffffffff;
+
+// Returns the incoming entry that makes a tag the proof of its SA. A packet's mark can come from a
+// firewall too, which keeps that of one packet for the others of a flow (CONNMARK); so the kernel
+// is to let in what bears the tag of an SA, and is a datagram between its two ends, only where it
+// came under an SA of this reqid. All else that comes from there, or bears no tag, meets it not:
+// what was inside GRE or L2TP keeps the mark and loses what says that it was protected, but has
+// other addresses; and to have such entries for each bit of the mask, instead of each SA, would
+// drop what others mark for reasons of their own.
+Guard TagProof(const Sa& sa, uint32_t tag, uint32_t mask);
+
 // True when packets of sockets bound to both can meet one SPD entry.
 bool SharePlace(const SocketAddress& a, const SocketAddress& b);
 

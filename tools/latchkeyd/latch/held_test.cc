@@ -24,6 +24,25 @@ TEST_CASE("An entry is for one port of ours and one other end, or all ports of i
   CHECK_FALSE(all.selector.Matches(kProtocolUdp, At("10.9.0.1", 53), At("10.9.0.3", 4001)));
 }
 
+TEST_CASE(
+    "A tag's proof is asked of datagrams between the ends of its SA that bear it, last of all") {
+  Sa sa;
+  sa.source = *Address::Parse("10.9.0.2");
+  sa.key = {*Address::Parse("10.9.0.1"), 1, SaProtocol::kAh};
+  sa.reqid = 7;
+  const Guard proof = TagProof(sa, 0x00050000, 0x7fff0000);
+  CHECK_FALSE(proof.out);
+  CHECK(proof.action == Guard::Action::kAh);
+  CHECK(proof.reqid == 7);
+  CHECK(proof.priority == 0xffffffff);
+  CHECK(proof.mark == 0x00050000);
+  CHECK(proof.unset == 0x7ffa0000);
+  CHECK(proof.selector.Matches(kProtocolUdp, At("10.9.0.2", 1), At("10.9.0.1", 2)));
+  CHECK_FALSE(proof.selector.Matches(kProtocolTcp, At("10.9.0.2", 1), At("10.9.0.1", 2)));
+  CHECK_FALSE(proof.selector.Matches(kProtocolUdp, At("10.9.0.3", 1), At("10.9.0.1", 2)));
+  CHECK_FALSE(proof.selector.Matches(kProtocolUdp, At("10.9.0.2", 1), At("10.9.0.4", 2)));
+}
+
 TEST_CASE("Those that were asked about add what the rules do not say") {
   Held held;
   held.regions = {{*Prefix::Parse("10.0.0.0/8"), 0, Need::kTag},

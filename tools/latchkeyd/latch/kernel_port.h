@@ -61,20 +61,27 @@ struct SocketPolicy {
   TunnelEnds ends;  // kProtect in tunnel mode: exact
 };
 
-// An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot.
+// An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot, but those that
+// are the proof of a tag (TagProof() in held.h) carry the tag.
 struct Guard {
   enum class Action : uint8_t { kBlock, kEsp, kAllow, kAh };
   bool out = true;
   Action action = Action::kBlock;
   uint32_t reqid = 0;  // kEsp, kAh: exact for OUT, 0 = any for IN
   uint32_t priority = 0;
-  uint32_t mark = 0;             // 0: none; else value and mask alike
+  uint32_t mark = 0;             // bits of the packet's mark that are set; 0: whatever it is
+  uint32_t unset = 0;            // others, that are not; 0 where `mark` is
   Selector selector;             // family set; in tunnel mode of what is inside
   Mode mode = Mode::kTransport;  // kEsp, kAh
   TunnelEnds ends;               // tunnel mode: exact for OUT; kNone for IN: any
 
   auto operator<=>(const Guard&) const = default;
 };
+
+// True when the kernel takes both for one entry, whatever else they say.
+constexpr bool SamePlace(const Guard& a, const Guard& b) {
+  return a.out == b.out && a.mark == b.mark && a.unset == b.unset && a.selector == b.selector;
+}
 
 // Returns the action of a guard that lets only `protocol` pass.
 constexpr Guard::Action RequireAction(SaProtocol protocol) {

@@ -34,6 +34,7 @@ struct PeerLook {
   Error why{"serve peer", "", Reason::kNone};  // nothing moves
   std::vector<Guard> guards;
   std::set<DatagramAdmission> admissions;
+  std::set<Guard> proofs;  // of the tags in `admissions`
   // The first pair that serves it.
   const Way* way = nullptr;
   const KnownSa* out = nullptr;

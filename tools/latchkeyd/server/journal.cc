@@ -124,6 +124,7 @@ Guard GuardFrom(const Json& json) {
   guard.reqid = NumberFrom<uint32_t>(json.at("reqid"));
   guard.priority = NumberFrom<uint32_t>(json.at("priority"));
   guard.mark = NumberFrom<uint32_t>(json.at("mark"));
+  if (json.contains("unset")) guard.unset = NumberFrom<uint32_t>(json.at("unset"));
   if (json.contains("mode")) {
     guard.mode = EnumFrom(json.at("mode"), Mode::kUnknown);
     guard.ends = {AddressFrom(json.at("outer_local")).address,

@@ -59,6 +59,7 @@ inline Guard MakeGuard(uint16_t port) {
   guard.reqid = 7;
   guard.priority = 3;
   guard.mark = 0x80000000;
+  guard.unset = 0x7fff0000;
   guard.selector.family = Family::kV6;
   guard.selector.source = *Prefix::Parse("fd00::/8");
   guard.selector.destination = *Prefix::Parse("fd00::1");

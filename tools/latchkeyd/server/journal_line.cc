@@ -117,6 +117,7 @@ void PutVoucher(Text& text, const Voucher& voucher) {
 void PutGuard(Text& text, const Guard& guard) {
   Put(text, FMT_COMPILE("{{\"out\":{},\"action\":{},\"reqid\":{},\"priority\":{},\"mark\":{}"),
       guard.out, Number(guard.action), guard.reqid, guard.priority, guard.mark);
+  if (guard.unset != 0) Put(text, FMT_COMPILE(",\"unset\":{}"), guard.unset);
   if (guard.mode != Mode::kTransport || guard.ends != TunnelEnds{}) {
     Put(text, FMT_COMPILE(",\"mode\":{}"), Number(guard.mode));
     PutAddress(text, "outer_local", {guard.ends.local, 0});
