@@ -47,6 +47,10 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  if (const std::string past = SpeaksPastSpd(*facts);
+      !past.empty() && !facts->local.address.IsLoopback()) {
+    return Refuse(client, flow, Reason::kNoXfrm, past);
+  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
