@@ -327,6 +327,8 @@ class Engine {
   std::string WhyShut(const Entry& entry, const Address& remote) const;
   std::string PastSpd(int fd, uint32_t mark, const Flow& flow);
   std::string SpeaksPastSpd(const SocketFacts& facts) const;
+  std::string CamePastSpd(const Entry* listener, uint64_t cookie, Family family);
+  bool NoteWhoCamePastSpd(Family family);
   Family FamilyToBlock(const SocketFacts& facts) const;
 
   // engine_watch.cc: what happens without being asked.
@@ -403,6 +405,7 @@ class Engine {
   NoXfrm no_xfrm_;
   std::optional<int64_t> no_xfrm_read_at_;
   bool no_xfrm_unreadable_ = false;
+  std::set<uint64_t> came_past_spd_;  // cookies of connections that waited then
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -317,6 +317,10 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
       !AskedForSa(*listener, client, facts.cookie, flow)) {
     return Refuse(client, flow, Reason::kUnlatchedListener, "other rules latched its listener");
   }
+  if (const std::string past = CamePastSpd(listener, facts.cookie, flow.remote.address.family);
+      !past.empty()) {
+    return Refuse(client, flow, Reason::kNoXfrm, past);
+  }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.
   IdentifyAgain(flow);

@@ -1,11 +1,17 @@
-// Devices by which IPv4 packets leave without the SPD being asked (net.ipv4.conf.DEV.disable_xfrm).
+// Devices past which the SPD is not asked.
 //
+// Leaving IPv4 packets (net.ipv4.conf.DEV.disable_xfrm):
 // What a socket's own policy protects stays protected: the data of connected flows. What is left to
 // the SPD goes out in clear: whatever an unconnected UDP socket sends, and what the kernel sends
 // for a connection without asking its socket. So nothing new is latched by such a device; LARVAL
 // latches, whose packets an SPD entry alone keeps back, break; unconnected UDP sockets are kept
 // from IPv4 by their own policies until the setting is gone, since nobody can say by which device
 // the next datagram leaves. Established connections go on: of them no payload is at stake.
+//
+// Packets that come in (disable_policy, of IPv4 and of IPv6): a listener's own policy, which asks
+// for an SA where all its clients are to be protected, and the filters of unconnected UDP sockets
+// hold all the same. Who is kept out by SPD entries alone is not: such clients are refused at
+// accept, also those that came while it was so.
 
 #include <algorithm>
 #include <utility>
@@ -19,6 +25,8 @@ namespace {
 // The kernel tells nobody of a change. Less than a second, whenever in it the broker looks.
 constexpr int64_t kLookMs = 450;
 constexpr const char* kDisableXfrm = "disable_xfrm";
+constexpr const char* kDisablePolicy = "disable_policy";
+constexpr Family kFamilies[] = {Family::kV4, Family::kV6};
 
 bool Speaks(const std::vector<Family>& families, Family family) {
   return std::ranges::find(families, family) != families.end();
@@ -57,6 +65,37 @@ std::string Engine::WhyShut(const Entry& entry, const Address& remote) const {
   return entry.held->shut ? "its socket is still kept from IPv4" : "";
 }
 
+// Why it is not known that what lies in a child's queue came under an SA; empty: it did. (null:
+// what kept clients out was not a latched listener.)
+std::string Engine::CamePastSpd(const Entry* listener, uint64_t cookie, Family family) {
+  if (listener != nullptr) {
+    bool leans = false;
+    EachGuard(*listener, [&](const Guard& guard) {
+      leans = leans || (!guard.out && guard.selector.family == family);
+    });
+    if (!leans) return {};
+  }
+  if (const auto& devices = no_xfrm_.In(family); !devices.empty()) {
+    return SettingText(devices, family, kDisablePolicy);
+  }
+  return came_past_spd_.erase(cookie) > 0 ? "it came while the SPD was not asked" : "";
+}
+
+// Whoever waits to be accepted may have come while the SPD was not asked. False where it is not
+// known who does.
+bool Engine::NoteWhoCamePastSpd(Family family) {
+  const Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
+  if (!live) return false;
+  came_past_spd_.clear();
+  for (const LiveSocket& socket : *live) {
+    const bool waits = socket.protocol == kProtocolTcp && socket.tcp_state != kTcpListen &&
+                       socket.remote.address.family == family &&
+                       database_.FindByCookie(socket.cookie) == nullptr;
+    if (waits) came_past_spd_.insert(socket.cookie);
+  }
+  return true;
+}
+
 Result<void> Engine::LookForNoXfrm() {
   const int64_t now = kernel_.NowMs();
   if (no_xfrm_read_at_ && now - *no_xfrm_read_at_ < kLookMs) return {};
@@ -71,6 +110,15 @@ Result<void> Engine::LookForNoXfrm() {
   }
   no_xfrm_unreadable_ = false;
   const NoXfrm before = std::exchange(no_xfrm_, *found);
+  for (const Family family : kFamilies) {
+    const std::set<std::string>& had = before.In(family);
+    std::set<std::string>& has = family == Family::kV6 ? no_xfrm_.in_v6 : no_xfrm_.in_v4;
+    if (has.empty() && !had.empty() && !NoteWhoCamePastSpd(family)) has = had;
+    if (has.empty() || has == had) continue;
+    observer_.OnWarning(SettingText(has, family, kDisablePolicy) +
+                        ": there the SPD is not asked about packets that come in. Who connects and "
+                        "is to be protected is refused by servers that lean on it (no-xfrm)");
+  }
   if (!no_xfrm_.out.empty() && before.out != no_xfrm_.out) {
     observer_.OnWarning(SettingText(no_xfrm_.out, Family::kV4, kDisableXfrm) +
                         ": there the SPD is not asked about IPv4 packets that leave. Nothing new "

@@ -243,6 +243,76 @@ TEST_CASE("One of IPv6 alone is left as it is") {
   CHECK_FALSE(KeptFromV4(broker.SocketOf(fd)));
 }
 
+// Connections from some are protected, those of others not: the SPD keeps clear ones out.
+std::shared_ptr<const policy::Policy> MixedPolicy() {
+  policy::Rule rule = ProtectRule();
+  rule.remote = {*Prefix::Parse("10.9.0.0/24")};
+  return MakePolicy({rule});
+}
+
+TEST_CASE("Who was kept out by the SPD alone is refused where that is not asked") {
+  Broker broker(MixedPolicy());
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  CHECK(broker.Accept(broker.Child(listener)).verdict == Verdict::kLatched);
+  const int waits = broker.Child(listener, "10.9.0.2", 40'001);
+  const int also = broker.Child(listener, "10.9.0.2", 40'002);
+  broker.kernel.no_xfrm.in_v4 = {"vti0"};
+  broker.Pass(kSecond);
+  CHECK(broker.observer.log.back().starts_with(
+      "warning: net.ipv4.conf.vti0.disable_policy must be 0: "));
+  CHECK(broker.Accept(waits).reason == Reason::kNoXfrm);
+  CHECK(broker.observer.log.back() ==
+        "refused: no-xfrm net.ipv4.conf.vti0.disable_policy must be 0");
+  // Those of others go as ever.
+  CHECK(broker.Accept(broker.Child(listener, "192.0.2.7")).verdict == Verdict::kBypass);
+  SECTION("also who came before it was again, and nobody later") {
+    broker.kernel.no_xfrm.in_v4.clear();
+    SECTION("at once") {}
+    SECTION("as soon as it is known who waits") {
+      broker.kernel.no_list = true;
+      broker.Pass(kSecond);
+      CHECK(broker.Accept(broker.Child(listener, "10.9.0.2", 40'009)).reason == Reason::kNoXfrm);
+      broker.kernel.no_list = false;
+    }
+    broker.Pass(kSecond);
+    CHECK(broker.Accept(also).reason == Reason::kNoXfrm);
+    CHECK(broker.Accept(broker.Child(listener, "10.9.0.2", 40'003)).verdict == Verdict::kLatched);
+  }
+  SECTION("another family's devices do not matter") {
+    broker.kernel.no_xfrm.in_v4.clear();
+    broker.kernel.no_xfrm.in_v6 = {"eth0"};
+    broker.Pass(kSecond);
+    CHECK(broker.Accept(broker.Child(listener, "10.9.0.2", 40'003)).verdict == Verdict::kLatched);
+  }
+}
+
+TEST_CASE("A listener that asks for SAs itself goes on") {
+  Broker broker;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.kernel.no_xfrm.in_v4 = {"vti0"};
+  broker.Pass(kSecond);
+  CHECK(broker.Accept(broker.Child(listener)).verdict == Verdict::kLatched);
+  CHECK(broker.Connect(broker.Socket()).verdict == Verdict::kLatched);
+}
+
+TEST_CASE("Of both families it asks for one itself, and leans on the SPD for the other") {
+  Broker broker;
+  broker.Keyed(7, "bob", "10.9.0.2");
+  broker.Keyed(9, "eve", "fd00::9");
+  const int listener = broker.Listener("::");
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.kernel.no_xfrm.in_v4 = broker.kernel.no_xfrm.in_v6 = {"all"};
+  broker.Pass(kSecond);
+  const bool v4 = broker.Accept(broker.Child(listener)).verdict == Verdict::kLatched;
+  const bool v6 = broker.Accept(broker.Child(listener, "fd00::9")).verdict == Verdict::kLatched;
+  CHECK(v4 != v6);
+  CHECK((broker.SocketOf(listener).policy->family == Family::kV4) == v4);
+}
+
 TEST_CASE("Settings that cannot be read: no start; later what was known stands") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");

@@ -23,15 +23,20 @@ struct NoXfrm {
   bool operator==(const NoXfrm&) const = default;
 };
 
-// Returns "net.ipv4.conf.eth0.SETTING must be 0", as sysctl(8) takes the name.
+// Returns "net.ipv4.conf.eth0.SETTING", as sysctl(8) takes it: a dot in a device's name is a slash.
+inline std::string SettingName(std::string device, Family family, const std::string& setting) {
+  std::ranges::replace(device, '.', '/');
+  const std::string conf = family == Family::kV6 ? "net.ipv6.conf." : "net.ipv4.conf.";
+  return conf + device + "." + setting;
+}
+
+// Returns "net.ipv4.conf.eth0.SETTING must be 0", for all of these.
 inline std::string SettingText(const std::set<std::string>& devices, Family family,
                                const std::string& setting) {
   std::string text;
-  for (std::string device : devices) {
-    std::ranges::replace(device, '.', '/');
+  for (const std::string& device : devices) {
     if (!text.empty()) text += ", ";
-    text += family == Family::kV6 ? "net.ipv6.conf." : "net.ipv4.conf.";
-    text += device + "." + setting;
+    text += SettingName(device, family, setting);
   }
   return text + " must be 0";
 }
