@@ -1,14 +1,14 @@
 // Devices past which the SPD is not asked.
 //
-// Leaving IPv4 packets (net.ipv4.conf.DEV.disable_xfrm):
-// What a socket's own policy protects stays protected: the data of connected flows. What is left to
-// the SPD goes out in clear: whatever an unconnected UDP socket sends, and what the kernel sends
-// for a connection without asking its socket. So nothing new is latched by such a device; LARVAL
-// latches, whose packets an SPD entry alone keeps back, break; unconnected UDP sockets are kept
-// from IPv4 by their own policies until the setting is gone, since nobody can say by which device
-// the next datagram leaves. Established connections go on: of them no payload is at stake.
+// disable_xfrm, of IPv4 packets that leave: what a socket's own policy protects stays protected,
+// the data of connected flows. What is left to the SPD goes out in clear: whatever an unconnected
+// UDP socket sends, and what the kernel sends for a connection without asking its socket. So
+// nothing new is latched by such a device; LARVAL latches, whose packets an SPD entry alone keeps
+// back, break; unconnected UDP sockets are kept from IPv4 by their own policies until the setting
+// is gone, since nobody can say by which device the next datagram leaves. Established connections
+// go on: of them no payload is at stake.
 //
-// Packets that come in (disable_policy, of IPv4 and of IPv6): a listener's own policy, which asks
+// disable_policy, of packets that come in, of IPv4 and of IPv6: a listener's own policy, which asks
 // for an SA where all its clients are to be protected, and the filters of unconnected UDP sockets
 // hold all the same. Who is kept out by SPD entries alone is not: such clients are refused at
 // accept, also those that came while it was so.
@@ -86,12 +86,14 @@ std::string Engine::CamePastSpd(const Entry* listener, uint64_t cookie, Family f
 bool Engine::NoteWhoCamePastSpd(Family family) {
   const Result<std::vector<LiveSocket>> live = kernel_.LiveSockets();
   if (!live) return false;
-  came_past_spd_.clear();
+  const std::set<uint64_t> before = std::exchange(came_past_spd_, {});
   for (const LiveSocket& socket : *live) {
     const bool waits = socket.protocol == kProtocolTcp && socket.tcp_state != kTcpListen &&
-                       socket.remote.address.family == family &&
                        database_.FindByCookie(socket.cookie) == nullptr;
-    if (waits) came_past_spd_.insert(socket.cookie);
+    if (!waits) continue;
+    if (before.contains(socket.cookie) || socket.remote.address.family == family) {
+      came_past_spd_.insert(socket.cookie);
+    }
   }
   return true;
 }
@@ -114,7 +116,11 @@ Result<void> Engine::LookForNoXfrm() {
     const std::set<std::string>& had = before.In(family);
     std::set<std::string>& has = family == Family::kV6 ? no_xfrm_.in_v6 : no_xfrm_.in_v4;
     if (has.empty() && !had.empty() && !NoteWhoCamePastSpd(family)) has = had;
-    if (has.empty() || has == had) continue;
+    if (has == had) continue;
+    if (has.empty()) {
+      observer_.OnWarning("the SPD is asked again about what comes in");
+      continue;
+    }
     observer_.OnWarning(SettingText(has, family, kDisablePolicy) +
                         ": there the SPD is not asked about packets that come in. Who connects and "
                         "is to be protected is refused by servers that lean on it (no-xfrm)");
@@ -126,7 +132,7 @@ Result<void> Engine::LookForNoXfrm() {
                         "IPv4, and of established connections the last ACKs and RSTs leave in "
                         "clear (no-xfrm)");
   } else if (no_xfrm_.out.empty() && !before.out.empty()) {
-    observer_.OnWarning("the SPD is asked again about all that leaves");
+    observer_.OnWarning("the SPD is asked again about what leaves");
   }
   FollowNoXfrm();
   return {};

@@ -288,6 +288,45 @@ TEST_CASE("Who was kept out by the SPD alone is refused where that is not asked"
   }
 }
 
+TEST_CASE("Both families' devices, at once: who came by either is refused") {
+  policy::Rule rule = ProtectRule();
+  rule.remote = {*Prefix::Parse("10.9.0.0/24"), *Prefix::Parse("fd00::/64")};
+  Broker broker(MakePolicy({rule}));
+  broker.Keyed(7, "bob", "10.9.0.2");
+  broker.Keyed(9, "eve", "fd00::9");
+  const int listener = broker.Listener("::");
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kLatched);
+  broker.kernel.no_xfrm.in_v4 = broker.kernel.no_xfrm.in_v6 = {"all"};
+  broker.Pass(kSecond);
+  const int v4 = broker.Child(listener);
+  const int v6 = broker.Child(listener, "fd00::9");
+  broker.kernel.no_xfrm = {};
+  broker.Pass(kSecond);
+  CHECK(broker.Accept(v4).reason == Reason::kNoXfrm);
+  CHECK(broker.Accept(v6).reason == Reason::kNoXfrm);
+}
+
+TEST_CASE("What the system alone asks leans on the SPD") {
+  Broker broker(MakePolicy({}));
+  broker.Keyed(7, "bob", "10.9.0.2");
+  SpdEntry entry;
+  entry.bare = false;
+  entry.protocol = SaProtocol::kEsp;
+  entry.mode = Mode::kTransport;
+  entry.reqid = 7;
+  for (const uint8_t dir : {0, 1}) {
+    entry.dir = dir;
+    broker.kernel.spd.push_back(entry);
+  }
+  broker.engine->OnEvents({{KernelEvent::Kind::kSpdChanged, {}}});
+  const int listener = broker.Listener();
+  REQUIRE(broker.Listen(listener).verdict == Verdict::kBypass);
+  CHECK(broker.Accept(broker.Child(listener)).verdict == Verdict::kLatched);
+  broker.kernel.no_xfrm.in_v4 = {"vti0"};
+  broker.Pass(kSecond);
+  CHECK(broker.Accept(broker.Child(listener)).reason == Reason::kNoXfrm);
+}
+
 TEST_CASE("A listener that asks for SAs itself goes on") {
   Broker broker;
   broker.Keyed(7, "bob", "10.9.0.2");
