@@ -35,7 +35,7 @@ start_broker b
 capture wire
 latched b heard "$LAB/udp-in.toml" 'udp-bind 0.0.0.0 8080'
 expect heard ok
-latched b heard6 "$LAB/udp-in.toml" 'udp-bind fd00::2 8080'
+latched b heard6 "$LAB/udp-in.toml" 'udp-bind fd00::2 8083'
 expect heard6 ok
 serve b srv "$LAB/in.toml" :: 8080
 ip -n a xfrm policy add src 10.9.0.1 dst 10.9.0.2 proto udp dport 8089 dir out tmpl proto esp reqid 7 mode transport || fail "no policy"
@@ -95,7 +95,7 @@ for device in eth0 all; do
     want $name "sendto_past $to 9999 canary-$name-$device" EPERM
     expect_eq "nothing of $name is in clear" "$(clear "canary-$name-$device")" 0
   done
-  want both "sendto fd00::2 8080 canary-six-$device" ok
+  want both "sendto fd00::2 8083 canary-six-$device" ok
   want heard6 recvfrom "canary-six-$device fd00::1"
   want_latches a 2 'BROKEN .* 10\.9\.0\.2 bob alice transport aes-gcm-16:256 no-xfrm'
   says "why: it names the setting" "no-xfrm .*net\\.ipv4\\.conf\\.$device\\.disable_xfrm must be 0" latchkey why
