@@ -48,7 +48,8 @@ namespace latchkey::wire {
   X(kAuthFailed, "auth-failed", EKEYREJECTED)           /* the key exchange's own verdict */   \
   X(kNoProposal, "no-proposal", EPROTO)                 /* the peer takes none of ours */      \
   X(kOffloadUntagged, "offload-untagged", EPROTO)       /* a card hides the SA */              \
-  X(kFenced, "fenced", EPERM)                           /* never decided: the fence */
+  X(kFenced, "fenced", EPERM)                           /* never decided: the fence */         \
+  X(kNoXfrm, "no-xfrm", EPROTO)                         /* a device keeps the SPD out */
 
 enum class Reason : uint16_t {
 #define LATCHKEY_X(name, word, err) name,

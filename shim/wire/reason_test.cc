@@ -53,6 +53,7 @@ TEST_CASE("Words, numbers and errno values stay as they are") {
       {"no-proposal", EPROTO},
       {"offload-untagged", EPROTO},
       {"fenced", EPERM},
+      {"no-xfrm", EPROTO},
   };
   // New reasons go at the end, and into this table.
   REQUIRE(kReasonCount == rows.size());

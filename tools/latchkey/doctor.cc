@@ -7,6 +7,7 @@
 #include "tools/latchkey/charon_lists.h"
 #include "tools/latchkey/doctor_broker.h"
 #include "tools/latchkey/doctor_charon.h"
+#include "tools/latchkey/doctor_devices.h"
 #include "tools/latchkey/doctor_files.h"
 #include "tools/latchkey/doctor_hold.h"
 #include "tools/latchkey/doctor_kernel.h"
@@ -16,6 +17,7 @@
 #include "tools/latchkey/doctor_program.h"
 #include "tools/latchkey/policy_file.h"
 #include "tools/latchkey/verbs.h"
+#include "tools/latchkeyd/kernel/no_xfrm.h"
 
 namespace latchkey::tool {
 namespace {
@@ -33,6 +35,7 @@ int Doctor(const DoctorOptions& options) {
   KernelFacts kernel = ReadKernel({});
   if (HasNetAdmin()) ProbeKernel(kernel);
   Append(findings, KernelFindings(kernel));
+  Append(findings, DeviceFindings(broker::ReadNoXfrm()));
 
   uint32_t mark_mask = kDefaultMarkMask;
   Append(findings, FileFindings({}, mark_mask));

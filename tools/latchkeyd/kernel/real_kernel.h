@@ -21,6 +21,7 @@
 #include "tools/latchkeyd/kernel/larval_hold.h"
 #include "tools/latchkeyd/kernel/local_addresses.h"
 #include "tools/latchkeyd/kernel/netlink_socket.h"
+#include "tools/latchkeyd/kernel/no_xfrm.h"
 #include "tools/latchkeyd/kernel/prompt_close.h"
 #include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
@@ -92,6 +93,11 @@ class RealKernel : public KernelPort {
   std::optional<Address> SourceAddress(const Address& remote, uint32_t scope) override;
   bool SharesPort(int fd) override { return SharesItsPort(fd); }
   bool IsBroadcast(const Address& remote) override { return source_finder_.IsBroadcast(remote); }
+  Result<NoXfrm> FindNoXfrm() override { return ReadNoXfrm(); }
+  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
+                                      uint32_t mark) override {
+    return route_finder_.DeviceTo(fd, local, remote, mark);
+  }
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,
                                const std::vector<DatagramRegion>& regions) override;
@@ -119,6 +125,7 @@ class RealKernel : public KernelPort {
   const bool fragments_dropped_;
   FragmentBans fragment_bans_;
   SourceFinder source_finder_;
+  RouteFinder route_finder_;
   PromptClose prompt_close_;
   LarvalHold larval_hold_;
   DatagramFilter filter_;

@@ -258,6 +258,9 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
+  if (const std::string past = PastSpd(request.fd, facts.mark, flow); !past.empty()) {
+    return Refuse(client, flow, Reason::kNoXfrm, past);
+  }
   Result<Choice> choice = ChooseOrWait(request, flow, verdict, waiting, failure);
   if (!choice) {
     const Error& why = choice.error();

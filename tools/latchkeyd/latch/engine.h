@@ -320,6 +320,17 @@ class Engine {
   bool IsShared(uint32_t tag, const SaKey& key) const;
   void NoteTag(const Sa* before, const Sa* after);
 
+  // engine_no_xfrm.cc: devices that keep the SPD out.
+  Result<void> LookForNoXfrm();
+  void FollowNoXfrm();
+  void ShutV4(Entry& entry, bool shut);
+  std::string WhyShut(const Entry& entry, const Address& remote) const;
+  std::string PastSpd(int fd, uint32_t mark, const Flow& flow);
+  std::string SpeaksPastSpd(const SocketFacts& facts) const;
+  std::string CamePastSpd(const Entry* listener, uint64_t cookie, Family family);
+  bool NoteWhoCamePastSpd(Family family);
+  Family FamilyToBlock(const SocketFacts& facts) const;
+
   // engine_watch.cc: what happens without being asked.
   void CheckAll();
   bool CheckTouched(const std::vector<Sa>& sas, std::set<Address>* peers = nullptr);
@@ -391,6 +402,10 @@ class Engine {
   bool retry_ = false;
   // Bypassed UDP sockets, once held, whose filter lets all pass: inodes by cookie.
   std::map<uint64_t, uint64_t> opened_;
+  NoXfrm no_xfrm_;
+  std::optional<int64_t> no_xfrm_read_at_;
+  bool no_xfrm_unreadable_ = false;
+  std::set<uint64_t> came_past_spd_;  // cookies of connections that waited then
   int64_t last_reap_ = 0;
   int64_t last_mourning_ = 0;
 };

@@ -78,6 +78,9 @@ Answer Engine::AttemptPeer(const Request& request, Waiting* waiting, const Error
   if (entry.held->regions.empty()) {  // AdoptHeld: blocked, and no asking gives it back
     return Refuse(client, flow, Reason::kSuspectGap, "the socket could not be held anew");
   }
+  if (const std::string shut = WhyShut(entry, request.remote.address); !shut.empty()) {
+    return Refuse(client, flow, Reason::kNoXfrm, shut);
+  }
   flow.local = entry.latch.flow.local;
   if (flow.local.address.IsAny()) {
     flow.local.address = kernel_.SourceAddress(request.remote.address, request.scope)

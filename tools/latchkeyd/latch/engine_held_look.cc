@@ -90,6 +90,8 @@ void Engine::JudgePeer(const Entry& entry, const SocketAddress& remote, HeldPeer
     look.why.value = "its latch was broken by the administrator";
   } else if (entry.held->regions.empty()) {  // AdoptHeld: its socket is blocked
     look.why = Error{"serve peer", "its socket could not be held anew", Reason::kSuspectGap};
+  } else if (const std::string shut = WhyShut(entry, remote.address); !shut.empty()) {
+    look.why = Error{"serve peer", shut, Reason::kNoXfrm};
   }
   if (look.why.reason != Reason::kNone) return;
   const bool another = std::ranges::any_of(

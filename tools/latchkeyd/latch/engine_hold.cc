@@ -27,7 +27,7 @@ std::vector<DatagramRegion> PassAll() {
 Answer Engine::Shun(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
                     const Error& why) {
   (void)kernel_.SetMark(fd, facts, options_.guard_mark, options_.guard_mark);
-  Block(kernel_, fd, facts, facts.v6_socket ? Family::kV6 : Family::kV4);
+  Block(kernel_, fd, facts, FamilyToBlock(facts));
   // That is of one family: the filter drops what comes by the other, too.
   if (kernel_.FilterDatagrams(fd, facts, {})) kernel_.ForgetDatagrams(facts.cookie);
   kernel_.Drain(fd);
@@ -71,10 +71,13 @@ Result<void> Engine::HoldSocket(Entry& entry, int fd, const SocketFacts& facts,
   if (Result<void> done = kernel_.FilterDatagrams(fd, facts, RegionsOf(*entry.held)); !done) {
     return done;
   }
-  SocketPolicy clear;  // what an earlier latch left
-  clear.kind = SocketPolicy::Kind::kClear;
-  clear.family = facts.local.address.family;
-  if (Result<void> done = kernel_.SetPolicy(fd, facts, clear); !done) return done;
+  SocketPolicy policy;  // in place of what an earlier latch left
+  const bool shut = !no_xfrm_.out.empty() && std::ranges::find(entry.held->families, Family::kV4) !=
+                                                 entry.held->families.end();
+  policy.kind = shut ? SocketPolicy::Kind::kBlock : SocketPolicy::Kind::kClear;
+  policy.family = shut ? Family::kV4 : facts.local.address.family;
+  if (Result<void> done = kernel_.SetPolicy(fd, facts, policy); !done) return done;
+  entry.held->shut = shut;
   kernel_.Drain(fd);
   return {};
 }
@@ -113,6 +116,9 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
         Error{"hold socket", "its request must protect what comes in", Reason::kUnsupported});
   }
   if (!plan->held) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass, was_held);
+  if (const std::string past = SpeaksPastSpd(*facts); !past.empty()) {
+    return Shun(client, fd, *facts, flow, Error{"hold socket", past, Reason::kNoXfrm});
+  }
   Entry entry;
   FillOwner(entry, client, *facts, fd_hint, kernel_);
   entry.latch.state = State::kListener;
@@ -184,7 +190,7 @@ void Engine::Replan(Entry& entry) {
 void Engine::Shut(Entry& entry) {
   if (const std::optional<int> fd = kernel_.Borrow(entry.hint)) {
     if (Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
-      Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
+      Block(kernel_, *fd, *facts, FamilyToBlock(*facts));
     }
     kernel_.GiveBack(*fd);
   } else {
@@ -201,7 +207,7 @@ void Engine::Cease(Entry& entry, const Error& why) {
                       why.ToString());
   if (const std::optional<int> fd = kernel_.Borrow(entry.hint)) {
     if (const Result<SocketFacts> facts = kernel_.Inspect(*fd); facts) {
-      Block(kernel_, *fd, *facts, facts->v6_socket ? Family::kV6 : Family::kV4);
+      Block(kernel_, *fd, *facts, FamilyToBlock(*facts));
     }
     kernel_.GiveBack(*fd);
   }

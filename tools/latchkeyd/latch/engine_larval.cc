@@ -146,6 +146,8 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   Result<Choice> choice =
       std::unexpected(Error{"decide", DescribeRule(verdict.rule), verdict.reason});
   if (verdict.outcome == policy::Outcome::kProtect) choice = ChooseSa(flow, verdict.demand);
+  const std::string past = choice && facts ? PastSpd(*fd, facts->mark, flow) : "";
+  if (!past.empty()) choice = std::unexpected(Error{"find SA", past, Reason::kNoXfrm});
   const bool lacking = !choice && choice.error().reason == Reason::kNoSa;
   const bool forgotten = !choice && choice.error().reason == Reason::kKmLost;
   const bool pending = verdict.outcome == policy::Outcome::kProtect && !choice && Pending(flow) &&

@@ -47,6 +47,10 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
   if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  if (const std::string past = SpeaksPastSpd(*facts);
+      !past.empty() && !facts->local.address.IsLoopback()) {
+    return Refuse(client, flow, Reason::kNoXfrm, past);
+  }
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
@@ -312,6 +316,10 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (listener != nullptr && !verdict.implicit &&
       !AskedForSa(*listener, client, facts.cookie, flow)) {
     return Refuse(client, flow, Reason::kUnlatchedListener, "other rules latched its listener");
+  }
+  if (const std::string past = CamePastSpd(listener, facts.cookie, flow.remote.address.family);
+      !past.empty()) {
+    return Refuse(client, flow, Reason::kNoXfrm, past);
   }
   // What lies in the child's queue may have come under any SA that covered the peer's address
   // since the socket began to listen: only one identity may ever have stood behind them.

@@ -11,6 +11,7 @@
 namespace latchkey::broker {
 
 Result<void> Engine::Start(Legacy legacy) {
+  if (Result<void> known = LookForNoXfrm(); !known) return known;
   for (const Guard& guard : legacy.guards) guards_.Inherit(guard);
   for (const Family family : {Family::kV4, Family::kV6}) {
     if (Result<void> held = guards_.Hold(StandingBlock(family), options_.shared_guards); !held) {

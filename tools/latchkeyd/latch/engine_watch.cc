@@ -234,6 +234,7 @@ void Engine::DropLingering(int64_t until) {
 void Engine::Tick(bool reap_now) {
   const int64_t now = kernel_.NowMs();
   if (stale_) OnEvents({});
+  static_cast<void>(LookForNoXfrm());
   DropLingering(now);
   for (auto& [id, entry] : database_.entries()) {
     if (entry.latch.listener != 0) continue;

@@ -62,6 +62,7 @@ struct Held {
   std::vector<Prefix> asked;  // whoever is in one, ports matter: nobody there is a peer unasked
   std::map<SocketAddress, HeldPeer> peers;
   std::vector<Family> families;  // those that it can speak
+  bool shut = false;             // its own policy blocks IPv4: a device would keep the SPD out
   uint64_t aged_out = 0;         // peers that made way for others
   int64_t adopted_at = 0;  // NowMs() when it was taken over from a broker before us; 0 = it was not
 };

@@ -314,6 +314,21 @@ std::optional<Address> FakeKernel::SourceAddress(const Address& remote, uint32_t
   return Address::Parse(inside ? "192.168.1.1" : "10.9.0.1");
 }
 
+Result<NoXfrm> FakeKernel::FindNoXfrm() {
+  ++settings_read;
+  if (no_settings) return Fail(Reason::kKernelRefused, "read settings", "injected");
+  return no_xfrm;
+}
+
+std::optional<std::string> FakeKernel::DeviceTo(int, const Address&, const Address& remote,
+                                                uint32_t) {
+  ++routes_looked_up;
+  const auto found = devices.find(remote.ToString());
+  if (found == devices.end()) return "eth0";
+  if (found->second.empty()) return std::nullopt;
+  return found->second;
+}
+
 Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {
   sockets.at(fd).facts.local.port = static_cast<uint16_t>(40'000 + fd);
   return {};

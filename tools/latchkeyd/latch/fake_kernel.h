@@ -62,6 +62,9 @@ class FakeKernel : public KernelPort {
   bool IsBroadcast(const Address& remote) override {
     return remote == Address::Parse("10.9.0.255");
   }
+  Result<NoXfrm> FindNoXfrm() override;
+  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
+                                      uint32_t mark) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   void PushOut(int fd) override { sockets.at(fd).steps.emplace_back("push"); }
   void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,
@@ -123,6 +126,12 @@ class FakeKernel : public KernelPort {
   bool blind = false;  // dumps fail
   bool shares_port = true;
   bool no_list = false;  // so do lists of connections
+  NoXfrm no_xfrm;
+  bool no_settings = false;  // reading it fails
+  int settings_read = 0;     // how often it was
+  // Where packets to these addresses leave; to others, by "eth0". Empty: nobody knows.
+  std::map<std::string, std::string> devices;
+  int routes_looked_up = 0;
 
  private:
   void CountUnproved();

@@ -12,6 +12,7 @@
 
 #include "policy/model/error.h"
 #include "policy/model/flow.h"
+#include "tools/latchkeyd/latch/no_xfrm.h"
 #include "tools/latchkeyd/latch/sa.h"
 
 namespace latchkey::broker {
@@ -238,6 +239,13 @@ class KernelPort {
   virtual bool SharesPort(int fd) = 0;
   // True when what goes to `remote` goes to all of a link, as its routes have it.
   virtual bool IsBroadcast(const Address& remote) = 0;
+
+  // Reads past which devices the SPD is not asked: the kernel tells nobody when that changes.
+  virtual Result<NoXfrm> FindNoXfrm() = 0;
+  // Returns the device by which what a socket sends from `local` (an address, or any) to `remote`
+  // leaves when it bears `mark`; nothing where that cannot be told, or there is no route.
+  virtual std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
+                                              uint32_t mark) = 0;
 
   // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
   // has, or any, as listen() would do by itself.
