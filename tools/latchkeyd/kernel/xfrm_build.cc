@@ -119,6 +119,19 @@ Octets SocketValue(const xfrm_userpolicy_info& info, const xfrm_user_tmpl* tmpl)
   return value;
 }
 
+// A socket's policy is asked before the SPD, so this must match nothing but the flow.
+Octets AllowValue(const SocketPolicy& policy, bool out) {
+  xfrm_userpolicy_info info = Policy(policy.family, out, /*block=*/false);
+  const SocketAddress& remote = policy.flow.remote;
+  const auto bits = static_cast<uint8_t>(remote.address.Bits());
+  info.sel.proto = policy.flow.protocol;
+  (out ? info.sel.daddr : info.sel.saddr) = ToXfrm(remote.address);
+  (out ? info.sel.prefixlen_d : info.sel.prefixlen_s) = bits;
+  (out ? info.sel.dport : info.sel.sport) = htons(remote.port);
+  (out ? info.sel.dport_mask : info.sel.sport_mask) = 0xffff;
+  return SocketValue(info, nullptr);
+}
+
 Octets RequireValue(const SocketPolicy& policy, bool out, uint32_t reqid, uint32_t spi) {
   const Address& source = out ? policy.ends.local : policy.ends.remote;
   const Address& destination = out ? policy.ends.remote : policy.ends.local;
@@ -278,8 +291,11 @@ Result<SocketPolicyValues> BuildSocketPolicy(const SocketPolicy& policy) {
       values.in = RequireValue(policy, /*out=*/false, policy.reqid, 0);
       return values;
     case Kind::kAllow:
-      values.in = BuildSocketBypass(policy.family, /*out=*/false);
-      values.out = BuildSocketBypass(policy.family, /*out=*/true);
+      if (policy.flow.protocol == 0 || policy.flow.remote.address.family != policy.family) {
+        return Fail(Reason::kBadRequest, "build socket policy", "to allow needs a flow");
+      }
+      values.in = AllowValue(policy, /*out=*/false);
+      values.out = AllowValue(policy, /*out=*/true);
       return values;
     case Kind::kBlock:
       values.in = BlockValue(policy.family, /*out=*/false);

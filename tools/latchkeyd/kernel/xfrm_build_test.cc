@@ -232,6 +232,34 @@ TEST_CASE("In tunnel mode a template names the tunnel's ends") {
   CHECK(BuildSocketPolicy(policy).error().reason == Reason::kUnsupported);
 }
 
+TEST_CASE("What lets a socket go in clear is of one flow") {
+  SocketPolicy policy;
+  policy.kind = SocketPolicy::Kind::kAllow;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);
+  policy.flow = {Direction::kIn,
+                 kProtocolUdp,
+                 {*Address::Parse("10.9.0.1"), 9000},
+                 {*Address::Parse("10.9.0.3"), 53}};
+  const Result<SocketPolicyValues> values = BuildSocketPolicy(policy);
+  REQUIRE(values);
+  for (const bool out : {false, true}) {
+    const Octets& value = out ? *values->out : *values->in;
+    CHECK(value.size() == sizeof(xfrm_userpolicy_info));
+    const xfrm_selector sel = InfoOf(value).sel;
+    CHECK(InfoOf(value).action == XFRM_POLICY_ALLOW);
+    CHECK(sel.family == AF_INET);
+    CHECK(sel.proto == IPPROTO_UDP);
+    CHECK(ntohl((out ? sel.daddr : sel.saddr).a4) == 0x0a090003u);
+    CHECK((out ? sel.prefixlen_d : sel.prefixlen_s) == 32);
+    CHECK((out ? sel.prefixlen_s : sel.prefixlen_d) == 0);
+    CHECK(ntohs(out ? sel.dport : sel.sport) == 53);
+    CHECK((out ? sel.dport_mask : sel.sport_mask) == 0xffff);
+    CHECK((out ? sel.sport_mask : sel.dport_mask) == 0);
+  }
+  policy.family = Family::kV6;
+  CHECK(BuildSocketPolicy(policy).error().reason == Reason::kBadRequest);
+}
+
 TEST_CASE("A tunnel's guards read back as the entries they make") {
   Guard guard = MakeGuard(true, Guard::Action::kEsp, 7, "192.168.1.0/24");
   guard.mode = Mode::kTunnel;

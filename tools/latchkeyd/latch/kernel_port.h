@@ -42,13 +42,14 @@ struct TunnelEnds {
   auto operator<=>(const TunnelEnds&) const = default;
 };
 
-// A per-socket policy: both directions are set, IN first. Wildcard selector in `family`.
+// A per-socket policy: both directions are set, IN first. Wildcard selector in `family`, but for
+// kAllow: what a socket sends elsewhere meanwhile, or takes in, is the SPD's to judge.
 struct SocketPolicy {
   enum class Kind : uint8_t {
     kProtect,    // this mode, reqid (and SPIs when not 0), both directions
     kRequireIn,  // IN: protected under any reqid; OUT is not touched
     kAwaitIn,    // IN: protected under this reqid; OUT is not touched
-    kAllow,      // in clear, whatever the SPD says, both directions
+    kAllow,      // in clear, whatever the SPD says, both directions: `flow`, and nothing else
     kBlock,      // nothing moves, by `family`; the other is kept by the mark and the standing BLOCK
     kClear,      // take both away: the SPD decides
   };
@@ -60,6 +61,7 @@ struct SocketPolicy {
   uint32_t spi_in = 0;  // host order; 0 = any
   uint32_t spi_out = 0;
   TunnelEnds ends;  // kProtect in tunnel mode: exact
+  Flow flow;        // kAllow: its protocol and remote end count
 };
 
 // An SPD entry of ours. Outgoing ones carry the guard mark; incoming ones cannot, but those that

@@ -232,6 +232,7 @@ Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, co
   SocketPolicy allow;
   allow.kind = SocketPolicy::Kind::kAllow;
   allow.family = flow.remote.address.family;
+  allow.flow = flow;
   return kernel.SetPolicy(fd, facts, allow);
 }
 
