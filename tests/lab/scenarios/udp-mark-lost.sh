@@ -98,6 +98,7 @@ sends mangled
 on a sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1 || fail "no sysctl"
 stays noxfrm
 on a sysctl -qw net.ipv4.conf.eth0.disable_xfrm=0 || fail "no sysctl"
+sleep 2 # the broker looks twice a second
 sends xfrm
 
 # The shim refuses, and past it the fence.
