@@ -84,6 +84,8 @@ int ConnectDatagrams(int fd, const sockaddr* address, socklen_t length,
   }
   if (settle == wire::Settle::kBypass && !HasPast(fd)) return RealConnect(fd, address, length);
   NoteDatagrams();
+  // Whatever comes of it, the kernel holds it in another way afterwards.
+  ForgetHeld(fd);
   return LatchedConnect(fd, address, length, remote);
 }
 

@@ -80,9 +80,10 @@ int LatchedConnect(int fd, const sockaddr* address, socklen_t length,
   }
   if (result == 0 || errno == EINPROGRESS || errno == EINTR) return CheckedConnect(fd, result);
   const int error = errno;
-  // It will not be connected: nobody need negotiate for it any more.
+  // It will not be connected: nobody need negotiate for it any more, and one of datagrams takes in
+  // from anybody again.
   const bool datagrams = IntOption(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM;
-  if (permission.larval || (permission.latched && datagrams)) {
+  if (permission.larval || datagrams) {
     AskAbout(wire::Type::kRelease, fd, wire::Endpoint{});
   }
   // The SA went between the decision and the SYN: EAGAIN would make event loops spin.

@@ -205,6 +205,17 @@ TEST_CASE("dissolved, it may have another port, and is asked about with the next
   CHECK(here.peers() == 1);
 }
 
+TEST_CASE(
+    "one whose connect fails is the broker's to hold anew, and asked about with the next send") {
+  Held here(Settle::kProtect, kHold | kRules);
+  here.SetHold();
+  here.broker.Set(Type::kConnect, kUnheld);
+  CHECK(here.Run("held-unconnected") == "send 0\n" + Line("connect", EACCES) + "send 0\n");
+  CHECK(here.broker.Count(Type::kConnect) == 1);
+  CHECK(here.broker.Count(Type::kRelease) == 1);
+  CHECK(here.peers() == 1);
+}
+
 TEST_CASE("a program takes off neither its filter nor its mark") {
   Held here(Settle::kBypass, kHold);
   here.SetHold();
@@ -234,6 +245,7 @@ TEST_CASE("one that may wait does, for as long as it said, or until a signal") {
   CHECK(here.broker.flags(Type::kPeer) == 0);
   here.broker.Set(Type::kPeer, {.verdict = Verdict::kWait, .waits = 1});
   CHECK(here.Run("held-timed") == Line("send", ETIMEDOUT));
+  here.broker.AwaitNobody();
   Probe probe("held-signalled", here.server.port(), In(here.broker));
   here.broker.AwaitWaiting(1);
   probe.Signal(SIGUSR1);

@@ -247,6 +247,18 @@ void Disconnects() {
   Outcome("send", Send(fd));
 }
 
+// To where the kernel connects nobody who has not asked for it.
+void FailsToConnect() {
+  const int fd = Bound();
+  Outcome("send", Send(fd));
+  sockaddr_in all{};
+  all.sin_family = AF_INET;
+  all.sin_port = htons(9);
+  all.sin_addr.s_addr = INADDR_BROADCAST;
+  Outcome("connect", connect(fd, reinterpret_cast<const sockaddr*>(&all), sizeof(all)));
+  Outcome("send", Send(fd));
+}
+
 void Filters() {
   const int fd = Bound();
   sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, ~0U)};
@@ -389,6 +401,7 @@ std::map<std::string, std::function<void()>> HeldProbes() {
       {"held-numbers", Numbers},
       {"held-threads", Threads},
       {"held-disconnect", Disconnects},
+      {"held-unconnected", FailsToConnect},
       {"held-filters", Filters},
       {"held-merges", Merges},
       {"held-marks", Marks},
