@@ -25,6 +25,7 @@
 #include "shim/testing/probe_exec.h"
 #include "shim/testing/probe_handed.h"
 #include "shim/testing/probe_held.h"
+#include "shim/testing/probe_held_options.h"
 #include "shim/testing/probe_latches.h"
 #include "shim/testing/probe_loops.h"
 #include "shim/testing/probe_moments.h"
@@ -378,6 +379,7 @@ int main(int argc, char** argv) {
   all.merge(ExecProbes());
   all.merge(HandedProbes());
   all.merge(HeldProbes());
+  all.merge(HeldOptionProbes());
   all.merge(LatchProbes());
   all.merge(LoopProbes());
   all.merge(RoadProbes());

@@ -10,7 +10,7 @@ std::string Name(const std::string& device) {
   return device == "all" ? "every device" : "device " + device;
 }
 
-std::string ToDo(const std::string& device, Family family, const std::string& setting) {
+std::string Remedy(const std::string& device, Family family, const std::string& setting) {
   return "set " + broker::SettingName(device, family, setting) + " to 0";
 }
 
@@ -29,7 +29,7 @@ Findings DeviceFindings(const Result<broker::NoXfrm>& devices) {
             ": the SPD is not asked about IPv4 packets that leave by it (disable_xfrm): nothing "
             "new is latched that would leave so, and no unconnected UDP socket that a rule "
             "protects sends by IPv4, whichever the device (no-xfrm)",
-        ToDo(device, Family::kV4, "disable_xfrm")));
+        Remedy(device, Family::kV4, "disable_xfrm")));
   }
   for (const Family family : {Family::kV4, Family::kV6}) {
     const std::string protocol = family == Family::kV6 ? "IPv6" : "IPv4";
@@ -39,7 +39,7 @@ Findings DeviceFindings(const Result<broker::NoXfrm>& devices) {
                    " packets that come in by it (disable_policy): servers whose sockets do not ask "
                    "themselves, since not every client is to be protected, or the system alone "
                    "asks, are refused those that are (no-xfrm), whichever the device",
-               ToDo(device, family, "disable_policy")));
+               Remedy(device, family, "disable_policy")));
     }
   }
   if (findings.empty()) {

@@ -175,14 +175,12 @@ Result<void> SetSocketPolicy(int fd, const SocketFacts& facts, const SocketPolic
 }
 
 Result<void> SetSocketMark(int fd, const SocketFacts& facts, uint32_t value, uint32_t mask) {
-  if (facts.datagram_udp && (value & mask) != 0) {
-    if (Result<void> done = KeepDatagramsApart(fd); !done) return done;
-  }
   const uint32_t mark = (facts.mark & ~mask) | (value & mask);
+  // The mark first: there are callers who only want the socket stopped, and look at no error.
   if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
     return Refused("setsockopt SO_MARK");
   }
-  return {};
+  return facts.datagram_udp && (value & mask) != 0 ? KeepDatagramsApart(fd) : Result<void>{};
 }
 
 // The kernel takes a packet from policy check to socket in one RCU read section.
