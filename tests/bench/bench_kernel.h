@@ -72,9 +72,9 @@ class BenchKernel : public KernelPort {
   bool SharesPort(int fd) override { return real_->SharesPort(fd); }
   bool IsBroadcast(const Address& remote) override { return real_->IsBroadcast(remote); }
   Result<NoXfrm> FindNoXfrm() override { return real_->FindNoXfrm(); }
-  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
-                                      uint32_t mark) override {
-    return real_->DeviceTo(fd, local, remote, mark);
+  std::optional<Route> RouteTo(int fd, const Address& local, const Address& remote,
+                               uint32_t mark) override {
+    return real_->RouteTo(fd, local, remote, mark);
   }
   Result<void> BindAny(int fd, const SocketFacts& facts) override {
     return real_->BindAny(fd, facts);

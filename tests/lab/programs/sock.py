@@ -74,6 +74,11 @@ class Sockets(Options, Datagrams, Latches, Processes):
         self.connections[self.name] = made
         return made
 
+    def new_on(self, device, address):
+        """A socket of the address's family that is bound to a device."""
+        self.new(family_of(address)).setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        return "ok"
+
     def connect(self, address, port, local_port="0", local_address=""):
         made = self.new(family_of(address))
         if local_port != "0" or local_address:

@@ -121,6 +121,8 @@ uint32_t KindOf(FenceDecision::Kind kind) {
       return LATCHKEY_DECIDED_CLEAR;
     case FenceDecision::Kind::kLatched:
       return LATCHKEY_DECIDED_LATCHED;
+    case FenceDecision::Kind::kHost:
+      return LATCHKEY_DECIDED_HOST;
   }
   return 0;
 }
@@ -268,7 +270,7 @@ Result<void> Fence::SetRules(uint64_t id, const wire::Page& page, FenceIncoming 
 Result<void> Fence::Decide(int fd, const FenceDecision& decision) {
   if (!object_) return std::unexpected(object_.error());
   if (!stood_) return {};
-  const latchkey_decision value{KindOf(decision.kind), PlaceOf(decision.remote)};
+  const latchkey_decision value{KindOf(decision.kind), PlaceOf(decision.remote), decision.device};
   if (bpf_map_update_elem(Map("decided"), &fd, &value, BPF_ANY) != 0) {
     return Refused("note a decision");
   }

@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-enum { LATCHKEY_FENCE_LAYOUT = 2 };
+enum { LATCHKEY_FENCE_LAYOUT = 3 };
 
 enum {
   LATCHKEY_MOST_FENCES = 65536,
@@ -35,11 +35,13 @@ enum {
   LATCHKEY_DECIDED_CLEAR = 4,    // without a connection, by the rules; and for this place
   LATCHKEY_DECIDED_LATCHED = 5,  // UDP, connected: held to its latch; with a place, it goes there
                                  // in clear
+  LATCHKEY_DECIDED_HOST = 6,     // for this place alone, and within the host
 };
 
 struct latchkey_decision {
   __u32 kind;
   struct latchkey_place place;
+  __u32 device;  // _HOST: by which it goes, loopback apart
 };
 
 // One rule with one remote prefix; the first that matches counts.

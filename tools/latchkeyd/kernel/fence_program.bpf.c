@@ -188,11 +188,14 @@ static __always_inline bool is_kernels(const struct latchkey_decision* decision)
   return decision->kind == LATCHKEY_DECIDED_HELD || decision->kind == LATCHKEY_DECIDED_LATCHED;
 }
 
+static __always_inline bool is_flow(const struct latchkey_decision* decision) {
+  return decision->kind == LATCHKEY_DECIDED_FLOW || decision->kind == LATCHKEY_DECIDED_HOST;
+}
+
 static __always_inline int judge_connect(struct bpf_sock* sk, struct question* asked) {
   struct latchkey_decision* decision = bpf_sk_storage_get(&decided, sk, NULL, 0);
   if (decision != NULL &&
-      (is_kernels(decision) ||
-       (decision->kind == LATCHKEY_DECIDED_FLOW && is_same(&decision->place, &asked->place)))) {
+      (is_kernels(decision) || (is_flow(decision) && is_same(&decision->place, &asked->place)))) {
     return PASS;
   }
   const __u64 fence = this_fence();
@@ -212,7 +215,7 @@ static __always_inline int judge_send(struct bpf_sock* sk, struct question* aske
   if (decision != NULL) {
     if (is_kernels(decision)) return PASS;
     asked->clear = decision->kind == LATCHKEY_DECIDED_CLEAR;
-    const bool placed = asked->clear || decision->kind == LATCHKEY_DECIDED_FLOW;
+    const bool placed = asked->clear || is_flow(decision);
     if (placed && is_same(&decision->place, &asked->place)) return PASS;
   }
   const __u64 fence = this_fence();
@@ -415,6 +418,16 @@ static __always_inline bool is_apart(__u64 fence) {
   return policy != NULL && (policy->flags & LATCHKEY_FENCE_APART) != 0;
 }
 
+// True where a packet from or to `place` is what was decided about its socket. What was to stay
+// within the host leaves it when its address has moved on, or is translated.
+static __always_inline bool is_decided(struct __sk_buff* skb, bool incoming,
+                                       const struct latchkey_decision* decision,
+                                       const struct latchkey_place* place) {
+  if (!is_same(&decision->place, place)) return false;
+  if (incoming || decision->kind != LATCHKEY_DECIDED_HOST) return true;
+  return skb->ifindex == LATCHKEY_LOOPBACK || skb->ifindex == decision->device;
+}
+
 static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
   struct question asked = {};
   struct bpf_sock* sk = skb->sk;
@@ -433,7 +446,7 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
       const __u64 around = this_fence();
       return is_apart(around) ? PASS : stop(around, LATCHKEY_STOPPED_OUT, &asked);
     }
-    if (connected && is_same(&decision->place, &asked.place)) return PASS;
+    if (connected && is_decided(skb, incoming, decision, &asked.place)) return PASS;
   }
   sk = bpf_sk_fullsock(sk);
   if (sk == NULL) return STOP;
@@ -450,7 +463,7 @@ static __always_inline int judge_packet(struct __sk_buff* skb, bool incoming) {
     return stop(fence, incoming ? LATCHKEY_STOPPED_IN : LATCHKEY_STOPPED_OUT, &asked);
   }
   if (decision != NULL) {
-    if (is_same(&decision->place, &asked.place)) return PASS;
+    if (is_decided(skb, incoming, decision, &asked.place)) return PASS;
     asked.clear = decision->kind == LATCHKEY_DECIDED_CLEAR;
     // No rule is about what comes to it: the broker would hold it.
     if (asked.loose && asked.clear && incoming) return PASS;

@@ -1,12 +1,14 @@
 #include "tools/latchkeyd/kernel/fence.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -143,6 +145,38 @@ TEST_CASE_METHOD(FenceFixture, "a decided socket reaches its place and no other"
   REQUIRE(fence.Decide(forgotten.get(), {Kind::kFlow, At("127.0.0.2", port)}));
   fence.Forget(forgotten.get());
   CHECK(ConnectTo(forgotten.get(), "127.0.0.2", port) == EPERM);
+}
+
+TEST_CASE_METHOD(FenceFixture, "what was to stay within the host does not leave it") {
+  Use();
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
+  REQUIRE(
+      std::system(
+          "ip link add wan type veth peer name far && ip link set far up && ip link set wan up && "
+          "ip address add 10.9.0.1/24 dev wan && ip address add fd00::1/64 dev wan nodad") == 0);
+  const uint32_t wan = if_nametoindex("wan");
+  const UniqueFd listener = TcpSocket(AF_INET6);
+  const uint16_t port = ListenOn(listener.get(), AF_INET6, true);
+  for (const std::string own : {"10.9.0.1", "fd00::1"}) {
+    const bool v6 = own[0] == 'f';
+    const UniqueFd here = Tcp(v6 ? AF_INET6 : AF_INET);
+    REQUIRE(fence.Decide(here.get(), {Kind::kHost, At(own, port)}));
+    CHECK(ConnectTo(here.get(), v6 ? "fd00::2" : "10.9.0.2", port, v6) == EPERM);
+    REQUIRE(ConnectTo(here.get(), own, port, v6) == 0);
+    CHECK(send(here.get(), "x", 1, 0) == 1);
+  }
+  CHECK(Stopped(FenceStop::Kind::kOut) == 0);
+  for (const std::string other : {"10.9.0.2", "fd00::2"}) {
+    const bool v6 = other[0] == 'f';
+    const UniqueFd away = Udp(v6 ? AF_INET6 : AF_INET);
+    REQUIRE(fence.Decide(away.get(), {Kind::kHost, At(other, 9)}));
+    REQUIRE(ConnectTo(away.get(), other, 9, v6) == 0);
+    CHECK(send(away.get(), "x", 1, 0) == -1);
+    CHECK(errno == EPERM);
+    REQUIRE(fence.Decide(away.get(), {Kind::kHost, At(other, 9), wan}));
+    CHECK(send(away.get(), "x", 1, 0) == 1);
+  }
+  CHECK(Stopped(FenceStop::Kind::kOut) == 2);
 }
 
 TEST_CASE_METHOD(FenceFixture, "where no rule is about who comes a listener needs no decision") {

@@ -1,4 +1,4 @@
-// Past which devices the kernel does not ask the SPD, and by which device a packet leaves.
+// Past which devices the kernel does not ask the SPD.
 //
 // disable_xfrm of a device has IPv4 packets leave by it without a look at the SPD, disable_policy
 // has them (IPv4 and IPv6) come in so. A socket's own policy is asked all the same. The kernel
@@ -6,31 +6,16 @@
 #ifndef TOOLS_LATCHKEYD_KERNEL_NO_XFRM_H_
 #define TOOLS_LATCHKEYD_KERNEL_NO_XFRM_H_
 
-#include <cstdint>
-#include <optional>
 #include <string>
 
-#include "policy/model/address.h"
 #include "policy/model/error.h"
-#include "tools/latchkeyd/kernel/netlink_socket.h"
-#include "tools/latchkeyd/latch/kernel_port.h"
+#include "tools/latchkeyd/latch/no_xfrm.h"
 
 namespace latchkey::broker {
 
 // Reads the settings of all devices but loopback, which has both set always. Some microseconds a
 // device.
 Result<NoXfrm> ReadNoXfrm(const std::string& settings = "/proc/sys/net");
-
-class RouteFinder {
- public:
-  // Implements KernelPort::DeviceTo(). A socket that is bound to a device leaves by that one's
-  // routes; `fd` may be -1.
-  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
-                                      uint32_t mark);
-
- private:
-  std::optional<NetlinkSocket> socket_;
-};
 
 }  // namespace latchkey::broker
 

@@ -81,20 +81,5 @@ TEST_CASE("As the running kernel has it") {
   CHECK(*found == NoXfrm{});
 }
 
-TEST_CASE("The device of a route") {
-  TestNetns netns;
-  RouteFinder finder;
-  const Address any = Address::AnyOf(Family::kV4);
-  const Address own = *Address::Parse("127.0.0.1");
-  const UniqueFd fd = TcpSocket(2);
-  for (const int each : {-1, fd.get()}) {
-    CHECK(finder.DeviceTo(each, any, own, 0x8000'0000) == "lo");
-    CHECK(finder.DeviceTo(each, own, *Address::Parse("127.0.0.2"), 0) == "lo");
-    CHECK(finder.DeviceTo(each, any, *Address::Parse("10.9.0.2"), 0) == std::nullopt);
-  }
-  CHECK(finder.DeviceTo(-1, Address{}, Address{}, 0) == std::nullopt);
-  CHECK(finder.DeviceTo(-1, Address::AnyOf(Family::kV6), *Address::Parse("::1"), 0) == "lo");
-}
-
 }  // namespace
 }  // namespace latchkey::broker

@@ -23,6 +23,7 @@
 #include "tools/latchkeyd/kernel/netlink_socket.h"
 #include "tools/latchkeyd/kernel/no_xfrm.h"
 #include "tools/latchkeyd/kernel/prompt_close.h"
+#include "tools/latchkeyd/kernel/route_finder.h"
 #include "tools/latchkeyd/kernel/socket_ops.h"
 #include "tools/latchkeyd/latch/kernel_port.h"
 
@@ -94,9 +95,9 @@ class RealKernel : public KernelPort {
   bool SharesPort(int fd) override { return SharesItsPort(fd); }
   bool IsBroadcast(const Address& remote) override { return source_finder_.IsBroadcast(remote); }
   Result<NoXfrm> FindNoXfrm() override { return ReadNoXfrm(); }
-  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
-                                      uint32_t mark) override {
-    return route_finder_.DeviceTo(fd, local, remote, mark);
+  std::optional<Route> RouteTo(int fd, const Address& local, const Address& remote,
+                               uint32_t mark) override {
+    return route_finder_.Find(fd, local, remote, mark);
   }
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   Result<void> FilterDatagrams(int fd, const SocketFacts& facts,

@@ -6,6 +6,11 @@
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
+namespace {
+
+constexpr uint32_t kLoopbackDevice = 1;  // LOOPBACK_IFINDEX, in every network namespace
+
+}  // namespace
 
 Engine::Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options options)
     : kernel_(kernel),
@@ -51,8 +56,19 @@ Result<SocketFacts> Engine::InspectFlow(int fd) {
   return facts;
 }
 
+// The device by which what a socket without a latch sends comes back to this host; 0: it may leave
+// it. An address of ours is not enough: where its interface is down, or of a VRF that the socket is
+// not in, the routes lead to whoever else has it.
+uint32_t Engine::StaysBy(int fd, uint32_t mark, const Flow& flow) const {
+  const Address& remote = flow.remote.address;
+  if (!flow.SameHost() && !kernel_.IsLocalAddress(remote)) return 0;
+  const std::optional<Route> route = kernel_.RouteTo(fd, flow.local.address, remote, mark);
+  if (!route) return remote.IsLoopback() ? kLoopbackDevice : 0;
+  return route->stays ? route->index : 0;
+}
+
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                          policy::Outcome outcome, bool was_held) {
+                          uint32_t stays_by, bool was_held) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
   was_held = Supersede(facts.cookie) || was_held;
   if ((facts.mark & options_.guard_mark) != 0) {
@@ -76,8 +92,8 @@ Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts
     return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
   if (was_held) opened_.emplace(facts.cookie, facts.inode);
-  const bool local = outcome == policy::Outcome::kLocal;
-  return Answer{local ? wire::Verdict::kLocal : wire::Verdict::kBypass, Reason::kNone, 0, 0};
+  const auto verdict = stays_by != 0 ? wire::Verdict::kLocal : wire::Verdict::kBypass;
+  return Answer{verdict, Reason::kNone, 0, 0, stays_by};
 }
 
 Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
@@ -127,9 +143,9 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     }
     if (!datagrams) Close(old->latch.id, Reason::kClosed);
   }
-  const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(remote.address);
+  const uint32_t stays_by = StaysBy(request.fd, facts->mark & ~options_.guard_mark, flow);
   const policy::Verdict verdict =
-      policy::Decide(system(), *client.policy, client.requester, flow, same_host);
+      policy::Decide(system(), *client.policy, client.requester, flow, stays_by != 0);
   if (verdict.outcome == policy::Outcome::kProtect && verdict.demand.unique &&
       facts->local.port == 0) {
     // Nobody can be asked for an SA of a flow's own whose port is not known.
@@ -149,8 +165,9 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     case policy::Outcome::kProtect:
       return Protect(request, *facts, flow, verdict, waiting, failure);
     case policy::Outcome::kBypass:
+      return LeaveAlone(client, request.fd, *facts, flow);
     case policy::Outcome::kLocal:
-      return LeaveAlone(client, request.fd, *facts, flow, verdict.outcome);
+      return LeaveAlone(client, request.fd, *facts, flow, stays_by);
     case policy::Outcome::kClear:
       return GoClear(client, request.fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);
     case policy::Outcome::kRefuse:

@@ -184,7 +184,8 @@ class Engine {
   Result<SocketFacts> ConnectDatagrams(const Request& request, const SocketFacts& facts);
   Answer ReleaseDatagrams(const Client& client, int fd, int fd_hint, const SocketFacts& facts);
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                    policy::Outcome outcome, bool was_held = false);
+                    uint32_t stays_by = 0, bool was_held = false);
+  uint32_t StaysBy(int fd, uint32_t mark, const Flow& flow) const;
   Result<Choice> ChooseOrWait(const Request& request, const Flow& flow,
                               const policy::Verdict& verdict, Waiting* waiting,
                               const Error* failure);

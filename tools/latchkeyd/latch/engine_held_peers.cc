@@ -14,8 +14,15 @@ namespace latchkey::broker {
 policy::Verdict Engine::DecideDatagram(const Entry& entry, const Flow& flow) const {
   Flow decided = flow;
   decided.direction = Direction::kBoth;
-  const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
-  return policy::Decide(system(), *entry.policy, entry.requester, decided, same_host);
+  bool stays = false;
+  if (flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address)) {
+    if (const std::optional<int> fd = kernel_.Borrow(entry.hint)) {
+      const Result<SocketFacts> facts = kernel_.Inspect(*fd);
+      stays = facts && StaysBy(*fd, facts->mark | options_.guard_mark, flow) != 0;
+      kernel_.GiveBack(*fd);
+    }
+  }
+  return policy::Decide(system(), *entry.policy, entry.requester, decided, stays);
 }
 
 // Has a tag's proof stand. Where it did for SAs of another reqid that bear the tag no more, it is

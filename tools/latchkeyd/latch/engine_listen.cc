@@ -46,7 +46,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   if (Result<void> joined = Join(client, fd, *facts, *plan); !joined) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
-  if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, policy::Outcome::kBypass);
+  if (!plan->latched) return LeaveAlone(client, fd, *facts, flow);
   if (const std::string past = SpeaksPastSpd(*facts);
       !past.empty() && !facts->local.address.IsLoopback()) {
     return Refuse(client, flow, Reason::kNoXfrm, past);
@@ -215,16 +215,18 @@ Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Err
     held.client.policy = *wish;
     return AttemptAccept(held, waiting, failure);
   } else {
-    const bool same_host = flow.SameHost() || kernel_.IsLocalAddress(flow.remote.address);
+    const uint32_t stays_by = StaysBy(fd, facts->mark & ~options_.guard_mark, flow);
     const policy::Verdict verdict =
-        policy::Decide(system(), *client.policy, client.requester, flow, same_host);
+        policy::Decide(system(), *client.policy, client.requester, flow, stays_by != 0);
     switch (verdict.outcome) {
       case policy::Outcome::kProtect:
         answer = AcceptProtected(request, *facts, flow, verdict, waiting, failure);
         break;
       case policy::Outcome::kBypass:
+        answer = LeaveAlone(client, fd, *facts, flow);
+        break;
       case policy::Outcome::kLocal:
-        answer = LeaveAlone(client, fd, *facts, flow, verdict.outcome);
+        answer = LeaveAlone(client, fd, *facts, flow, stays_by);
         break;
       case policy::Outcome::kClear:
         answer = GoClear(client, fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);

@@ -38,10 +38,10 @@ bool Speaks(const std::vector<Family>& families, Family family) {
 std::string Engine::PastSpd(int fd, uint32_t mark, const Flow& flow) {
   if (no_xfrm_.out.empty() || flow.remote.address.family != Family::kV4) return {};
   if (no_xfrm_.out.contains("all")) return SettingText({"all"}, Family::kV4, kDisableXfrm);
-  const std::optional<std::string> device =
-      kernel_.DeviceTo(fd, flow.local.address, flow.remote.address, mark | options_.guard_mark);
-  if (device && !no_xfrm_.out.contains(*device)) return {};
-  return SettingText(device ? std::set{*device} : no_xfrm_.out, Family::kV4, kDisableXfrm);
+  const std::optional<Route> route =
+      kernel_.RouteTo(fd, flow.local.address, flow.remote.address, mark | options_.guard_mark);
+  if (route && !no_xfrm_.out.contains(route->device)) return {};
+  return SettingText(route ? std::set{route->device} : no_xfrm_.out, Family::kV4, kDisableXfrm);
 }
 
 // The same of a socket that may send to anybody, by whatever device; one that speaks IPv6 too is of

@@ -120,6 +120,20 @@ TEST_CASE("the kernel failing at any step leaves nothing half-done and nothing i
   }
 }
 
+TEST_CASE("An address of ours is another host's where the routes lead away from here") {
+  Broker broker;
+  for (const std::string device : {"eth0", ""}) {  // "": nobody can tell
+    broker.kernel.devices["10.9.0.1"] = device;
+    CHECK(broker.Connect(broker.Socket(), "10.9.0.1").reason == Reason::kNoSa);
+  }
+  broker.kernel.devices["127.0.0.1"] = "";  // loopback is down
+  CHECK(broker.Connect(broker.Socket(), "127.0.0.1").device == 1);
+  broker.kernel.devices.clear();
+  const Answer answer = broker.Connect(broker.Socket(), "10.9.0.1");
+  CHECK(answer.verdict == Verdict::kLocal);
+  CHECK(answer.device == 1);
+}
+
 TEST_CASE("bypassed and same-host flows are left to the SPD, and a used socket is cleaned first") {
   policy::Rule bypass;
   bypass.name = "dns";

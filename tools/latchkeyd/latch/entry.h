@@ -25,6 +25,7 @@ struct Answer {
   wire::Reason reason = wire::Reason::kBadRequest;
   uint64_t latch = 0;
   uint64_t ticket = 0;  // kWait: what Observer::OnAnswer() will name
+  uint32_t device = 0;  // kLocal: by which its packets come back to this host
 };
 
 // Who asks: the authority of one request.

@@ -320,13 +320,14 @@ Result<NoXfrm> FakeKernel::FindNoXfrm() {
   return no_xfrm;
 }
 
-std::optional<std::string> FakeKernel::DeviceTo(int, const Address&, const Address& remote,
-                                                uint32_t) {
+std::optional<Route> FakeKernel::RouteTo(int, const Address&, const Address& remote, uint32_t) {
   ++routes_looked_up;
   const auto found = devices.find(remote.ToString());
-  if (found == devices.end()) return "eth0";
+  if (found == devices.end()) {
+    return IsLocalAddress(remote) ? Route{"lo", 1, /*stays=*/true} : Route{"eth0", 2};
+  }
   if (found->second.empty()) return std::nullopt;
-  return found->second;
+  return Route{found->second, 3};
 }
 
 Result<void> FakeKernel::BindAny(int fd, const SocketFacts&) {

@@ -63,8 +63,8 @@ class FakeKernel : public KernelPort {
     return remote == Address::Parse("10.9.0.255");
   }
   Result<NoXfrm> FindNoXfrm() override;
-  std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
-                                      uint32_t mark) override;
+  std::optional<Route> RouteTo(int fd, const Address& local, const Address& remote,
+                               uint32_t mark) override;
   Result<void> BindAny(int fd, const SocketFacts& facts) override;
   void PushOut(int fd) override { sockets.at(fd).steps.emplace_back("push"); }
   void ConnectDatagrams(int fd, const SocketFacts& facts, const SocketAddress& remote,

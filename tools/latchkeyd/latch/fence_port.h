@@ -24,9 +24,11 @@ struct FenceDecision {
     kClear,    // an unconnected UDP socket that no latch holds: by the rules; and with `remote`
     kLatched,  // a connected UDP socket that the kernel holds to its latch; with `remote`, one that
                // goes there in clear
+    kHost,     // as kFlow, as long as it leaves by `device`, which brings it back to this host
   };
   Kind kind = Kind::kFlow;
   SocketAddress remote;
+  uint32_t device = 0;  // its number
 
   bool operator==(const FenceDecision&) const = default;
 };

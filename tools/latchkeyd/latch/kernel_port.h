@@ -155,6 +155,15 @@ struct LiveSocket {
   uint8_t protocol = kProtocolTcp;
 };
 
+// The way of a packet.
+struct Route {
+  std::string device;
+  uint32_t index = 0;  // of the device
+  bool stays = false;  // it never leaves this host
+
+  bool operator==(const Route&) const = default;
+};
+
 struct KernelEvent {
   enum class Kind : uint8_t {
     kSaAdded,    // also: changed in place
@@ -212,7 +221,8 @@ class KernelPort {
   // False when somebody took away what BanFragments() made.
   virtual bool FragmentsBanned() = 0;
 
-  // True when `address` belongs to this host (any interface, loopback included).
+  // True when `address` belongs to this host (any interface, loopback included). That says nothing
+  // of where a packet to it goes: the interface may be down, or of a VRF.
   virtual bool IsLocalAddress(const Address& address) = 0;
 
   // Duplicates the program's descriptor of the socket, found by its hints and then by its inode
@@ -244,10 +254,10 @@ class KernelPort {
 
   // Reads past which devices the SPD is not asked: the kernel tells nobody when that changes.
   virtual Result<NoXfrm> FindNoXfrm() = 0;
-  // Returns the device by which what a socket sends from `local` (an address, or any) to `remote`
-  // leaves when it bears `mark`; nothing where that cannot be told, or there is no route.
-  virtual std::optional<std::string> DeviceTo(int fd, const Address& local, const Address& remote,
-                                              uint32_t mark) = 0;
+  // Returns the way of what a socket sends from `local` (an address, or any) to `remote` when it
+  // bears `mark`; nothing where that cannot be told, or there is no route.
+  virtual std::optional<Route> RouteTo(int fd, const Address& local, const Address& remote,
+                                       uint32_t mark) = 0;
 
   // Binds a socket that has no port yet to a port of the kernel's choice and the address that it
   // has, or any, as listen() would do by itself.

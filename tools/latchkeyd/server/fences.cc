@@ -45,8 +45,8 @@ struct Meaning {
   FenceDecision decision;
 };
 
-Meaning Of(FenceDecision::Kind kind, const SocketAddress& remote = {}) {
-  return {Meaning::Do::kDecide, {kind, remote}};
+Meaning Of(FenceDecision::Kind kind, const SocketAddress& remote = {}, uint32_t device = 0) {
+  return {Meaning::Do::kDecide, {kind, remote, device}};
 }
 
 // What of a socket's own its answer's meaning depends on.
@@ -54,13 +54,15 @@ struct SocketState {
   bool datagrams = false;
   bool connected = false;
   bool latched = false;
-  bool held = false;   // UDP: under the rules, without a connection
-  bool clear = false;  // UDP: its latch is one in clear
+  bool held = false;       // UDP: under the rules, without a connection
+  bool clear = false;      // UDP: its latch is one in clear
+  SocketAddress remote{};  // of what was accepted from this host
 };
 
-Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& remote,
+Meaning MeaningOf(wire::Type type, const Answer& answer, const SocketAddress& remote,
                   const SocketState& socket) {
   using Kind = FenceDecision::Kind;
+  const wire::Verdict verdict = answer.verdict;
   const bool granted = verdict != wire::Verdict::kRefused;
   const bool latched = verdict == wire::Verdict::kLatched;
   switch (type) {
@@ -71,9 +73,12 @@ Meaning MeaningOf(wire::Type type, wire::Verdict verdict, const SocketAddress& r
       if (latched && socket.datagrams) {
         return Of(Kind::kLatched, socket.clear ? remote : SocketAddress{});
       }
+      if (verdict == wire::Verdict::kLocal) return Of(Kind::kHost, remote, answer.device);
       return Of(Kind::kFlow, remote);
-    case wire::Type::kListen:
     case wire::Type::kAccept:
+      if (verdict == wire::Verdict::kLocal) return Of(Kind::kHost, socket.remote, answer.device);
+      [[fallthrough]];
+    case wire::Type::kListen:
       return granted ? Of(Kind::kPassive) : Meaning{Meaning::Do::kForget, {}};
     case wire::Type::kRelease:
       if (!socket.datagrams) return {Meaning::Do::kForget, {}};
@@ -157,6 +162,10 @@ void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, con
     const Entry* entry = answer.latch != 0 ? engine_->database().Find(answer.latch) : nullptr;
     socket.datagrams = entry != nullptr && entry->latch.flow.protocol == kProtocolUdp;
     socket.clear = entry != nullptr && entry->latch.clear;
+  } else if (type == wire::Type::kAccept && answer.verdict == wire::Verdict::kLocal) {
+    if (const Result<SocketFacts> facts = kernel_.Inspect(fd); facts) {
+      socket.remote = facts->remote;
+    }
   } else if (type == wire::Type::kRelease) {
     if (const Result<SocketFacts> facts = kernel_.Inspect(fd); facts) {
       socket.datagrams = facts->datagram_udp;
@@ -166,7 +175,7 @@ void Server::TellFence(wire::Type type, int fd, const SocketAddress& remote, con
       socket.held = socket.latched && entry->held;
     }
   }
-  const Meaning meaning = MeaningOf(type, answer.verdict, remote, socket);
+  const Meaning meaning = MeaningOf(type, answer, remote, socket);
   if (meaning.what == Meaning::Do::kForget) fence_->Forget(fd);
   if (meaning.what != Meaning::Do::kDecide) return;
   const Result<void> done = fence_->Decide(fd, meaning.decision);

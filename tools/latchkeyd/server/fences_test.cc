@@ -159,6 +159,14 @@ TEST_CASE_METHOD(Fences,
   CHECK(*fence.Of(clear.get()) == FenceDecision{Kind::kFlow, At("10.8.0.1", 443)});
 }
 
+TEST_CASE_METHOD(Fences, "what stays within the host is decided so, with the device") {
+  Peer peer = Fenced();
+  const UniqueFd socket(kernel.NewSocket());
+  CHECK(AskAbout(peer, Type::kConnect, socket.get(), "127.0.0.1") == wire::Verdict::kLocal);
+  REQUIRE(fence.Of(socket.get()) != nullptr);
+  CHECK(*fence.Of(socket.get()) == FenceDecision{Kind::kHost, At("127.0.0.1", 443), 1});
+}
+
 TEST_CASE_METHOD(Fences, "a connect that waits is decided when it is answered") {
   keys.negotiates = true;
   keys.Name(9, "carol");
