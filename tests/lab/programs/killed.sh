@@ -15,8 +15,8 @@
 _traced() { grep -qs '^TracerPid:.*[1-9]' "/proc/$1/status"; }
 _untraced() { ! _traced "$1"; }
 _killed() { grep -qs '+++ killed by SIGKILL' "$LAB/steps"; }
-# Dead already, whether strace has come to say so or not.
-_died() { _killed || ! grep -qs '^State:[^A-Z]*[A-Y]' "/proc/$1/status"; }
+# Dead already, whether strace has come to say so or not. (Whoever is attached to is in state "t".)
+_died() { _killed || ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }
 _traced_or_killed() { _traced "$1" || _died "$1"; }
 
 # _trace OPTION...: strace on the broker, its words in $LAB/steps.
@@ -67,6 +67,7 @@ kill_steps() {
     if _died "$pid"; then
       end_if strace
       wait "$pid" 2>/dev/null
+      end_work
       start_broker "$killed_host"
       continue
     fi

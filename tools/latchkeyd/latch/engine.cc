@@ -68,15 +68,16 @@ uint32_t Engine::StaysBy(int fd, uint32_t mark, const Flow& flow) const {
 }
 
 Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                          uint32_t stays_by, bool was_held) {
+                          const Leave& leave) {
   // What an earlier latch, or the listener, left on the socket is taken away: the SPD decides now.
-  was_held = Supersede(facts.cookie) || was_held;
+  const bool was_held = Supersede(facts.cookie) || leave.was_held;
   if ((facts.mark & options_.guard_mark) != 0) {
     Family family = flow.remote.address.family;
     if (family == Family::kNone) family = facts.v6_socket ? Family::kV6 : Family::kV4;
-    if (facts.datagram_udp) {  // and what it received: for a moment nothing comes in
-      Block(kernel_, fd, facts, family);
-      kernel_.Drain(fd);
+    if (facts.datagram_udp) {  // and what it received
+      const Result<bool> moved = MoveDatagrams(fd, facts, flow, leave.scope);
+      if (!moved) return Refuse(client, flow, moved.error().reason, moved.error().ToString());
+      if (!*moved) return Answer{wire::Verdict::kBypass, Reason::kNone, 0, 0};
     }
     SocketPolicy clear;
     clear.kind = SocketPolicy::Kind::kClear;
@@ -92,8 +93,8 @@ Answer Engine::LeaveAlone(const Client& client, int fd, const SocketFacts& facts
     return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
   if (was_held) opened_.emplace(facts.cookie, facts.inode);
-  const auto verdict = stays_by != 0 ? wire::Verdict::kLocal : wire::Verdict::kBypass;
-  return Answer{verdict, Reason::kNone, 0, 0, stays_by};
+  const auto verdict = leave.stays_by != 0 ? wire::Verdict::kLocal : wire::Verdict::kBypass;
+  return Answer{verdict, Reason::kNone, 0, 0, leave.stays_by};
 }
 
 Answer Engine::Connect(const Client& client, int fd, int fd_hint, const SocketAddress& remote,
@@ -165,11 +166,12 @@ Answer Engine::AttemptConnect(const Request& request, Waiting* waiting, const Er
     case policy::Outcome::kProtect:
       return Protect(request, *facts, flow, verdict, waiting, failure);
     case policy::Outcome::kBypass:
-      return LeaveAlone(client, request.fd, *facts, flow);
+      return LeaveAlone(client, request.fd, *facts, flow, {.scope = request.scope});
     case policy::Outcome::kLocal:
-      return LeaveAlone(client, request.fd, *facts, flow, stays_by);
+      return LeaveAlone(client, request.fd, *facts, flow,
+                        {.scope = request.scope, .stays_by = stays_by});
     case policy::Outcome::kClear:
-      return GoClear(client, request.fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);
+      return GoClear(request, *facts, flow, verdict, *verdict.permit);
     case policy::Outcome::kRefuse:
       break;
   }
@@ -285,7 +287,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
     // Only where there is nobody to protect it with: an SA of the wrong peer, or a peer that fails
     // to prove who it is, is no reason to go clear.
     if (verdict.permit && IsLack(why.reason)) {
-      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+      return GoClear(request, facts, flow, verdict, *verdict.permit);
     }
     return Refuse(client, flow, why.reason, why.ToString());
   }
@@ -295,6 +297,7 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   Flow made = flow;
   if (pinned && facts.datagram_udp) {
     const Result<SocketFacts> connected = ConnectDatagrams(request, facts);
+    kernel_.PushOut(request.fd);  // what was begun for the old peer takes nothing more in
     if (!connected) pinned = std::unexpected(connected.error());
     if (connected && connected->local.port != 0) made.local.port = connected->local.port;
   }
@@ -329,27 +332,34 @@ Answer Engine::Protect(const Request& request, const SocketFacts& facts, const F
   return Answer{wire::Verdict::kLatched, Reason::kNone, stored->latch.id, 0};
 }
 
-Answer Engine::GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                       const Flow& flow, const policy::Verdict& verdict,
-                       const policy::ClearPermit& /*permit*/) {
+Answer Engine::GoClear(const Request& request, const SocketFacts& facts, const Flow& flow,
+                       const policy::Verdict& verdict, const policy::ClearPermit& /*permit*/) {
+  const Client& client = request.client;
+  const int fd = request.fd;
   if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   const bool was_held = Supersede(facts.cookie);
-  if (facts.datagram_udp) kernel_.PushOut(fd);
-  Result<void> done = AllowClear(kernel_, fd, facts, flow, options_.guard_mark);
+  Result<bool> moved = true;
+  Result<void> done;
+  if (facts.datagram_udp) {
+    moved = MoveDatagrams(fd, facts, flow, request.scope);
+    if (!moved) done = std::unexpected(moved.error());
+  } else {
+    done = AllowClear(kernel_, fd, facts, flow);
+  }
   if (done) done = OpenFilter(was_held, fd, facts);
+  if (done && *moved) done = kernel_.SetMark(fd, facts, 0, options_.guard_mark);
   if (!done) {
     Block(kernel_, fd, facts, flow.remote.address.family);
     return Refuse(client, flow, done.error().reason, done.error().ToString());
   }
-  if (facts.datagram_udp) kernel_.ConnectDatagrams(fd, facts, flow.remote, 0);
   Entry entry;
   entry.latch.state = State::kEstablished;
   entry.latch.flow = flow;
   entry.latch.clear = true;
   entry.was_held = was_held;
-  FillOwner(entry, client, facts, fd_hint, kernel_);
+  FillOwner(entry, client, facts, request.fd_hint, kernel_);
   entry.rule = verdict.rule;
   if (verdict.rule != nullptr) entry.latch.rule = verdict.rule->name;
   const Entry* stored = database_.Insert(std::move(entry));

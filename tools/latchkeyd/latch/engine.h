@@ -182,9 +182,15 @@ class Engine {
   Result<SocketFacts> InspectFlow(int fd);
   bool Supersede(uint64_t cookie);
   Result<SocketFacts> ConnectDatagrams(const Request& request, const SocketFacts& facts);
+  Result<bool> MoveDatagrams(int fd, const SocketFacts& facts, const Flow& flow, uint32_t scope);
   Answer ReleaseDatagrams(const Client& client, int fd, int fd_hint, const SocketFacts& facts);
+  struct Leave {
+    uint32_t scope = 0;     // of the remote address
+    uint32_t stays_by = 0;  // as StaysBy()
+    bool was_held = false;
+  };
   Answer LeaveAlone(const Client& client, int fd, const SocketFacts& facts, const Flow& flow,
-                    uint32_t stays_by = 0, bool was_held = false);
+                    const Leave& leave);
   uint32_t StaysBy(int fd, uint32_t mark, const Flow& flow) const;
   Result<Choice> ChooseOrWait(const Request& request, const Flow& flow,
                               const policy::Verdict& verdict, Waiting* waiting,
@@ -195,9 +201,8 @@ class Engine {
                  const policy::Verdict& verdict, Waiting* waiting, const Error* failure);
   Result<void> Pin(int fd, const SocketFacts& facts, const Flow& flow, const Choice& choice);
   static void Describe(Entry& entry, const Choice& choice, const policy::Verdict& verdict);
-  Answer GoClear(const Client& client, int fd, int fd_hint, const SocketFacts& facts,
-                 const Flow& flow, const policy::Verdict& verdict,
-                 const policy::ClearPermit& permit);
+  Answer GoClear(const Request& request, const SocketFacts& facts, const Flow& flow,
+                 const policy::Verdict& verdict, const policy::ClearPermit& permit);
   Result<Choice> ChooseSa(const Flow& flow, const policy::Demand& demand);
   bool Suspends(const policy::Verdict& verdict) const;
 

@@ -27,6 +27,33 @@ Result<SocketFacts> Engine::ConnectDatagrams(const Request& request, const Socke
   return InspectFlow(request.fd);
 }
 
+// Takes a socket from its old peer to the one that it sends to in clear; what it has received is
+// thrown away. Until it is connected anew what other threads send is for the old one: its flow
+// alone is let pass meanwhile, and its mark keeps back all else. False where it cannot be connected
+// there, and has to keep its mark: the program's own connect, which fails too, says why.
+Result<bool> Engine::MoveDatagrams(int fd, const SocketFacts& facts, const Flow& flow,
+                                   uint32_t scope) {
+  kernel_.PushOut(fd);
+  if (flow.remote.address.family == Family::kNone) {  // it is to be connected to nobody
+    Block(kernel_, fd, facts, facts.v6_socket ? Family::kV6 : Family::kV4);
+    kernel_.Drain(fd);
+    return true;
+  }
+  Flow there = flow;
+  if (there.remote.address.IsAny()) {  // to that is to this host, as the kernel takes it
+    const bool v6 = there.remote.address.family == Family::kV6;
+    const auto loopback = Address::Parse(v6 ? "::1" : "127.0.0.1");
+    there.remote.address = facts.local.address.IsAny() ? *loopback : facts.local.address;
+  }
+  if (Result<void> done = AllowClear(kernel_, fd, facts, there); !done) {
+    return std::unexpected(done.error());
+  }
+  kernel_.ConnectDatagrams(fd, facts, flow.remote, scope);
+  kernel_.PushOut(fd);
+  const Result<SocketFacts> now = InspectFlow(fd);
+  return now && now->remote == there.remote;
+}
+
 // connect(AF_UNSPEC) was called: no peer, no latch, and nothing left of what came under it.
 Answer Engine::ReleaseDatagrams(const Client& client, int fd, int fd_hint,
                                 const SocketFacts& facts) {

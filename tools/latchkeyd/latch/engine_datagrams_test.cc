@@ -17,7 +17,7 @@ TEST_CASE("A UDP connect is latched: policy, then connect and drain, before the 
   const Answer answer = broker.Begin(fd, false, "10.9.0.2", 53);
   REQUIRE(answer.verdict == wire::Verdict::kLatched);
   const FakeKernel::Socket& socket = broker.SocketOf(fd);
-  CHECK(socket.steps == Steps{"push", "policy", "connect", "drain"});
+  CHECK(socket.steps == Steps{"push", "policy", "connect", "drain", "push"});
   CHECK(socket.policy->kind == SocketPolicy::Kind::kProtect);
   CHECK(socket.policy->reqid == 7);
   CHECK((socket.facts.mark & broker.options.guard_mark) != 0);
@@ -42,7 +42,7 @@ TEST_CASE("A link-local peer is connected to on its own interface") {
   const int fd = broker.kernel.AddUdp(/*v6=*/true);
   const Answer answer = broker.engine->Connect(broker.client, fd, fd, At("fe80::2", 53), false, 3);
   REQUIRE(answer.verdict == wire::Verdict::kLatched);
-  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect%3", "drain"});
+  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect%3", "drain", "push"});
 }
 
 TEST_CASE("Connected anew, the old latch ends and the new one is drained too") {
@@ -57,7 +57,7 @@ TEST_CASE("Connected anew, the old latch ends and the new one is drained too") {
   CHECK(broker.StateOf(first.latch) == State::kClosed);
   CHECK(broker.LatchOf(second.latch).identity.peer_id == "carol");
   CHECK(broker.SocketOf(fd).policy->reqid == 8);
-  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect", "drain"});
+  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect", "drain", "push"});
 }
 
 TEST_CASE("Where the new one is refused, the old one stays as it is") {
@@ -106,8 +106,42 @@ TEST_CASE("Connected to a peer that a rule bypasses, nothing of the latch is lef
   broker.SocketOf(fd).steps.clear();
   CHECK(broker.Begin(fd, false, "10.9.0.2", 53).verdict == wire::Verdict::kBypass);
   CHECK(broker.StateOf(answer.latch) == State::kClosed);
-  CHECK(broker.SocketOf(fd).steps == Steps{"policy", "drain", "policy"});
+  // As long as it is connected to the old peer nothing that it sends may leave.
+  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect", "drain", "push", "policy"});
   CHECK((broker.SocketOf(fd).facts.mark & broker.options.guard_mark) == 0);
+  SECTION("where it cannot be connected there it is kept back still") {
+    const Answer latched = broker.Begin(fd, false, "10.9.0.2", 443);
+    REQUIRE(latched.verdict == wire::Verdict::kLatched);
+    broker.kernel.unreachable = "10.9.0.3";
+    CHECK(broker.Begin(fd, false, "10.9.0.3", 53).verdict == wire::Verdict::kBypass);
+    CHECK(broker.SocketOf(fd).policy->kind == SocketPolicy::Kind::kAllow);
+    CHECK(broker.SocketOf(fd).policy->flow.remote == At("10.9.0.3", 53));
+    CHECK((broker.SocketOf(fd).facts.mark & broker.options.guard_mark) != 0);
+    CHECK(broker.StateOf(latched.latch) == State::kClosed);
+  }
+}
+
+TEST_CASE("Going in clear, it keeps its mark until it is connected there") {
+  policy::Rule optional;
+  optional.name = "optional";
+  optional.action = policy::Action::kProtectOrBypass;
+  optional.remote_port = {{53, 53}};
+  Broker broker(MakePolicy({optional, ProtectRule()}));
+  broker.client.requester.grants = policy::Grants::All();
+  broker.Keyed(7, "bob", "10.9.0.2");
+  const int fd = broker.kernel.AddUdp();
+  REQUIRE(broker.Begin(fd).verdict == wire::Verdict::kLatched);
+  broker.SocketOf(fd).steps.clear();
+  broker.kernel.unreachable = "10.9.0.3";
+  CHECK(broker.Begin(fd, false, "10.9.0.3", 53).verdict == wire::Verdict::kLatched);
+  CHECK((broker.SocketOf(fd).facts.mark & broker.options.guard_mark) != 0);
+  broker.kernel.unreachable.clear();
+  CHECK(broker.Begin(fd, false, "10.9.0.3", 53).verdict == wire::Verdict::kLatched);
+  CHECK((broker.SocketOf(fd).facts.mark & broker.options.guard_mark) == 0);
+  const Steps once{"push", "policy", "connect", "drain", "push"};
+  Steps twice = once;
+  twice.insert(twice.end(), once.begin(), once.end());
+  CHECK(broker.SocketOf(fd).steps == twice);
 }
 
 TEST_CASE("Another peer's SA breaks it: blocked, then aborted") {

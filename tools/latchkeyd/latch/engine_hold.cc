@@ -115,7 +115,7 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
         client, fd, *facts, flow,
         Error{"hold socket", "its request must protect what comes in", Reason::kUnsupported});
   }
-  if (!plan->held) return LeaveAlone(client, fd, *facts, flow, /*stays_by=*/0, was_held);
+  if (!plan->held) return LeaveAlone(client, fd, *facts, flow, {.was_held = was_held});
   if (const std::string past = SpeaksPastSpd(*facts); !past.empty()) {
     return Shun(client, fd, *facts, flow, Error{"hold socket", past, Reason::kNoXfrm});
   }

@@ -252,7 +252,7 @@ TEST_CASE("Connected, it is a latch of one peer, and held again when that is dis
   REQUIRE(answer.verdict == Verdict::kLatched);
   CHECK(broker.StateOf(listener) == State::kClosed);
   CHECK(broker.StateOf(answer.latch) == State::kEstablished);
-  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect", "drain", "filter"});
+  CHECK(broker.SocketOf(fd).steps == Steps{"push", "policy", "connect", "drain", "push", "filter"});
   CHECK(broker.kernel.admissions.empty());
   CHECK(broker.TakesIn(fd, "10.9.0.2", 4000));  // its own policy lets in what is the peer's alone
   SocketFacts& facts = broker.SocketOf(fd).facts;

@@ -159,7 +159,8 @@ void Engine::TryLarval(Entry& entry, const Error* failure) {
   if (!facts) done = std::unexpected(facts.error());
   if (done && choice) done = Pin(*fd, *facts, flow, *choice);
   const bool clear = !choice && verdict.permit && IsLack(why);
-  if (done && clear) done = AllowClear(kernel_, *fd, *facts, flow, options_.guard_mark);
+  if (done && clear) done = AllowClear(kernel_, *fd, *facts, flow);
+  if (done && clear) done = kernel_.SetMark(*fd, *facts, 0, options_.guard_mark);
   if (!done || (!choice && !clear)) {
     kernel_.GiveBack(*fd);
     Break(entry, done ? why : done.error().reason);

@@ -46,7 +46,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
   if (Result<void> joined = Join(client, fd, *facts, *plan); !joined) {
     return Refuse(client, flow, joined.error().reason, joined.error().ToString());
   }
-  if (!plan->latched) return LeaveAlone(client, fd, *facts, flow);
+  if (!plan->latched) return LeaveAlone(client, fd, *facts, flow, {});
   if (const std::string past = SpeaksPastSpd(*facts);
       !past.empty() && !facts->local.address.IsLoopback()) {
     return Refuse(client, flow, Reason::kNoXfrm, past);
@@ -223,13 +223,13 @@ Answer Engine::AttemptAccept(const Request& request, Waiting* waiting, const Err
         answer = AcceptProtected(request, *facts, flow, verdict, waiting, failure);
         break;
       case policy::Outcome::kBypass:
-        answer = LeaveAlone(client, fd, *facts, flow);
+        answer = LeaveAlone(client, fd, *facts, flow, {});
         break;
       case policy::Outcome::kLocal:
-        answer = LeaveAlone(client, fd, *facts, flow, stays_by);
+        answer = LeaveAlone(client, fd, *facts, flow, {.stays_by = stays_by});
         break;
       case policy::Outcome::kClear:
-        answer = GoClear(client, fd, request.fd_hint, *facts, flow, verdict, *verdict.permit);
+        answer = GoClear(request, *facts, flow, verdict, *verdict.permit);
         break;
       case policy::Outcome::kRefuse:
         answer = Refuse(client, flow, verdict.reason, DescribeRule(verdict.rule));
@@ -297,7 +297,7 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
   if (early && listener != nullptr) {
     const bool keyed = !sas_.Carrying(flow, false).empty() && !sas_.Carrying(flow, true).empty();
     if (verdict.permit && !keyed) {
-      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+      return GoClear(request, facts, flow, verdict, *verdict.permit);
     }
     return Refuse(client, flow, Reason::kUnlatchedListener,
                   "it came before its listener was latched");
@@ -306,11 +306,11 @@ Answer Engine::AcceptProtected(const Request& request, const SocketFacts& facts,
     Entry& parent = *database_.Find(listener->latch.id);
     // It began in clear, so it stays so: SAs that came later do not vouch for what it has received.
     if (parent.clear_children.erase(facts.cookie) > 0) {
-      return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+      return GoClear(request, facts, flow, verdict, *verdict.permit);
     }
     if (!KeepsClearOut(parent, flow.remote.address)) {
       if (sas_.Carrying(flow, false).empty() || sas_.Carrying(flow, true).empty()) {
-        return GoClear(client, request.fd, request.fd_hint, facts, flow, verdict, *verdict.permit);
+        return GoClear(request, facts, flow, verdict, *verdict.permit);
       }
       return Refuse(client, flow, Reason::kSuspectGap, "there is an SA, and nothing asked for it");
     }

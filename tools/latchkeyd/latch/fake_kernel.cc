@@ -36,6 +36,7 @@ void FakeKernel::ConnectDatagrams(int fd, const SocketFacts& facts, const Socket
   Socket& socket = sockets.at(fd);
   socket.steps.push_back(scope == 0 ? "connect" : "connect%" + std::to_string(scope));
   socket.steps.emplace_back("drain");
+  if (remote.address.ToString() == unreachable) return;
   socket.facts.remote = remote;
   socket.facts.tcp_state = 1;
   socket.facts.local.address = *SourceAddress(remote.address, 0);

@@ -131,6 +131,7 @@ class FakeKernel : public KernelPort {
   int settings_read = 0;     // how often it was
   // Where packets to these addresses leave; to others, by "eth0". Empty: nobody knows.
   std::map<std::string, std::string> devices;
+  std::string unreachable;  // no UDP socket can be connected there
   int routes_looked_up = 0;
 
  private:

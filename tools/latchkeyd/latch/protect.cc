@@ -225,10 +225,7 @@ bool IsLack(Reason reason) {
   return reason == Reason::kNoSa || reason == Reason::kNoChild || reason == Reason::kAcquireTimeout;
 }
 
-Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow,
-                        uint32_t guard_mark) {
-  // The guard bit would have its packets blocked; a socket that was latched before may have it.
-  if (Result<void> done = kernel.SetMark(fd, facts, 0, guard_mark); !done) return done;
+Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow) {
   SocketPolicy allow;
   allow.kind = SocketPolicy::Kind::kAllow;
   allow.family = flow.remote.address.family;

@@ -77,9 +77,9 @@ std::vector<Family> FamiliesOf(const SocketFacts& facts);
 // True for the reasons that say no more than that there is nobody to protect a flow with.
 bool IsLack(Reason reason);
 
-// Lets a socket send and take in clear, whatever the SPD asks.
-Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow,
-                        uint32_t guard_mark);
+// Lets a socket send and take in `flow` in clear, whatever the SPD asks. As long as the socket has
+// the guard bit all else that it sends is blocked.
+Result<void> AllowClear(KernelPort& kernel, int fd, const SocketFacts& facts, const Flow& flow);
 
 // Returns "rule NAME" or "default".
 std::string DescribeRule(const policy::Rule* rule);
