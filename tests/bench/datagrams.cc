@@ -29,6 +29,7 @@ using latchkey::testing::Probe;
 
 constexpr int kBatch = 64;
 constexpr uint32_t kPeers = 10'000;
+constexpr uint32_t kGuardMark = 0x80000000;  // as of FakeBroker
 // The kernel does all but send: what a network device and a receiver take would drown the rest.
 constexpr int kProbe = MSG_CONFIRM | 0x10;  // MSG_PROBE of linux/socket.h; of no octets
 
@@ -230,8 +231,20 @@ void MeasureEntries() {
   if (send(has_many, "", 0, kProbe, where, sizeof(nobody)) == 0 || errno != EPERM) {
     Die("no entries");
   }
-  MeasurePeers("sendto, held, of 1 peer", 40, beside_one, has_one, 1, /*by_name=*/true);
-  MeasurePeers("sendto, held, of 10,000", 80, beside_one, has_many, kPeers, /*by_name=*/true);
+  // What has the mark meets the same entries, without a shim and held by nobody: as under IPsec by
+  // the SPD, which has an entry for each peer too.
+  const auto marked = [&](int netns) {
+    const int fd = bound(netns, past);
+    const uint32_t mark = kGuardMark;
+    if (Libc("setsockopt", &::setsockopt)(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
+      Die("SO_MARK");
+    }
+    return fd;
+  };
+  MeasurePeers("the same, by entries too, of 1", 40, marked(one), has_one, 1, /*by_name=*/true);
+  MeasurePeers("the same, of 10,000", 80, marked(crowd), has_many, kPeers, /*by_name=*/true);
+  MeasurePeers("sendto, held, of 1 peer", 0, beside_one, has_one, 1, /*by_name=*/true);
+  MeasurePeers("sendto, held, of 10,000", 0, beside_one, has_many, kPeers, /*by_name=*/true);
   MeasurePeers("bare, beside those entries", 0, beside_one, beside_many, kPeers, false);
   MeasurePeers("bare, SPD empty or with one", 0, plain, beside_one, kPeers, false);
 }
