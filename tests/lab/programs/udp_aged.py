@@ -1,7 +1,7 @@
 """udp_aged.py: sends from one UDP socket to so many that the oldest make way, and goes on all the while.
 
 To 10.9.0.2 port 9000, which is protected, and to ports of 10.9.0.3, each of which is asked about by itself: 1,023 of
-them, then for 65 seconds to the first and to the peer alone, then to 600 more by turns with the first. No send may fail
+them, then for 65 seconds to the first and to the peer alone, then to 300 more by turns with the first. No send may fail
 but for want of room while nobody is idle. Says how many were sent to the peer, and waits for one more line.
 """
 
@@ -42,7 +42,7 @@ while time.monotonic() < end:
     peer()
     other(10000)
     time.sleep(0.05)
-for port in range(20000, 20600):
+for port in range(20000, 20300):
     other(port)
     other(10000)
     peer()

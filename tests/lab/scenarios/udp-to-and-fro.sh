@@ -12,8 +12,10 @@ done
 printf 'protection = "strong"\npeer = "them"\n' >>"$LAB/protect-or-bypass.toml"
 manual_sa a b 7 alice bob
 start_broker a
-for family in 4 6; do
-  [ $family = 4 ] && to=10.9.0.2 other=10.9.0.3 || to=fd00::2 other=fd00::3
+for family in 4 6 mapped; do
+  to=10.9.0.2 other=10.9.0.3 as=
+  [ $family != 6 ] || to=fd00::2 other=fd00::3
+  [ $family != mapped ] || as=::ffff:
   for action in bypass protect-or-bypass; do
     name=$action$family
     sock b "peer-$name" "udp-bind $to 9000"
@@ -22,7 +24,7 @@ for family in 4 6; do
     expect "other-$name" ok
     tcpdump -i wire -n -U --immediate-mode -B 131072 -s 96 -Z root -w "$LAB/$name.pcap" "dst host $to and (udp or esp or ip6 proto 50)" 2>"$LAB/$name.dump" &
     retry 10 grep -q listening "$LAB/$name.dump" || fail "no capture"
-    on a latchkey run --no-fence -p "$LAB/$action.toml" -- "${python[@]}" "$programs/connects.py" 4 "$to" 9000 "$other" 9001 >"$LAB/said" 2>&1 || fail "$(cat "$LAB/said")"
+    on a latchkey run --no-fence -p "$LAB/$action.toml" -- "${python[@]}" "$programs/connects.py" 3 "$as$to" 9000 "$as$other" 9001 >"$LAB/said" 2>&1 || fail "$(cat "$LAB/said")"
     cat "$LAB/said"
     grep -qE '^[0-9]{2,} times, 0 failed$' "$LAB/said" || fail "$name: $(cat "$LAB/said")"
     sleep 0.5
