@@ -273,7 +273,7 @@ Result<Engine::Choice> Engine::ChooseOrWait(const Request& request, const Flow& 
 Answer Engine::Protect(const Request& request, const SocketFacts& facts, const Flow& flow,
                        const policy::Verdict& verdict, Waiting* waiting, const Error* failure) {
   const Client& client = request.client;
-  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+  if (HasTooMany(client.requester.uid)) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   if (stale_) return Refuse(client, flow, Reason::kSuspectGap, "the SAs cannot be read");
@@ -336,7 +336,7 @@ Answer Engine::GoClear(const Request& request, const SocketFacts& facts, const F
                        const policy::Verdict& verdict, const policy::ClearPermit& /*permit*/) {
   const Client& client = request.client;
   const int fd = request.fd;
-  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+  if (HasTooMany(client.requester.uid)) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
   const bool was_held = Supersede(facts.cookie);

@@ -377,6 +377,7 @@ class Engine {
   void DropLingering(int64_t until);
   Result<void> ReadSpd();
   void Reap(bool thorough);
+  bool HasTooMany(uint32_t uid);
   Guard StandingBlock(Family family) const;
 
   KernelPort& kernel_;

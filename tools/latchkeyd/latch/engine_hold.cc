@@ -129,8 +129,7 @@ Answer Engine::Hold(const Client& client, int fd, int fd_hint) {
     done = Conflicting(entry, *plan);
   }
   const uint32_t uid = client.requester.uid;
-  if (database_.CountOfUid(uid) >= options_.latches_per_uid ||
-      !HasShare(uid, plan->regions.size(), 0)) {
+  if (HasTooMany(uid) || !HasShare(uid, plan->regions.size(), 0)) {
     done = Fail(Reason::kLimit, "hold socket", "too many latches of one user");
   }
   if (done) done = HoldSocket(entry, fd, *facts, *plan);

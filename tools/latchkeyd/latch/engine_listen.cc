@@ -51,7 +51,7 @@ Answer Engine::Listen(const Client& client, int fd, int fd_hint) {
       !past.empty() && !facts->local.address.IsLoopback()) {
     return Refuse(client, flow, Reason::kNoXfrm, past);
   }
-  if (database_.CountOfUid(client.requester.uid) >= options_.latches_per_uid) {
+  if (HasTooMany(client.requester.uid)) {
     return Refuse(client, flow, Reason::kLimit, "too many latches of one user");
   }
 

@@ -359,8 +359,16 @@ TEST_CASE("one user cannot have more latches than allowed") {
   broker.kernel.guards.clear();
   REQUIRE(broker.engine->Start({}));
   broker.Keyed(7, "bob", "10.9.0.2");
-  CHECK(broker.Connect(broker.Socket()).verdict == Verdict::kLatched);
+  const int first = broker.Socket();
+  CHECK(broker.Connect(first).verdict == Verdict::kLatched);
+  broker.Pass(2000);
   CHECK(broker.Connect(broker.Socket()).reason == Reason::kLimit);
+  // One that was closed is not looked for at each connect, but before long.
+  broker.kernel.sockets.at(first).live = false;
+  broker.kernel.sockets.at(first).held = false;
+  CHECK(broker.Connect(broker.Socket()).reason == Reason::kLimit);
+  broker.kernel.now += 1000;
+  CHECK(broker.Connect(broker.Socket()).verdict == Verdict::kLatched);
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ namespace {
 // Broken latches whose socket the program still holds are looked at more rarely: finding a
 // descriptor under /proc costs more than asking the kernel for its connections.
 constexpr int64_t kMourningMs = 10'000;
+// At the most so often for those who have as many as they may: it takes some milliseconds.
+constexpr int64_t kHastyMourningMs = 1'000;
 // How long a broken latch is shown at least.
 constexpr int64_t kShownMs = 30'000;
 
@@ -323,6 +325,15 @@ void Engine::Reap(bool thorough) {
   });
   // Whoever waits for a child's name has nobody left to accept it.
   if (database_.listeners().size() != listeners) retry_ = true;
+}
+
+// True when a user has as many latches as he may. Those of sockets that he has closed since they
+// were last looked for do not count.
+bool Engine::HasTooMany(uint32_t uid) {
+  if (database_.CountOfUid(uid) < options_.latches_per_uid) return false;
+  if (kernel_.NowMs() - last_mourning_ < kHastyMourningMs) return true;
+  Reap(/*thorough=*/true);
+  return database_.CountOfUid(uid) >= options_.latches_per_uid;
 }
 
 wire::Owner Engine::OwnerOf(const SpdEntry& entry, uint64_t& latch) const {
