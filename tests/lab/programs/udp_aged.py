@@ -2,7 +2,7 @@
 
 To 10.9.0.2 port 9000, which is protected, and to ports of 10.9.0.3, each of which is asked about by itself: 1,023 of
 them, then for 65 seconds to the first and to the peer alone, then to 300 more by turns with the first. No send may fail
-but for want of room while nobody is idle. Says how many were sent to the peer, and waits for one more line.
+but for want of room while nobody is idle. Says how many were sent to the peer.
 """
 
 import errno

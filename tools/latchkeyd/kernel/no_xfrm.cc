@@ -10,12 +10,11 @@
 #include <memory>
 #include <set>
 
+#include "tools/latchkeyd/latch/kernel_port.h"
 #include "tools/unique_fd.h"
 
 namespace latchkey::broker {
 namespace {
-
-constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX, in every network namespace
 
 struct CloseFolder {
   void operator()(DIR* folder) const { closedir(folder); }
@@ -55,7 +54,7 @@ Result<void> AddWith(const std::string& folder, const std::string& setting,
 }  // namespace
 
 Result<NoXfrm> ReadNoXfrm(const std::string& settings) {
-  const std::string loopback = NameOf(kLoopback);
+  const std::string loopback = NameOf(kLoopbackDevice);
   const std::string v4 = settings + "/ipv4/conf";
   const std::string v6 = settings + "/ipv6/conf";
   NoXfrm found;

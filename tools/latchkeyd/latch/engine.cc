@@ -6,12 +6,6 @@
 #include "tools/latchkeyd/latch/protect.h"
 
 namespace latchkey::broker {
-namespace {
-
-constexpr uint32_t kLoopbackDevice = 1;  // LOOPBACK_IFINDEX, in every network namespace
-
-}  // namespace
-
 Engine::Engine(KernelPort& kernel, KeyManager& keys, Observer& observer, Options options)
     : kernel_(kernel),
       keys_(keys),

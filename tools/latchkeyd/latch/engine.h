@@ -28,6 +28,7 @@
 #include "tools/latchkeyd/latch/observer.h"
 #include "tools/latchkeyd/latch/options.h"
 #include "tools/latchkeyd/latch/peer_look.h"
+#include "tools/latchkeyd/latch/sa_choice.h"
 #include "tools/latchkeyd/latch/sa_table.h"
 
 namespace latchkey::broker {
@@ -120,16 +121,8 @@ class Engine {
   policy::System system() const { return {*options_.system, system_spd_}; }
 
  private:
-  struct Choice {
-    Verified verified;
-    Protection protection;
-    Offload offload = Offload::kNone;
-    uint32_t reqid = 0;
-    uint32_t spi_in = 0;
-    uint32_t spi_out = 0;
-    Pin pin = Pin::kReqid;
-    bool own = false;  // they are of the flow's own
-  };
+  using Choice = SaChoice;
+  using Standing = SaStanding;
 
   // A connect, an accept, or a first datagram to somebody that is to be decided.
   struct Request {
@@ -156,23 +149,6 @@ class Engine {
   struct Share {
     size_t admitted = 0;
     bool exhausted = false;  // somebody was turned away since there was room
-  };
-
-  // What the SAs that can carry a latch's flow say of it.
-  struct Standing {
-    bool conflict = false;
-    bool pending = false;          // the key manager is being asked about one
-    bool unnamed = false;          // and the socket's policy lets it in
-    bool lost = false;             // nobody can vouch any more for one that serves it
-    bool forgotten = false;        // and nobody is being asked about it
-    bool orphaned = false;         // nobody can, and nobody wrote down that anybody could
-    bool strange = false;          // nobody ever did, and the socket's policy lets it in
-    const KnownSa* out = nullptr;  // the pair that fits best
-    const KnownSa* in = nullptr;
-    bool overlap = false;     // an older outgoing one is still there
-    bool pinned_out = false;  // the ones it is pinned to are
-    bool pinned_in = false;
-    bool whole() const { return out != nullptr && in != nullptr; }
   };
 
   // engine.cc: requests.

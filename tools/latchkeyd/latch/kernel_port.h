@@ -155,6 +155,8 @@ struct LiveSocket {
   uint8_t protocol = kProtocolTcp;
 };
 
+inline constexpr uint32_t kLoopbackDevice = 1;  // LOOPBACK_IFINDEX, in every network namespace
+
 // The way of a packet.
 struct Route {
   std::string device;

@@ -165,6 +165,14 @@ TEST_CASE_METHOD(Fences, "what stays within the host is decided so, with the dev
   CHECK(AskAbout(peer, Type::kConnect, socket.get(), "127.0.0.1") == wire::Verdict::kLocal);
   REQUIRE(fence.Of(socket.get()) != nullptr);
   CHECK(*fence.Of(socket.get()) == FenceDecision{Kind::kHost, At("127.0.0.1", 443), 1});
+  // So is what a listener accepts from there, whoever its other clients are.
+  Peer lax = Fenced(kToOthers);
+  const UniqueFd child(kernel.NewSocket());
+  kernel.sockets.at(child.get()).facts.local = At("127.0.0.1", 80);
+  kernel.sockets.at(child.get()).facts.remote = At("127.0.0.1", 50'000);
+  CHECK(AskAbout(lax, Type::kAccept, child.get()) == wire::Verdict::kLocal);
+  REQUIRE(fence.Of(child.get()) != nullptr);
+  CHECK(*fence.Of(child.get()) == FenceDecision{Kind::kHost, At("127.0.0.1", 50'000), 1});
 }
 
 TEST_CASE_METHOD(Fences, "a connect that waits is decided when it is answered") {
